@@ -1,0 +1,1 @@
+"""The edge energy-management agent for grid batteries."""

@@ -1,0 +1,104 @@
+"""What the site looks like now: readings with age and quality, never bare numbers.
+
+A value that was not implemented, not plausible or not read is `None`, never 0. Every power is in W and
+positive toward the grid, every time `*_mono_s` is on the monotonic clock, `*_utc_s` is Unix time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+STALE_AFTER_S = 10.0
+"""No control on data older than this (invariant 4 of the design)."""
+
+
+class Quality(StrEnum):
+    """Whether a reading may be used."""
+
+    GOOD = "good"
+    STALE = "stale"
+    """It was good, but is older than `STALE_AFTER_S`."""
+    MISSING = "missing"
+    """The device did not answer, or says that it has no such value (a sentinel)."""
+    IMPLAUSIBLE = "implausible"
+    """The device answered with something that cannot be true."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One value as read: `value` is None unless `quality` was GOOD when it was read."""
+
+    value: float | None
+    read_mono_s: float
+    quality: Quality = Quality.GOOD
+
+    def at(self, now_mono_s: float) -> Reading:
+        """The same reading seen now: GOOD turns STALE with age, and a stale value is no longer a number."""
+        if self.quality is Quality.GOOD and now_mono_s - self.read_mono_s > STALE_AFTER_S:
+            return Reading(None, self.read_mono_s, Quality.STALE)
+        return self
+
+
+NEVER = Reading(None, float("-inf"), Quality.MISSING)
+"""The reading of a point that nobody has read yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatterySample:
+    """The newest readings of one battery system (battery and its inverter)."""
+
+    device_id: str
+    power_w: Reading = NEVER
+    """AC power at the battery terminals, + = discharge."""
+    soc_pct: Reading = NEVER
+    capacity_wh: Reading = NEVER
+    """Energy between 0 and 100 % SoC."""
+    rated_discharge_w: Reading = NEVER
+    """Nameplate, >= 0."""
+    rated_charge_w: Reading = NEVER
+    """Nameplate, >= 0."""
+    live_discharge_limit_w: Reading = NEVER
+    """What the BMS allows now, >= 0."""
+    live_charge_limit_w: Reading = NEVER
+    """What the BMS allows now, >= 0."""
+    ready: Reading = NEVER
+    """1 when connected and able to follow a setpoint, 0 when not."""
+    held_setpoint_w: Reading = NEVER
+    """The setpoint the device holds now, read back; missing while it holds none (control not enabled)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PvSample:
+    """The newest readings of one PV inverter."""
+
+    device_id: str
+    power_w: Reading = NEVER
+    """AC power, + = generation."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeterSample:
+    """The newest readings of the meter at the connection point."""
+
+    device_id: str
+    power_w: Reading = NEVER
+    """+ = export."""
+    frequency_hz: Reading = NEVER
+    export_wh: Reading = NEVER
+    """Energy counter toward the grid; monotonic but for a wrap or a device swap."""
+    import_wh: Reading = NEVER
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOutcome:
+    """What became of one setpoint write: `held_w` is what the device was read back to hold, None if unknown."""
+
+    device_id: str
+    wanted_w: float
+    held_w: float | None
+    ok: bool
+    """True only when the read-back equals what was wanted, within the register's resolution."""
+    reason: str
+    """Empty when ok; else what went wrong, for people."""
+    done_mono_s: float

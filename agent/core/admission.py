@@ -1,0 +1,90 @@
+"""Whether a plan that arrived may come into force: accepted, a repeat, or refused with reason and field.
+
+The wire layer has already turned the document into a `Plan` (or refused it); here the plan meets the site:
+what it holds, what it can do, what time it is. The reasons are listed in `docs/contract.md`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.core.plan import Plan, PlanKind, Plans, Target
+
+RATING_MARGIN = 1.05
+"""A plan beyond this multiple of the limit was made for another site, unit or sign (fault matrix, Plans)."""
+MAX_ISSUED_AHEAD_S = 300.0
+MAX_ROLLING_S = 48 * 3600.0
+MAX_YEARLY_S = 366 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The plan may be stored and come into force."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """The very same plan is held already: answer as before, change nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The document has no effect; `reason` is one of the contract's codes, `field` the place, if there is one."""
+
+    reason: str
+    field: str | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlanLimits:
+    """The largest powers that a plan for this site can mean, W, all >= 0."""
+
+    discharge_w: float
+    charge_w: float
+    export_w: float
+    import_w: float
+
+
+def admit(plan: Plan, held: Plans, limits: PlanLimits, now_utc_s: float) -> Accepted | Repeated | Refused:
+    """The verdict on `plan` at `now_utc_s`, given the plans held and the site's limits."""
+    current = held.rolling if plan.kind is PlanKind.ROLLING else held.yearly
+    if current is not None and plan.version == current.version:
+        if plan.sha256 == current.sha256:
+            return Repeated()
+        detail = f"version {plan.version} is held with other content; send a higher version"
+        return Refused("version_conflict", "version", detail)
+    if current is not None and plan.version < current.version:
+        detail = f"version {current.version} is held; version {plan.version} is older and has no effect"
+        return Refused("version_old", "version", detail)
+    return _refuse_time(plan, now_utc_s) or _refuse_power(plan, limits) or Accepted()
+
+
+def _refuse_time(plan: Plan, now_utc_s: float) -> Refused | None:
+    if plan.issued_utc_s > now_utc_s + MAX_ISSUED_AHEAD_S:
+        ahead_s = plan.issued_utc_s - now_utc_s
+        return Refused("from_the_future", "issued_at", f"issued {ahead_s:.0f} s ahead of the site's clock")
+    if plan.start_utc_s % plan.slot_s != 0:
+        return Refused("misaligned", "start", f"start is not a whole multiple of slot_s = {plan.slot_s}")
+    longest_s = MAX_ROLLING_S if plan.kind is PlanKind.ROLLING else MAX_YEARLY_S
+    if plan.end_utc_s - plan.start_utc_s > longest_s:
+        detail = f"a {plan.kind} plan covers at most {longest_s / 3600:.0f} h"
+        return Refused("too_long", "power", detail)
+    if plan.end_utc_s <= now_utc_s:
+        return Refused("wholly_past", "start", "the last slot has ended already")
+    return None
+
+
+def _refuse_power(plan: Plan, limits: PlanLimits) -> Refused | None:
+    if plan.target is Target.BATTERY:
+        upper_w, lower_w, whose = limits.discharge_w, -limits.charge_w, "battery rating"
+    else:
+        upper_w, lower_w, whose = limits.export_w, -limits.import_w, "connection limit"
+    for index, power_w in enumerate(plan.power_w):
+        if power_w is not None and not lower_w * RATING_MARGIN <= power_w <= upper_w * RATING_MARGIN:
+            detail = (
+                f"{power_w / 1000:g} kW toward the grid is beyond {RATING_MARGIN:g} times the {whose} "
+                f"({lower_w / 1000:g} to {upper_w / 1000:g} kW)"
+            )
+            return Refused("beyond_rating", f"power[{index}]", detail)
+    return None

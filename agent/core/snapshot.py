@@ -92,7 +92,7 @@ class MeterSample:
 
 @dataclass(frozen=True, slots=True)
 class WriteOutcome:
-    """What became of one setpoint write: `held_w` is what the device was read back to hold, None if unknown."""
+    """What became of one setpoint write: `held_w` is what was read back, None if unknown."""
 
     device_id: str
     wanted_w: float

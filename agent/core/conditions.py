@@ -1,0 +1,121 @@
+"""What is wrong now, as a set of conditions; the difference between two ticks becomes events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from agent.core.decision import Condition
+from agent.core.envelope import CLIP_EPSILON_W
+from agent.core.events import Event, EventState, Severity
+from agent.core.rules import SiteRules
+from agent.core.site_view import SiteView
+from agent.core.snapshot import Reading
+from agent.core.writes import FAILURES_UNTIL_ALARM, REASSERTS_UNTIL_ALARM, WriteState, not_following
+
+Conditions = Mapping[tuple[str, str], Condition]
+
+SOC_TOLERANCE_PCT = 0.5
+"""SoC outside its band by more than this is told (invariant 2)."""
+
+
+def present(
+    rules: SiteRules,
+    now: SiteView,
+    writes: tuple[WriteState, ...],
+    setpoint_w: float,
+    mono_s: float,
+    *,
+    clock_trusted: bool,
+) -> dict[tuple[str, str], Condition]:
+    """All conditions that hold at this tick, by (code, subject)."""
+    found: list[Condition] = []
+    if not clock_trusted:
+        text = "the clock is earlier than the last time known to be good: plans are not executed; set the clock"
+        found.append(Condition("clock_untrusted", "site", Severity.ALARM, text))
+    found += _silent_devices(now, mono_s)
+    found += _soc_outside(rules, now)
+    found += _connection_exceeded(rules, now, setpoint_w)
+    found += [condition for state in writes for condition in _write_trouble(state, mono_s)]
+    return {(condition.code, condition.subject): condition for condition in found}
+
+
+def transitions(before: Conditions, after: Conditions, utc_s: float) -> list[Event]:
+    """RAISED for each condition that began, CLEARED for each that ended."""
+    raised = [
+        Event(utc_s, EventState.RAISED, c.severity, c.code, c.subject, c.text)
+        for key, c in after.items()
+        if key not in before
+    ]
+    cleared = [
+        Event(utc_s, EventState.CLEARED, c.severity, c.code, c.subject, f"over: {c.text}")
+        for key, c in before.items()
+        if key not in after
+    ]
+    return raised + cleared
+
+
+def _silent_devices(now: SiteView, mono_s: float) -> list[Condition]:
+    found: list[Condition] = []
+    for battery in now.batteries:
+        effect = "it is not written to and its own dead-man returns it to 0 kW"
+        found += _silent(battery.device_id, battery.power_w, mono_s, effect)
+        if battery.power_w.value is not None and battery.soc_pct.value is None:
+            text = f"SoC {battery.soc_pct.quality}: the battery rests at 0 kW until its SoC can be read"
+            found.append(Condition("soc_unknown", battery.device_id, Severity.ALARM, text))
+        if battery.ready.value == 0:
+            text = "not connected, not running or in local control: check the unit, then set it to remote"
+            found.append(Condition("not_ready", battery.device_id, Severity.WARNING, text))
+    for pv in now.pvs:
+        found += _silent(pv.device_id, pv.power_w, mono_s, "PV and load cannot be told apart")
+    if now.meter is not None:
+        effect = "control at the connection point is open loop or at rest"
+        found += _silent(now.meter.device_id, now.meter.power_w, mono_s, effect)
+    return found
+
+
+def _silent(device_id: str, power: Reading, mono_s: float, effect: str) -> list[Condition]:
+    if power.value is not None:
+        return []
+    age_s = mono_s - power.read_mono_s
+    since = "no reading yet" if age_s == float("inf") else f"no good reading for {age_s:.0f} s ({power.quality})"
+    text = f"{since}: {effect}; check power, cable and address"
+    return [Condition("device_silent", device_id, Severity.ALARM, text)]
+
+
+def _soc_outside(rules: SiteRules, now: SiteView) -> list[Condition]:
+    found: list[Condition] = []
+    for battery_rules, battery in zip(rules.batteries, now.batteries, strict=True):
+        soc_pct = battery.soc_pct.value
+        low, high = (
+            battery_rules.soc_min_pct - SOC_TOLERANCE_PCT,
+            battery_rules.soc_max_pct + SOC_TOLERANCE_PCT,
+        )
+        if soc_pct is not None and not low <= soc_pct <= high:
+            band = f"{battery_rules.soc_min_pct:g} to {battery_rules.soc_max_pct:g} %"
+            text = f"SoC outside its band of {band}: power is allowed only toward the band"
+            found.append(Condition("soc_outside_band", battery.device_id, Severity.WARNING, text))
+    return found
+
+
+def _connection_exceeded(rules: SiteRules, now: SiteView, setpoint_w: float) -> list[Condition]:
+    if now.others_w is None:
+        return []
+    grid_w = now.others_w + setpoint_w
+    if -rules.import_limit_w - CLIP_EPSILON_W <= grid_w <= rules.export_limit_w + CLIP_EPSILON_W:
+        return []
+    text = "PV and load alone break the connection limit and the batteries cannot take the rest"
+    return [Condition("connection_limit_exceeded", "site", Severity.ALARM, text)]
+
+
+def _write_trouble(state: WriteState, mono_s: float) -> list[Condition]:
+    found: list[Condition] = []
+    if state.failures >= FAILURES_UNTIL_ALARM:
+        text = "setpoint writes fail or are not confirmed by read-back; `ems explain` shows the last answer"
+        found.append(Condition("setpoint_refused", state.device_id, Severity.ALARM, text))
+    if state.reasserts >= REASSERTS_UNTIL_ALARM:
+        text = "the device keeps losing or changing our setpoint: look for a second controller or a reboot loop"
+        found.append(Condition("setpoint_not_held", state.device_id, Severity.ALARM, text))
+    if not_following(state, mono_s):
+        text = "the setpoint is confirmed by read-back but measured power does not follow it"
+        found.append(Condition("not_following", state.device_id, Severity.ALARM, text))
+    return found

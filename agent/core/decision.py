@@ -1,0 +1,104 @@
+"""What one tick is given, what it keeps, what it asks for, and the row that says why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from agent.core.authority import Source
+from agent.core.envelope import Clip
+from agent.core.events import Event, Severity
+from agent.core.plan import Plans, Slot, Target
+from agent.core.slot_energy import SlotAccount, SlotRecord
+from agent.core.snapshot import BatterySample, MeterSample, PvSample, WriteOutcome
+from agent.core.writes import WriteReason, WriteState
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything a tick may know."""
+
+    utc_s: float
+    mono_s: float
+    clock_trusted: bool
+    plans: Plans
+    batteries: tuple[BatterySample, ...]
+    pvs: tuple[PvSample, ...]
+    meter: MeterSample | None
+    outcomes: tuple[WriteOutcome, ...] = ()
+    """The writes that came to their end since the last tick."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Something that is wrong now; it becomes an event when it begins and when it ends."""
+
+    code: str
+    subject: str
+    severity: Severity
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a tick leaves for the next one."""
+
+    last_mono_s: float | None = None
+    last_utc_s: float | None = None
+    source: Source | None = None
+    account: SlotAccount | None = None
+    writes: tuple[WriteState, ...] = ()
+    conditions: Mapping[tuple[str, str], Condition] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SetpointWrite:
+    """Asks the shell to write one battery's setpoint, once, and to report the read-back."""
+
+    device_id: str
+    power_w: float
+    reason: WriteReason
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The row of one tick: who decided what, what cut it, what was asked of whom. All powers W, + toward the grid."""
+
+    utc_s: float
+    mono_s: float
+    source: Source
+    version: int | None
+    why: str
+    slot: Slot | None
+    target: Target
+    planned_w: float
+    """The plan's own power at its own place."""
+    target_w: float
+    """Wanted battery power before limits."""
+    setpoint_w: float
+    """Battery power after limits, the sum of `shares_w`."""
+    clips: tuple[Clip, ...]
+    shares_w: Mapping[str, float]
+    battery_w: float | None
+    pv_w: float | None
+    load_w: float | None
+    grid_w: float | None
+    soc_pct: float | None
+    """Of all batteries, weighted by capacity; missing when one is missing."""
+    frequency_hz: float | None
+    slot_done_wh: float | None
+    """Energy delivered so far in the slot, at the promised place."""
+    writes: tuple[SetpointWrite, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What the shell must do after a tick."""
+
+    decision: Decision
+    writes: tuple[SetpointWrite, ...]
+    events: tuple[Event, ...]
+    opened: SlotAccount | None
+    """A slot that began with this tick, to be kept on disk for a restart in its middle."""
+    closed: SlotRecord | None
+    """A slot that ended, for the ledger."""

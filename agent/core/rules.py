@@ -1,0 +1,56 @@
+"""What does not change while the agent runs: the site's own limits and choices, from the site file.
+
+The cloud cannot change any of these. All powers are W and >= 0 unless a sign is stated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class LocalRule(StrEnum):
+    """What the site does when no plan has a slot for now."""
+
+    IDLE = "idle"
+    """The battery rests at 0 kW."""
+    SELF_CONSUMPTION = "self_consumption"
+    """The battery keeps the connection point at 0 kW, as far as it can."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatteryRules:
+    """One battery system as the site file describes it."""
+
+    device_id: str
+    rated_discharge_w: float
+    rated_charge_w: float
+    soc_min_pct: float
+    soc_max_pct: float
+    one_way_efficiency: float
+    """Share of the energy that survives one way between terminals and cells, 0..1; for the SoC projection."""
+    dead_man_s: float
+    """The device returns to 0 W by itself when no write came for this long."""
+    dead_band_w: float
+    """A smaller change of setpoint is not written."""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRules:
+    """The whole site as the core sees it."""
+
+    site_id: str
+    tick_s: float
+    batteries: tuple[BatteryRules, ...]
+    pv_ids: tuple[str, ...]
+    meter_id: str | None
+    export_limit_w: float
+    import_limit_w: float
+    has_load: bool
+    """True when something behind the connection point draws power that no device of ours measures."""
+    local_rule: LocalRule
+
+    @property
+    def battery_alone(self) -> bool:
+        """True when battery power is all there is at the connection point: no PV, no load."""
+        return not self.pv_ids and not self.has_load

@@ -1,0 +1,105 @@
+"""The energy of the slot that runs now: what was promised, what is done, what power makes the rest true.
+
+A `grid` slot is a promise of energy at the connection point. Its power is steered so that the remaining energy
+spreads over the remaining time: `p = (E_plan - E_done) / t_left`. Near the end `t_left` is held at a floor, so
+that a small rest never becomes a spike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from agent.core.authority import Source
+from agent.core.plan import Slot, Target
+from agent.core.snapshot import MeterSample
+
+TRACK_FLOOR_TICKS = 5
+"""The remaining time counts as at least this many ticks; the loop through meter and device is slower than one."""
+MAX_COUNTER_AGE_S = 5.0
+"""An energy counter read longer ago than this is not carried forward by its power."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotAccount:
+    """One slot as executed so far. Energies in Wh, + toward the grid."""
+
+    slot: Slot
+    source: Source
+    version: int | None
+    anchor_wh: float | None
+    """Net energy counter of the connection meter at the slot's start, None where it has none."""
+    grid_wh: float = 0.0
+    """Integrated meter power, used where there is no counter."""
+    battery_wh: float = 0.0
+    covered_s: float = 0.0
+    """Seconds of the slot with measured power at the promised place."""
+
+    def same_time(self, slot: Slot) -> bool:
+        """True when `slot` is this slot, perhaps with a revised promise: the energy done so far still counts."""
+        mine = self.slot
+        return (mine.start_utc_s, mine.end_utc_s, mine.target) == (
+            slot.start_utc_s,
+            slot.end_utc_s,
+            slot.target,
+        )
+
+    def done_wh(self, counter_wh: float | None) -> float:
+        """Energy delivered at the promised place; `counter_wh` is the net counter now, which beats integration."""
+        if self.slot.target is Target.BATTERY:
+            return self.battery_wh
+        if self.anchor_wh is not None and counter_wh is not None:
+            return counter_wh - self.anchor_wh
+        return self.grid_wh
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRecord:
+    """One finished slot for the ledger: planned against delivered, Wh, + toward the grid."""
+
+    slot: Slot
+    source: Source
+    version: int | None
+    delivered_wh: float
+    battery_wh: float
+    covered_s: float
+    soc_end_pct: float | None
+
+
+def advance(account: SlotAccount, dt_s: float, grid_w: float | None, battery_w: float | None) -> SlotAccount:
+    """The account `dt_s` later under these measured powers; what was not measured is not counted."""
+    at_place_w = battery_w if account.slot.target is Target.BATTERY else grid_w
+    return replace(
+        account,
+        grid_wh=account.grid_wh + (grid_w or 0.0) * dt_s / 3600.0,
+        battery_wh=account.battery_wh + (battery_w or 0.0) * dt_s / 3600.0,
+        covered_s=account.covered_s + (dt_s if at_place_w is not None else 0.0),
+    )
+
+
+def close(account: SlotAccount, counter_wh: float | None, soc_pct: float | None) -> SlotRecord:
+    """The ledger's record of a finished slot."""
+    done_wh = account.done_wh(counter_wh)
+    return SlotRecord(
+        account.slot, account.source, account.version, done_wh, account.battery_wh, account.covered_s, soc_pct
+    )
+
+
+def net_counter_wh(meter: MeterSample, at_mono_s: float) -> float | None:
+    """Net exported energy at `at_mono_s`: the counters as read, carried there by the measured power."""
+    exported, imported, power = meter.export_wh, meter.import_wh, meter.power_w
+    if exported.value is None or imported.value is None or power.value is None:
+        return None
+    age_s = at_mono_s - exported.read_mono_s
+    if abs(age_s) > MAX_COUNTER_AGE_S:
+        return None
+    return exported.value - imported.value + power.value * age_s / 3600.0
+
+
+def tracked_power_w(account: SlotAccount, utc_s: float, tick_s: float, counter_wh: float | None) -> float:
+    """The connection power for now that brings the slot's energy home."""
+    left_s = max(account.slot.end_utc_s - utc_s, TRACK_FLOOR_TICKS * tick_s)
+    missing_wh = account.slot.energy_wh - account.done_wh(counter_wh)
+    # Over the floor the plan's own power is already in `missing_wh` only for the true rest of the slot.
+    true_left_s = account.slot.end_utc_s - utc_s
+    ahead_of_plan_wh = missing_wh - account.slot.power_w * true_left_s / 3600.0
+    return account.slot.power_w + ahead_of_plan_wh * 3600.0 / left_s

@@ -1,0 +1,110 @@
+"""What each battery is known to hold, and whether it must be written to now.
+
+A setpoint is owned only after read-back. It is written again when the target moved beyond the dead band,
+when the device holds something else than we wrote (a reboot, another master), and well before the device's
+dead-man would end it. Failed writes are repeated with a growing pause, never blindly: each is read back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from agent.core.rules import BatteryRules
+from agent.core.snapshot import Reading, WriteOutcome
+
+REFRESH_SHARE = 1 / 3
+"""Written again after this share of the device's dead-man time (fault matrix: at most a third)."""
+FIRST_RETRY_S = 1.0
+LONGEST_RETRY_S = 10.0
+FAILURES_UNTIL_ALARM = 3
+REASSERTS_UNTIL_ALARM = 3
+"""A device that loses our setpoint this often in a row is alarmed and written to every `LONGEST_RETRY_S`."""
+FOLLOW_SHARE = 0.05
+"""Measured power may differ from an owned setpoint by this share of the rating..."""
+FOLLOW_WITHIN_S = 10.0
+"""...for this long, before "accepted but not applied" is raised."""
+
+
+class WriteReason(StrEnum):
+    """Why a setpoint is written."""
+
+    FIRST = "first write"
+    CHANGED = "target moved"
+    REFRESH = "dead-man refresh"
+    LOST = "device holds something else"
+    RETRY = "last write failed"
+
+
+@dataclass(frozen=True, slots=True)
+class WriteState:
+    """The ledger line of one battery."""
+
+    device_id: str
+    owned_w: float | None = None
+    """The setpoint last read back from the device after our own write; None when we own none."""
+    in_flight: bool = False
+    failures: int = 0
+    """Failed writes in a row."""
+    reasserts: int = 0
+    """Times in a row that the device was found to hold something else after a verified write."""
+    last_done_mono_s: float = float("-inf")
+    following_since_mono_s: float | None = None
+    """When measured power was last near the owned setpoint; None before the first verified write."""
+
+
+def settled(state: WriteState, outcome: WriteOutcome) -> WriteState:
+    """The ledger line after a write came to its end."""
+    done = replace(state, in_flight=False, last_done_mono_s=outcome.done_mono_s)
+    if not outcome.ok:
+        return replace(done, owned_w=None, failures=state.failures + 1, following_since_mono_s=None)
+    since = state.following_since_mono_s if state.following_since_mono_s is not None else outcome.done_mono_s
+    return replace(done, owned_w=outcome.held_w, failures=0, following_since_mono_s=since)
+
+
+def lost(state: WriteState, held: Reading, rules: BatteryRules) -> bool:
+    """True when a reading newer than our last write shows that the device no longer holds what we own."""
+    if state.owned_w is None or state.in_flight or held.read_mono_s <= state.last_done_mono_s:
+        return False
+    return held.value is None or abs(held.value - state.owned_w) > max(rules.dead_band_w, 1.0)
+
+
+def due(
+    state: WriteState, target_w: float, held: Reading, rules: BatteryRules, now_mono_s: float
+) -> WriteReason | None:
+    """Why `target_w` must be written to this battery now, or None when nothing is to be done."""
+    if state.in_flight:
+        return None
+    if state.failures:
+        pause_s = min(FIRST_RETRY_S * 2 ** (state.failures - 1), LONGEST_RETRY_S)
+        return WriteReason.RETRY if now_mono_s - state.last_done_mono_s >= pause_s else None
+    if state.owned_w is None:
+        return WriteReason.FIRST
+    if lost(state, held, rules):
+        stubborn = state.reasserts >= REASSERTS_UNTIL_ALARM
+        pause_s = LONGEST_RETRY_S if stubborn else 0.0
+        return WriteReason.LOST if now_mono_s - state.last_done_mono_s >= pause_s else None
+    # Rest is exact: a target of 0 is written however small the step.
+    if abs(target_w - state.owned_w) > rules.dead_band_w or (target_w == 0.0 and state.owned_w != 0.0):
+        return WriteReason.CHANGED
+    if now_mono_s - state.last_done_mono_s >= rules.dead_man_s * REFRESH_SHARE:
+        return WriteReason.REFRESH
+    return None
+
+
+def watched(state: WriteState, held: Reading, power: Reading, rules: BatteryRules, now_mono_s: float) -> WriteState:
+    """The ledger line after comparing what the device holds and does with the owned setpoint."""
+    if state.reasserts and held.read_mono_s > state.last_done_mono_s and not lost(state, held, rules):
+        state = replace(state, reasserts=0)
+    if state.owned_w is None or state.following_since_mono_s is None or power.value is None:
+        return state
+    allowed_w = FOLLOW_SHARE * max(rules.rated_charge_w, rules.rated_discharge_w)
+    if abs(power.value - state.owned_w) <= allowed_w:
+        return replace(state, following_since_mono_s=now_mono_s)
+    return state
+
+
+def not_following(state: WriteState, now_mono_s: float) -> bool:
+    """True when the device confirmed a setpoint but its power stayed away from it for `FOLLOW_WITHIN_S`."""
+    since = state.following_since_mono_s
+    return state.owned_w is not None and since is not None and now_mono_s - since > FOLLOW_WITHIN_S

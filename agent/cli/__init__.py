@@ -1,0 +1,1 @@
+"""The `ems` command: one file per command, talking to the daemon over its Unix socket."""

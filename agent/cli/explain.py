@@ -1,0 +1,43 @@
+"""`ems explain`: why the site does what it does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from agent.cli.client import JsonOption, SocketOption, ask, show_json
+from agent.cli.text import kw, local, percent
+
+
+def explain(socket: str | None = SocketOption, as_json: bool = JsonOption) -> None:
+    """Show the last decision: who decided, what it wanted, what each limit cut, what was written and confirmed."""
+    row = ask(socket, "explain", as_json=as_json)
+    if as_json:
+        show_json(row)
+    else:
+        typer.echo("\n".join(lines(row)))
+
+
+def lines(row: dict[str, Any]) -> list[str]:
+    """The decision as text, in the order in which it was made."""
+    powers = row["powers_w"]
+    place = "the connection point" if row["target"] == "grid" else "the battery"
+    shown = [
+        f"At {local(row['utc'])} the {row['source'].replace('_', ' ')} decided, because: {row['why']}.",
+        f"measured   battery {kw(powers['battery'])}, PV {kw(powers['pv'])}, load {kw(powers['load'])}, "
+        f"grid {kw(powers['grid'])}, SoC {percent(row['soc_pct'])}",
+        f"wanted     {kw(row['planned_w'])} at {place}",
+        f"aimed at   {kw(row['target_w'])} of battery power",
+    ]
+    shown += [f"cut        {kw(c['before_w'])} to {kw(c['after_w'])} by {c['limit']} ({c['owner']})" for c in row["clips"]]
+    if not row["clips"]:
+        shown.append("cut        nothing: every limit leaves room")
+    shown.append(f"setpoint   {kw(row['setpoint_w'])}")
+    shown += [f"write      {kw(w['power_w'])} to {w['device_id']} ({w['reason']})" for w in row["writes"]]
+    if not row["writes"]:
+        shown.append("write      nothing: the devices hold it already, or are not readable")
+    for device_id, outcome in row["last_outcomes"].items():
+        verdict = f"holds {kw(outcome['held_w'])}" if outcome["confirmed"] else f"NOT confirmed: {outcome['reason']}"
+        shown.append(f"read back  {device_id} {verdict}, {outcome['age_s']:.1f} s before this decision")
+    return shown

@@ -1,0 +1,41 @@
+"""The `ems` command: what it knows, and where each command lives."""
+
+from __future__ import annotations
+
+import typer
+
+from agent.cli import config_check, explain, plan, run, status, watch
+
+EPILOG = (
+    "Exit codes: 0 done; 1 refused or a check failed; 2 wrong command line; "
+    "3 the daemon is not reachable; 4 the daemon cannot start."
+)
+
+app = typer.Typer(
+    help="The edge energy-management agent of this battery site: run it, look at it, bring it a plan.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+plan_app = typer.Typer(help="Look at the plans held, or bring one.", no_args_is_help=True, rich_markup_mode=None)
+config_app = typer.Typer(help="Check a site file.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(plan_app, name="plan")
+app.add_typer(config_app, name="config")
+
+app.command("run")(run.run)
+app.command("status")(status.status)
+app.command("explain")(explain.explain)
+app.command("watch")(watch.watch)
+plan_app.command("show")(plan.show)
+plan_app.command("import")(plan.import_)
+config_app.command("check")(config_check.check)
+
+
+def main() -> None:
+    """Entry point of the `ems` script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""`ems plan show` and `ems plan import`."""
+
+from __future__ import annotations
+
+import base64
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from agent.cli.chart import ASCII, LABEL_WIDTH, UNICODE, Column, draw
+from agent.cli.client import EXIT_REFUSED, JsonOption, SocketOption, ask, fail, show_json
+from agent.cli.text import kw, plan_line
+
+COLUMNS = 64
+"""Slots drawn: what fits beside the scale in 80 columns."""
+PAST_COLUMNS = 24
+MAX_FILE_BYTES = 1024 * 1024
+"""The contract's limit for a plan document."""
+
+
+def show(socket: str | None = SocketOption, as_json: bool = JsonOption) -> None:
+    """Draw plan, delivered power and state of charge, from the last slots to the next ones."""
+    timeline = ask(socket, "timeline", as_json=as_json, past=PAST_COLUMNS, ahead=COLUMNS - PAST_COLUMNS)
+    if as_json:
+        show_json(timeline)
+        return
+    encoding = (sys.stdout.encoding or "").lower()
+    typer.echo("\n".join(lines(timeline, unicode="utf" in encoding)))
+
+
+def lines(timeline: dict[str, Any], *, unicode: bool) -> list[str]:
+    """The plans held and the chart."""
+    shown = [plan_line(name, held) for name, held in timeline["plans"].items()]
+    slots = timeline["slots"]
+    if not slots:
+        return [*shown, "no slot in the past or ahead: the local rule of the site file decides"]
+    marks = UNICODE if unicode else ASCII
+    columns = [Column(*_kw(s), s["soc_pct"], now=s["when"] == "now") for s in slots]
+    first, last = (datetime.fromisoformat(slots[i][key]).astimezone() for i, key in ((0, "start"), (-1, "end")))
+    axis = f"{first:%m-%d %H:%M:%S}" + f"{last:%m-%d %H:%M:%S}".rjust(max(len(columns) - 14, 15))
+    legend = f"{marks.plan} plan  {marks.both} plan and delivered  {marks.actual} delivered beyond the plan  | now"
+    now = next((s for s in slots if s["when"] == "now"), None)
+    told = [] if now is None else [f"now: {now['source']} plans {kw(now['planned_w'])} at the {now['target']}"]
+    return [*shown, "", *draw(columns, marks), " " * LABEL_WIDTH + axis, legend, *told]
+
+
+def _kw(slot: dict[str, Any]) -> tuple[float | None, float | None]:
+    plan_w, actual_w = slot["planned_w"], slot["delivered_w"]
+    return (None if plan_w is None else plan_w / 1000, None if actual_w is None else actual_w / 1000)
+
+
+def import_(
+    file: Path = typer.Argument(..., help="A plan document as in docs/contract.md (JSON, perhaps gzipped)."),
+    socket: str | None = SocketOption,
+    as_json: bool = JsonOption,
+) -> None:
+    """Bring a plan on a stick. It is checked, stored and answered like one from the cloud; operators only."""
+    try:
+        size = file.stat().st_size
+        payload = file.read_bytes() if size <= MAX_FILE_BYTES else b""
+    except OSError as error:
+        hint = "name a readable file, for example a plan written by the cloud"
+        fail({"what": f"{file}", "why": error.strerror or str(error), "next": hint}, EXIT_REFUSED, as_json=as_json)
+    if not payload:
+        why = f"{size} bytes; a plan has 1 to {MAX_FILE_BYTES}"
+        fail({"what": f"{file}", "why": why, "next": "check that it is a plan"}, EXIT_REFUSED, as_json=as_json)
+    outcome = ask(socket, "plan_import", as_json=as_json, document=base64.b64encode(payload).decode())
+    if as_json:
+        show_json(outcome)
+    else:
+        typer.echo(f"{file}: {outcome['kind']} plan {outcome['version']} {outcome['stage']}")

@@ -1,0 +1,23 @@
+"""`ems run`: the daemon itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from agent.cli.config_check import ConfigOption
+
+EXIT_CANNOT_START = 4
+"""Bad site file, or another instance holds the store: nothing was started."""
+
+
+def run(config: Path = ConfigOption) -> None:
+    """Run the agent in the foreground; systemd does this on a site. Ends with the batteries at 0 kW on SIGTERM."""
+    from agent.app import CannotStart, serve  # noqa: PLC0415 (the daemon's libraries load only for the daemon)
+
+    try:
+        serve(config)
+    except CannotStart as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(EXIT_CANNOT_START) from None

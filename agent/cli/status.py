@@ -1,0 +1,51 @@
+"""`ems status`: the site in one screen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from agent.cli.client import JsonOption, SocketOption, ask, show_json
+from agent.cli.text import ago, direction, kw, kwh, local, percent, plan_line
+
+
+def status(socket: str | None = SocketOption, as_json: bool = JsonOption) -> None:
+    """Show who decides, where power flows, the devices, the plans held and the cloud link."""
+    facts = ask(socket, "status", as_json=as_json)
+    if as_json:
+        show_json(facts)
+    else:
+        typer.echo("\n".join(lines(facts)))
+
+
+def lines(facts: dict[str, Any]) -> list[str]:
+    """The status as text, 80 columns."""
+    powers = facts["powers_w"]
+    shown = [
+        f"{facts['site']}  {local(facts['utc'])}  up {ago(facts['uptime_s'])}, version {facts['version']}",
+        f"decides  {facts['source']}: {facts['why']}",
+        f"battery  {kw(powers['battery'])} ({direction(powers['battery'], 'discharging', 'charging')}), "
+        f"setpoint {kw(facts['setpoint_w'])}, SoC {percent(facts['soc_pct'])}",
+        f"grid     {kw(powers['grid'])} ({direction(powers['grid'], 'export', 'import')}), "
+        f"PV {kw(powers['pv'])}, load {kw(powers['load'])}",
+    ]
+    slot = facts["slot"]
+    if slot is not None:
+        shown.append(
+            f"slot     {local(slot['start'])} to {local(slot['end'])}, {slot['target']}: "
+            f"{kwh(slot['done_wh'])} of {kwh(slot['planned_wh'])}"
+        )
+    shown += [f"clipped  {c['limit']} ({c['owner']}): {kw(c['before_w'])} to {kw(c['after_w'])}" for c in facts["clips"]]
+    shown += [plan_line(name, held) for name, held in facts["plans"].items()]
+    for device in facts["devices"]:
+        problem = f": {device['last_error']}" if device["last_error"] else ""
+        shown.append(f"device   {device['device_id']} {device['health']}, {device['identity'] or 'unknown'}{problem}")
+    cloud = facts["cloud"]
+    if cloud is None:
+        shown.append("cloud    none in the site file")
+    else:
+        link = "connected" if cloud["connected"] else "NOT connected"
+        shown.append(f"cloud    {link} to {cloud['broker']}, {cloud['outbox_depth']} messages waiting on disk")
+    shown += [f"{c['severity'].upper():<8} {c['subject']}: {c['text']}" for c in facts["conditions"]]
+    return shown

@@ -1,0 +1,49 @@
+"""How numbers look to people: kW, kWh, percent, local time; a value that is missing says so."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+
+def kw(power_w: float | None) -> str:
+    """Power in kW with its sign, or `missing`."""
+    return "missing" if power_w is None else f"{power_w / 1000:+.1f} kW"
+
+
+def kwh(energy_wh: float | None) -> str:
+    """Energy in kWh with its sign, or `missing`."""
+    return "missing" if energy_wh is None else f"{energy_wh / 1000:+.3f} kWh"
+
+
+def percent(share_pct: float | None) -> str:
+    """Percent, or `missing`."""
+    return "missing" if share_pct is None else f"{share_pct:.1f} %"
+
+
+def local(iso_utc: str) -> str:
+    """The time of day on this machine, seconds included."""
+    return datetime.fromisoformat(iso_utc).astimezone().strftime("%H:%M:%S")
+
+
+def ago(seconds: float) -> str:
+    """A duration in its largest fitting unit."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def direction(power_w: float | None, out: str, into: str) -> str:
+    """`out` for positive, `into` for negative power, `at rest` near zero."""
+    if power_w is None:
+        return "unknown"
+    return "at rest" if abs(power_w) < 50 else (out if power_w > 0 else into)
+
+
+def plan_line(name: str, held: dict[str, Any] | None) -> str:
+    """One plan held, for people."""
+    if held is None:
+        return f"{name:<8} none"
+    end = datetime.fromisoformat(held["end"]).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return f"{name:<8} version {held['version']}, until {end}, {held['sha256'][:12]}"

@@ -1,0 +1,65 @@
+"""The newest sample of every device: pollers write, the control loop reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.core.rules import SiteRules
+from agent.core.snapshot import BatterySample, MeterSample, PvSample
+
+Sample = BatterySample | PvSample | MeterSample
+
+
+@dataclass
+class DeviceHealth:
+    """How one device answers; for people, not for control."""
+
+    device_id: str
+    endpoint: str
+    identity: str | None = None
+    polls: int = 0
+    failures: int = 0
+    failures_in_a_row: int = 0
+    last_error: str | None = None
+    latency_s: float | None = None
+
+    @property
+    def word(self) -> str:
+        """`good`, `failing` or `unknown` (never answered)."""
+        if self.failures_in_a_row:
+            return "failing"
+        return "good" if self.polls else "unknown"
+
+
+class Board:
+    """Samples by device id, in the order of the site's rules; a device not read yet has a sample full of NEVER."""
+
+    def __init__(self, rules: SiteRules) -> None:
+        self._batteries = {b.device_id: BatterySample(b.device_id) for b in rules.batteries}
+        self._pvs = {device_id: PvSample(device_id) for device_id in rules.pv_ids}
+        self._meter_id = rules.meter_id
+        self._meter = MeterSample(rules.meter_id) if rules.meter_id else None
+
+    def post(self, sample: Sample) -> None:
+        """Put a newer sample in the place of the one before."""
+        if isinstance(sample, BatterySample):
+            self._batteries[sample.device_id] = sample
+        elif isinstance(sample, PvSample):
+            self._pvs[sample.device_id] = sample
+        elif sample.device_id == self._meter_id:
+            self._meter = sample
+
+    @property
+    def batteries(self) -> tuple[BatterySample, ...]:
+        """The newest sample of each battery."""
+        return tuple(self._batteries.values())
+
+    @property
+    def pvs(self) -> tuple[PvSample, ...]:
+        """The newest sample of each PV inverter."""
+        return tuple(self._pvs.values())
+
+    @property
+    def meter(self) -> MeterSample | None:
+        """The newest sample of the connection meter, None on a site without one."""
+        return self._meter

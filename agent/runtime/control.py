@@ -1,0 +1,138 @@
+"""The control loop: at each tick gather what is known, call `step()`, hand out its effects."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+from dataclasses import dataclass, field
+
+import structlog
+
+from agent.core.clock_trust import ClockTrust, judge
+from agent.core.decision import Decision, Effects, Inputs, SetpointWrite, State
+from agent.core.plan import Plan, Plans
+from agent.core.rules import SiteRules
+from agent.core.snapshot import WriteOutcome
+from agent.core.step import step
+from agent.runtime.board import Board
+from agent.runtime.clock import Clock
+from drivers.device import Battery
+
+log = structlog.get_logger(__name__)
+
+DECISIONS_KEPT = 600
+"""Decision rows kept in memory for `ems explain`: ten minutes at 1 Hz."""
+
+
+@dataclass
+class Counters:
+    """What the loop did since the start of the process."""
+
+    ticks: int = 0
+    late_ticks: int = 0
+    """Ticks that were skipped because the one before took too long or the machine slept."""
+    writes: int = 0
+    writes_verified: int = 0
+    writes_failed: int = 0
+    first_verified_write_s: float | None = None
+    """Seconds from the start of the process to the first setpoint confirmed by read-back."""
+
+
+@dataclass
+class ControlLoop:
+    """Runs the core on a fixed beat, aligned to UTC so that slot edges fall on ticks."""
+
+    rules: SiteRules
+    board: Board
+    batteries: Mapping[str, Battery]
+    clock: Clock
+    plans: Plans
+    floor_utc_s: float
+    on_effects: Callable[[Effects], None]
+    spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+    """Starts a supervised task: an exception in it (a bug of ours) ends the process, and the dead-man takes over."""
+    on_tick_done: Callable[[], None]
+    """Feeds the watchdog: called only after a whole tick."""
+    started_mono_s: float
+    state: State = field(default_factory=State)
+    counters: Counters = field(default_factory=Counters)
+    trust: ClockTrust = field(default_factory=lambda: ClockTrust(False, 0.0, "not judged yet"))
+    decisions: deque[Decision] = field(default_factory=lambda: deque(maxlen=DECISIONS_KEPT))
+    last_outcome: dict[str, WriteOutcome] = field(default_factory=dict)
+    _outcomes: list[WriteOutcome] = field(default_factory=list)
+    _writing: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def replace_plan(self, plan: Plan) -> None:
+        """Bring a stored plan into force from the next tick on."""
+        self.plans = self.plans.replaced(plan)
+
+    async def run(self) -> None:
+        """Ticks for ever."""
+        tick_s = self.rules.tick_s
+        beat = round(self.clock.utc_s() / tick_s)
+        while True:
+            # Bounded: a wall clock stepped back in between must not stop the loop.
+            wait_s = min((beat + 1) * tick_s - self.clock.utc_s(), 2 * tick_s)
+            await self.clock.sleep_until(self.clock.mono_s() + wait_s)
+            self.tick()
+            # From the wall clock each time: no drift, and a stepped clock costs at most one tick of waiting.
+            now_beat = round(self.clock.utc_s() / tick_s)
+            if now_beat > beat + 1:
+                self.counters.late_ticks += now_beat - beat - 1
+            beat = now_beat
+
+    def tick(self) -> None:
+        """One control tick."""
+        utc_s = self.clock.utc_s()
+        self.trust = judge(utc_s, max(self.floor_utc_s, self.trust.floor_utc_s))
+        inputs = Inputs(
+            utc_s=utc_s,
+            mono_s=self.clock.mono_s(),
+            clock_trusted=self.trust.trusted,
+            plans=self.plans,
+            batteries=self.board.batteries,
+            pvs=self.board.pvs,
+            meter=self.board.meter,
+            outcomes=tuple(self._outcomes),
+        )
+        self._outcomes.clear()
+        self.state, effects = step(self.rules, self.state, inputs)
+        for write in effects.writes:
+            self._start(write)
+        self.decisions.append(effects.decision)
+        self.counters.ticks += 1
+        self.on_effects(effects)
+        self.on_tick_done()
+
+    def _start(self, write: SetpointWrite) -> None:
+        self.counters.writes += 1
+        task = self.spawn(self._write(write))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def _write(self, write: SetpointWrite) -> None:
+        outcome = await self.batteries[write.device_id].write_setpoint(write.power_w)
+        self._settle(outcome)
+
+    def _settle(self, outcome: WriteOutcome) -> None:
+        self.last_outcome[outcome.device_id] = outcome
+        self._outcomes.append(outcome)
+        if not outcome.ok:
+            self.counters.writes_failed += 1
+            log.warning("setpoint_not_confirmed", device=outcome.device_id, reason=outcome.reason)
+            return
+        self.counters.writes_verified += 1
+        if self.counters.first_verified_write_s is None:
+            self.counters.first_verified_write_s = self.clock.mono_s() - self.started_mono_s
+
+    async def neutral(self, within_s: float) -> bool:
+        """True when every battery confirmed 0 kW within `within_s`; else its dead-man ends the last setpoint."""
+        if self._writing:
+            await asyncio.wait(self._writing, timeout=within_s / 2)
+        releases = [asyncio.ensure_future(battery.release()) for battery in self.batteries.values()]
+        done, pending = await asyncio.wait(releases, timeout=within_s / 2)
+        for task in pending:
+            task.cancel()
+        return not pending and all(task.result().ok for task in done)

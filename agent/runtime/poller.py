@@ -1,0 +1,84 @@
+"""One task per Modbus endpoint: reads its devices in turn and leaves the newest samples on the board."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from agent.runtime.board import Board, DeviceHealth
+from agent.runtime.clock import Clock
+from drivers.device import Device
+from drivers.errors import DeviceError
+
+log = structlog.get_logger(__name__)
+
+PROBE_EVERY_S = 10.0
+"""A device that failed `FAILURES_UNTIL_PROBING` times in a row is only tried this often,
+so that it cannot hold up the others on its endpoint."""
+FAILURES_UNTIL_PROBING = 3
+
+
+@dataclass
+class Polled:
+    """One device in its poller."""
+
+    device: Device
+    period_s: float
+    health: DeviceHealth
+    identified: bool = False
+    next_mono_s: float = 0.0
+
+
+class EndpointPoller:
+    """Polls the devices behind one endpoint, each at its own period, never faster than they answer."""
+
+    def __init__(self, polled: Sequence[Polled], board: Board, clock: Clock, on_change: Callable[[], None]) -> None:
+        self._polled = list(polled)
+        self._board = board
+        self._clock = clock
+        self._on_change = on_change
+        self.first_round = asyncio.Event()
+        """Set when each device here was read, or failed, once."""
+
+    async def run(self) -> None:
+        """Polls for ever."""
+        while True:
+            due = min(self._polled, key=lambda polled: polled.next_mono_s)
+            await self._clock.sleep_until(due.next_mono_s)
+            started_s = self._clock.mono_s()
+            await self._poll(due)
+            waited = started_s if due.next_mono_s == 0.0 else due.next_mono_s
+            probing = due.health.failures_in_a_row >= FAILURES_UNTIL_PROBING
+            # Fixed phase while the device keeps up; missed turns are skipped, not made up.
+            due.next_mono_s = max(waited + (PROBE_EVERY_S if probing else due.period_s), self._clock.mono_s())
+            if all(polled.health.polls + polled.health.failures for polled in self._polled):
+                self.first_round.set()
+
+    async def _poll(self, polled: Polled) -> None:
+        health, was = polled.health, polled.health.word
+        started_s = self._clock.mono_s()
+        try:
+            if not polled.identified:
+                identity = await polled.device.identify()
+                health.identity = str(identity)
+                polled.identified = True
+                log.info("device_found", device=health.device_id, endpoint=health.endpoint, identity=health.identity)
+            self._board.post(await polled.device.read())
+        except DeviceError as error:
+            health.failures += 1
+            health.failures_in_a_row += 1
+            health.last_error = str(error)
+            if health.failures_in_a_row == FAILURES_UNTIL_PROBING:
+                # It may come back as another unit: find out who it is before it is trusted again.
+                polled.identified = False
+                log.warning("device_failing", device=health.device_id, endpoint=health.endpoint, error=str(error))
+        else:
+            health.polls += 1
+            health.failures_in_a_row = 0
+            health.last_error = None
+            health.latency_s = self._clock.mono_s() - started_s
+        if health.word != was:
+            self._on_change()

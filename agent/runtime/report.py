@@ -1,0 +1,123 @@
+"""What the agent says of itself: the same facts for the local socket and for the cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from agent.core.authority import Source, next_slots
+from agent.core.decision import Condition, Decision
+from agent.core.envelope import Clip
+from agent.core.plan import Plan, Plans, Slot
+from agent.core.snapshot import WriteOutcome
+
+NEXT_SLOTS = 8
+
+
+def iso(utc_s: float) -> str:
+    """Unix time as ISO 8601 in UTC, milliseconds, with Z."""
+    return datetime.fromtimestamp(utc_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def plan_held(plan: Plan | None) -> dict[str, Any] | None:
+    """Which plan is held and until when."""
+    if plan is None:
+        return None
+    return {"version": plan.version, "sha256": plan.sha256, "end": iso(plan.end_utc_s)}
+
+
+def slot_coming(source: Source, slot: Slot) -> dict[str, Any]:
+    """One future slot as it would be decided today."""
+    return {
+        "start": iso(slot.start_utc_s),
+        "end": iso(slot.end_utc_s),
+        "power_w": slot.power_w,
+        "target": slot.target,
+        "source": source,
+        "soc_end_pct": slot.soc_end_pct,
+    }
+
+
+def condition(found: Condition) -> dict[str, str]:
+    """One thing that is wrong now."""
+    return {"code": found.code, "subject": found.subject, "severity": found.severity, "text": found.text}
+
+
+def control_facts(decision: Decision, plans: Plans) -> dict[str, Any]:
+    """The part of the status that comes from the last control tick."""
+    slot = decision.slot
+    return {
+        "utc": iso(decision.utc_s),
+        "source": decision.source,
+        "why": decision.why,
+        "powers_w": {
+            "battery": decision.battery_w,
+            "pv": decision.pv_w,
+            "load": decision.load_w,
+            "grid": decision.grid_w,
+        },
+        "soc_pct": decision.soc_pct,
+        "frequency_hz": decision.frequency_hz,
+        "target_w": decision.target_w,
+        "setpoint_w": decision.setpoint_w,
+        "clips": [_clip(clip) for clip in decision.clips],
+        "slot": None
+        if slot is None
+        else {
+            "start": iso(slot.start_utc_s),
+            "end": iso(slot.end_utc_s),
+            "planned_w": slot.power_w,
+            "target": slot.target,
+            "source": decision.source,
+            "planned_wh": slot.energy_wh,
+            "done_wh": decision.slot_done_wh,
+            "soc_end_pct": slot.soc_end_pct,
+        },
+        "next_slots": [slot_coming(source, coming) for source, coming in next_slots(plans, decision.utc_s, NEXT_SLOTS)],
+        "plans": {"rolling": plan_held(plans.rolling), "yearly": plan_held(plans.yearly)},
+    }
+
+
+def explanation(decision: Decision, outcomes: Mapping[str, WriteOutcome]) -> dict[str, Any]:
+    """Why the site does what it does: source, target, each clip, what was written, what the device confirmed."""
+    return {
+        "utc": iso(decision.utc_s),
+        "source": decision.source,
+        "why": decision.why,
+        "target": decision.target,
+        "planned_w": decision.planned_w,
+        "target_w": decision.target_w,
+        "clips": [_clip(clip) for clip in decision.clips],
+        "setpoint_w": decision.setpoint_w,
+        "shares_w": dict(decision.shares_w),
+        "writes": [asdict(write) for write in decision.writes],
+        "last_outcomes": {
+            device_id: {
+                "wanted_w": outcome.wanted_w,
+                "held_w": outcome.held_w,
+                "confirmed": outcome.ok,
+                "reason": outcome.reason,
+                "age_s": round(decision.mono_s - outcome.done_mono_s, 3),
+            }
+            for device_id, outcome in outcomes.items()
+        },
+        "powers_w": {
+            "battery": decision.battery_w,
+            "pv": decision.pv_w,
+            "load": decision.load_w,
+            "grid": decision.grid_w,
+        },
+        "soc_pct": decision.soc_pct,
+    }
+
+
+def slots_within(plans: Plans, from_utc_s: float, to_utc_s: float, most: int) -> Sequence[dict[str, Any]]:
+    """What the plans say from one time to another, at most `most` slots."""
+    found = next_slots(plans, from_utc_s - 1e-6, most)
+    return [slot_coming(source, slot) for source, slot in found if slot.start_utc_s < to_utc_s]
+
+
+def _clip(clip: Clip) -> dict[str, Any]:
+    return {"limit": clip.limit, "owner": clip.owner, "before_w": clip.before_w, "after_w": clip.after_w}

@@ -210,6 +210,25 @@ def test_confirmed_but_not_followed_is_an_alarm_after_ten_seconds():
         assert (("not_following", "bess") in state.conditions) == (t > 10)
 
 
+def test_a_battery_that_follows_now_and_then_is_not_alarmed():
+    state = owned(100e3)
+    for t in range(1, 40):
+        sample = battery(float(t), power_w=100e3 if t % 8 == 0 else 0.0, held_w=100e3)
+        state, _ = step(SITE, state, inputs(float(t), Plans(plan(100e3)), batteries=(sample,)))
+        assert ("not_following", "bess") not in state.conditions
+
+
+def test_a_reading_from_before_our_write_does_not_count_against_it():
+    given = inputs(5.0, Plans(plan(100e3)), batteries=(battery(4.0, held_w=0.0),))
+    assert step(SITE, owned(100e3, at=4.5), given)[1].writes == ()
+
+
+def test_pv_power_is_unknown_as_soon_as_one_inverter_is():
+    site = replace(SITE, pv_ids=("pv", "pv2"))
+    row = decision(inputs(pvs=(pv(power_w=50e3), replace(pv(), device_id="pv2", power_w=missing()))), site)
+    assert (row.pv_w, row.load_w) == (None, None)
+
+
 def test_every_change_of_source_is_told_once_with_its_reason():
     state, first = step(SITE, State(), inputs(0.0, Plans(plan(100e3))))
     assert [(e.code, e.data["to"]) for e in first.events] == [("source_changed", "rolling")]

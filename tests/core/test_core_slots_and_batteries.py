@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from agent.core.admission import Accepted, PlanLimits, Refused, Repeated, admit
 from agent.core.allocate import allocate
+from agent.core.authority import Source
 from agent.core.clock_trust import judge
 from agent.core.decision import State
 from agent.core.envelope import Bound
-from agent.core.plan import PlanKind, Plans, Target
+from agent.core.plan import PlanKind, Plans, Slot, Target
+from agent.core.slot_energy import SlotAccount, tracked_power_w
 from agent.core.snapshot import WriteOutcome
 from agent.core.step import step
 
@@ -65,11 +67,41 @@ def test_the_energy_of_a_grid_slot_lands_on_the_plan_under_a_changing_load(count
     assert len(closed) == 3
 
 
+def test_the_meters_own_counter_beats_integrated_power():
+    """The meter saw 40 kWh where the sampled power adds up to something else."""
+    plans = Plans(plan(100e3, target=Target.GRID))
+    state, _ = step(SITE, State(), inputs(0.0, plans, meter=meter(0.0, 50e3, net_wh=0.0)))
+    _, effects = step(SITE, state, inputs(5.0, plans, meter=meter(5.0, 50e3, net_wh=40e3)))
+    assert effects.decision.slot_done_wh == pytest.approx(40e3)
+
+
+def test_a_counter_read_a_little_earlier_is_carried_to_now_by_the_power():
+    plans = Plans(plan(100e3, target=Target.GRID))
+    state, _ = step(SITE, State(), inputs(0.0, plans, meter=meter(0.0, 36e3, net_wh=0.0)))
+    _, effects = step(SITE, state, inputs(5.0, plans, meter=meter(3.0, 36e3, net_wh=30.0)))
+    assert effects.decision.slot_done_wh == pytest.approx(50.0)
+
+
+def test_a_tick_after_the_edge_counts_for_the_old_slot_only_up_to_the_edge():
+    plans = Plans(plan(100e3, 100e3))
+    at_power = {"batteries": (battery(1799.0, power_w=360e3),)}
+    state, _ = step(SITE, State(), inputs(1799.0, plans, **at_power))
+    late = {"batteries": (battery(1804.0, power_w=360e3),)}
+    state, effects = step(SITE, state, inputs(1804.0, plans, **late))
+    assert effects.closed.delivered_wh == pytest.approx(100.0)
+    assert state.account.battery_wh == pytest.approx(400.0)
+
+
 def test_near_the_end_of_a_slot_the_rest_never_becomes_a_spike():
     _, rows, _ = run(Plans(plan(200e3, target=Target.GRID)), 1799, Plant())
     late = [fx.decision.target_w for _, fx in rows[1790:]]
     assert max(late) < 300e3
     assert min(late) > 150e3
+
+
+def test_a_rest_of_energy_is_spread_over_five_ticks_at_least():
+    account = SlotAccount(Slot(T0, T0 + 1800, 0.0, Target.GRID), Source.ROLLING, 1, anchor_wh=0.0)
+    assert tracked_power_w(account, T0 + 1799.5, 1.0, counter_wh=-100.0) == pytest.approx(100 * 3600 / 5)
 
 
 def test_a_restart_in_the_middle_of_a_slot_goes_on_counting():
@@ -209,3 +241,4 @@ def test_a_clock_behind_a_time_already_seen_is_not_trusted():
     back = judge(900.0, first.floor_utc_s)
     assert (back.trusted, back.floor_utc_s) == (False, 1000.0)
     assert judge(999.0, back.floor_utc_s).trusted
+    assert judge(999.0, back.floor_utc_s).floor_utc_s == 1000.0

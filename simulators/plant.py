@@ -60,10 +60,12 @@ class PvConfig:
     """AC power over irradiance times peak power: temperature, soiling, inverter loss."""
     irradiance_w_per_m2: tuple[float, ...] = ()
     """One value per equal part of the day (1440: per minute). Empty: the site loads the measured day."""
+    initial_wh: float = 1_000.0
+    """The inverter's energy counter at the start; in SunSpec a counter of 0 means that there is none."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
-        for name in ("peak_w", "inverter_limit_w", "performance_ratio"):
+        for name in ("peak_w", "inverter_limit_w", "performance_ratio", "initial_wh"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0")
 
@@ -173,7 +175,7 @@ class Plant:
         self.utc_s = start_utc_s
         self.export_wh = config.grid.initial_export_wh
         self.import_wh = config.grid.initial_import_wh
-        self.pv_wh = 0.0
+        self.pv_wh = config.pv.initial_wh
         self.load_wh = 0.0
         """Energy of the load, <= 0, as the sign rule has it."""
         self._start_utc_s = start_utc_s

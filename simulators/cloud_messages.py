@@ -1,0 +1,128 @@
+"""The cloud's own reading of docs/contract.md: builds documents for a site, reads what a site sends.
+
+Written from the contract alone, with no code of the agent, so that a misreading on either side shows. Powers are
+kW toward the grid in plans and W in telemetry, times are Unix seconds.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+SCHEMA = "1.0"
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+class UnreadableError(Exception):
+    """A message from the site that is not what the contract says; the text says what is wrong."""
+
+
+def topic(site_id: str, rest: str) -> str:
+    """The full topic of `rest`, for example `edge/status`."""
+    return f"ems/v1/{site_id}/{rest}"
+
+
+def iso_utc(utc_s: float) -> str:
+    """Unix time as the contract writes it, to the millisecond."""
+    return datetime.fromtimestamp(utc_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def unix_s(text: str) -> float:
+    """Unix time of an ISO 8601 text; UnreadableError when it has no zone."""
+    when = datetime.fromisoformat(text)
+    if when.tzinfo is None:
+        raise UnreadableError(f"time without a zone: {text}")
+    return when.timestamp()
+
+
+@dataclass(frozen=True, slots=True)
+class PlanDocument:
+    """A plan as the cloud thinks of it; lists have one entry per slot, None = no plan."""
+
+    kind: str
+    version: int
+    issued_utc_s: float
+    start_utc_s: int
+    slot_s: int
+    grid_kw: Sequence[float | None]
+    soc_end_pct: Sequence[float | None]
+    price: Sequence[float | None]
+
+    @property
+    def end_utc_s(self) -> int:
+        """The end of the last slot."""
+        return self.start_utc_s + self.slot_s * len(self.grid_kw)
+
+    def encoded(self, site_id: str, *, packed: bool) -> bytes:
+        """The document on the wire; `packed` as gzip, always the same bytes for the same document."""
+        fields = {
+            "schema": SCHEMA,
+            "site_id": site_id,
+            "kind": self.kind,
+            "version": self.version,
+            "issued_at": iso_utc(self.issued_utc_s),
+            "start": iso_utc(self.start_utc_s),
+            "slot_s": self.slot_s,
+            "unit": "kW",
+            "positive": "export",
+            "target": "grid",
+            "power": _rounded(self.grid_kw, 3),
+            "soc_end_pct": _rounded(self.soc_end_pct, 2),
+            "price": _rounded(self.price, 2),
+        }
+        raw = json.dumps(fields, separators=(",", ":"), allow_nan=False).encode()
+        return gzip.compress(raw, mtime=0) if packed else raw
+
+
+def _rounded(values: Sequence[float | None], digits: int) -> list[float | None]:
+    return [None if value is None else round(value, digits) for value in values]
+
+
+def watermark(site_id: str, stored: dict[str, int]) -> bytes:
+    """The watermark document: per stream, everything up to this sequence is stored."""
+    return json.dumps({"schema": SCHEMA, "site_id": site_id, "stored": stored}).encode()
+
+
+def read_message(payload: bytes, site_id: str) -> dict[str, Any]:
+    """The JSON object of a message from `site_id`; UnreadableError when it is not one, or of another schema."""
+    try:
+        message = json.loads(gzip.decompress(payload) if payload.startswith(GZIP_MAGIC) else payload)
+    except (ValueError, OSError) as error:
+        raise UnreadableError(f"not JSON: {error}") from error
+    if not isinstance(message, dict):
+        raise UnreadableError("not a JSON object")
+    if message.get("site_id") != site_id:
+        raise UnreadableError(f"site_id is {message.get('site_id')!r}, on a topic of {site_id!r}")
+    if not str(message.get("schema", "")).startswith("1."):
+        raise UnreadableError(f"schema {message.get('schema')!r} is not 1.x")
+    return message
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One row of telemetry; None = not measured."""
+
+    utc_s: float
+    source: str | None
+    soc_pct: float | None
+    grid_w: float | None
+    battery_w: float | None
+    setpoint_w: float | None
+
+
+def read_samples(frame: dict[str, Any]) -> list[Sample]:
+    """The rows of a telemetry frame; UnreadableError when columns are missing or of different lengths."""
+    try:
+        start, offsets, columns = unix_s(frame["start"]), frame["t_ms"], frame["columns"]
+        names = ("source", "soc_pct", "grid_w", "battery_w", "setpoint_w")
+        lengths = {name: len(column) for name, column in columns.items()}
+        if any(length != len(offsets) for length in lengths.values()):
+            raise UnreadableError(f"columns of {lengths} rows for {len(offsets)} times")
+        rows = zip(offsets, *(columns[name] for name in names), strict=True)
+        return [Sample(start + row[0] / 1000.0, *row[1:]) for row in rows]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UnreadableError(f"telemetry frame: {type(error).__name__}: {error}") from error

@@ -1,0 +1,1 @@
+"""Devices of a site: the Modbus link, SunSpec discovery, and the roles battery, PV and meter."""

@@ -1,0 +1,138 @@
+"""Which registers to read for a set of points, and how to decode them: made once, used at each poll."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from drivers.codec import Value, number_code, packed, scale_factor, scaled, sentinel, text
+from drivers.registers import MAX_READ_REGISTERS, Registers
+from drivers.sunspec_layout import Point
+
+MAX_GAP_REGISTERS = 64
+"""Unused registers inside one device's models that are read along rather than asked for separately: a request
+costs as much as some hundred registers, on the wire and here."""
+
+
+class Place(NamedTuple):
+    """Where one wanted point of one model is."""
+
+    key: str
+    """The model and the point, such as `701.W`."""
+    point: Point
+    address: int
+
+
+class Read(NamedTuple):
+    """One point as read: None if the device does not have it."""
+
+    value: Value | None
+    read_mono_s: float
+    """When the request that fetched it was sent."""
+
+
+Reads = Mapping[str, Read]
+"""What one poll brought, by key."""
+
+
+class _Field(NamedTuple):
+    key: str
+    slot: int
+    """Where the raw value is in what the block unpacks."""
+    sentinel: int | None
+    sf_slot: int | None
+    """-1: the point has a scale factor that this device does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive registers read by one request, with their decoder."""
+
+    address: int
+    count: int
+    unpack: Callable[[bytes], tuple[int | float | bytes, ...]]
+    fields: tuple[_Field, ...]
+
+    def decode(self, registers: Sequence[int], read_mono_s: float, into: dict[str, Read]) -> None:
+        """Put the block's points into `into`."""
+        raws = self.unpack(packed(registers))
+        for key, slot, none, sf_slot in self.fields:
+            into[key] = Read(_value(raws, slot, none, sf_slot), read_mono_s)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPlan:
+    """The requests of one poll, as few as possible."""
+
+    blocks: tuple[Block, ...]
+
+    async def read(self, link: Registers, unit_id: int, clock: Callable[[], float]) -> dict[str, Read]:
+        """All points of the plan, each with the time at which its request was sent; errors are `DeviceError`s."""
+        reads: dict[str, Read] = {}
+        for block in self.blocks:
+            sent_mono_s = clock()
+            block.decode(await link.read_holding(unit_id, block.address, block.count), sent_mono_s, reads)
+        return reads
+
+
+def make_plan(models: Iterable[Sequence[Place]]) -> ReadPlan:
+    """The plan for the places of each model; a model's values and scale factors always share one request.
+
+    `models` holds one sequence of places per model, its scale factor points among them. It is a bug to ask for
+    points of one model that lie further apart than one request can reach.
+    """
+    groups = [sorted(places, key=lambda place: place.address) for places in models if places]
+    groups.sort(key=lambda group: group[0].address)
+    merged: list[list[Place]] = []
+    for group in groups:
+        assert _end(group) - group[0].address <= MAX_READ_REGISTERS
+        if merged and _fits(merged[-1], group):
+            merged[-1].extend(group)
+        else:
+            merged.append(list(group))
+    return ReadPlan(tuple(_block(places) for places in merged))
+
+
+def _fits(places: Sequence[Place], more: Sequence[Place]) -> bool:
+    gap = more[0].address - _end(places)
+    return 0 <= gap <= MAX_GAP_REGISTERS and _end(more) - places[0].address <= MAX_READ_REGISTERS
+
+
+def _end(places: Sequence[Place]) -> int:
+    return max(place.address + place.point.size for place in places)
+
+
+def _block(places: Sequence[Place]) -> Block:
+    first, at = places[0].address, places[0].address
+    codes = [">"]
+    for place in places:
+        assert place.address >= at, "points of one block do not overlap"
+        codes.append(f"{2 * (place.address - at)}x{number_code(place.point)}")
+        at = place.address + place.point.size
+    slot_of = {place.key: slot for slot, place in enumerate(places)}
+    fields = []
+    for slot, (key, point, _) in enumerate(places):
+        sf_slot = None
+        if point.sf is not None:
+            sf_slot = slot_of.get(f"{key.split('.', 1)[0]}.{point.sf}", -1)
+        fields.append(_Field(key, slot, sentinel(point), sf_slot))
+    return Block(first, at - first, struct.Struct("".join(codes)).unpack, tuple(fields))
+
+
+def _value(raws: tuple[int | float | bytes, ...], slot: int, none: int | None, sf_slot: int | None) -> Value | None:
+    raw = raws[slot]
+    if isinstance(raw, bytes):
+        return text(raw)
+    if raw == none or (isinstance(raw, float) and not math.isfinite(raw)):
+        return None
+    if sf_slot is None:
+        return raw
+    if sf_slot < 0:
+        return None
+    exponent = raws[sf_slot]
+    assert isinstance(exponent, int)
+    usable = scale_factor(exponent)
+    return None if usable is None else scaled(raw, usable)

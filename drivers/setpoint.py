@@ -1,0 +1,164 @@
+"""Setting the active power of a SunSpec DER (model 704), with the device's own reversion as a dead-man.
+
+The order of a write is: what to revert to (0 W), reversion enabled and its time, mode and setpoint, and the
+enable last. Contiguous registers go in one frame, so that the device takes them together; the enable has a
+frame of its own, because a device may apply one frame register by register and WSetEna comes first in it: it
+would start with the setpoint that somebody left there. WSetPct and WSetPctRvrt (between WSetRvrt and
+WSetEnaRvrt) are never written. Every write repeats the whole set, which re-arms the timer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from drivers.codec import OutOfRange, Rounding, encode, scale_factor, step
+from drivers.errors import DeviceError, LinkTimeout, ModbusRefused
+from drivers.read_plan import Place, Reads, make_plan
+from drivers.readings import number
+from drivers.registers import Registers
+from drivers.spec import DeviceSpec
+from drivers.sunspec_layout import layout
+
+REVERSION_POINTS: Final = ("WSetRvrt", "WSetEnaRvrt", "WSetRvrtTms")
+CONTROL_POINTS: Final = ("WSetEna", "WSetMod", "WSet", *REVERSION_POINTS)
+MODEL_ID = 704
+ENABLED = 1
+IN_WATTS = 1
+NEUTRAL_W = 0.0
+HEARTBEAT_WRAP = 0xFFFF_FFFF
+"""That value means "not implemented", so that the count begins again at 0 instead."""
+
+
+class Unwritable(Exception):  # noqa: N818  # an outcome for the caller, never seen outside
+    """The setpoint cannot be expressed in the device's registers; nothing was written."""
+
+
+class Heartbeat:
+    """715.ControllerHb: tells the device that its controller is alive, once per setpoint written.
+
+    Never from the polling: that goes on when the control behind it has stopped.
+    """
+
+    def __init__(self, places: Sequence[Place] = ()) -> None:
+        self._place = places[0] if places else None
+        self._count = 0
+
+    async def beat(self, link: Registers, unit_id: int, generation: int) -> None:
+        """Count on, if the device has the register; one that refuses it is not asked again."""
+        if self._place is None:
+            return
+        self._count = (self._count + 1) % HEARTBEAT_WRAP
+        values = encode(self._place.point, self._count)
+        try:
+            await link.write_registers(unit_id, self._place.address, values, generation=generation)
+        except ModbusRefused:
+            self._place = None
+
+
+class SetpointControl:
+    """The registers of model 704 of one device; `learn` must come before `hold`."""
+
+    def __init__(self, spec: DeviceSpec, link: Registers, clock: Callable[[], float], places: Sequence[Place]) -> None:
+        self.has_dead_man = False
+        """Whether all reversion points are there; else they are left alone."""
+        self._spec = spec
+        self._link = link
+        self._clock = clock
+        self._address = places[0].address - places[0].point.at
+        self._plan = make_plan([places])
+        self._last: Reads = {}
+
+    async def learn(self) -> None:
+        """Read what the device offers and holds; errors are `DeviceError`s."""
+        self._last = await self._read()
+        self.has_dead_man = all(number(self._last, f"704.{name}") is not None for name in REVERSION_POINTS)
+
+    async def hold(self, power_w: float, generation: int) -> tuple[float | None, str]:
+        """Write once and read back: what the device holds (None if unknown), and why that is not it, or ""."""
+        frames = self._frames(power_w)
+        try:
+            for address, values in frames:
+                await self._link.write_registers(self._spec.unit_id, address, values, generation=generation)
+        except (LinkTimeout, ModbusRefused) as error:
+            return await self._held_after_failure(), str(error)
+        self._last = await self._read()
+        if self._link.generation != generation:
+            return None, "the connection was replaced before the setpoint was read back; read the device again"
+        return held_w(self._last), self._mismatch(power_w)
+
+    async def _held_after_failure(self) -> float | None:
+        """What the device holds after a failed write, which may have been carried out in part."""
+        try:
+            self._last = await self._read()
+        except DeviceError:
+            return None
+        return held_w(self._last)
+
+    async def _read(self) -> Reads:
+        return await self._plan.read(self._link, self._spec.unit_id, self._clock)
+
+    def _frames(self, power_w: float) -> list[tuple[int, tuple[int, ...]]]:
+        """The frames that make the device hold `power_w`, in the order in which they must be written."""
+        exponent = self._exponent()
+        if exponent is None:
+            raise Unwritable(f"{self._spec.device_id}: WSet_SF is not implemented, the setpoint has no unit")
+        points = layout(MODEL_ID).points
+        try:
+            setpoint = encode(points["WSet"], power_w, exponent, Rounding.TOWARD_ZERO)
+        except OutOfRange as error:
+            raise Unwritable(f"{self._spec.device_id}: {error}") from error
+        frames = []
+        if self.has_dead_man:
+            neutral = encode(points["WSetRvrt"], NEUTRAL_W, exponent)
+            timer = encode(points["WSetRvrtTms"], self._spec.reversion_s)
+            frames += [
+                (self._address + points["WSetRvrt"].at, neutral),
+                (self._address + points["WSetEnaRvrt"].at, (ENABLED, *timer)),
+            ]
+        return [
+            *frames,
+            (self._address + points["WSetMod"].at, (IN_WATTS, *setpoint)),
+            (self._address + points["WSetEna"].at, (ENABLED,)),
+        ]
+
+    def _exponent(self) -> int | None:
+        raw = number(self._last, "704.WSet_SF")
+        return None if raw is None else scale_factor(int(raw))
+
+    def _mismatch(self, power_w: float) -> str:
+        """Why what was read back is not what was written, or ""."""
+        reads, exponent = self._last, self._exponent()
+        wants = [("WSetEna", ENABLED), ("WSetMod", IN_WATTS)]
+        if self.has_dead_man:
+            wants += [("WSetEnaRvrt", ENABLED)]
+        for name, wanted in wants:
+            seen = number(reads, f"704.{name}")
+            if seen != wanted:
+                return _not_applied(name, wanted, seen)
+        setpoint_w = number(reads, "704.WSet")
+        if setpoint_w is None or exponent is None or abs(setpoint_w - power_w) >= step(exponent):
+            return _not_applied("WSet", power_w, setpoint_w)
+        if not self.has_dead_man:
+            return ""
+        neutral_w, timer_s = number(reads, "704.WSetRvrt"), number(reads, "704.WSetRvrtTms")
+        if neutral_w != NEUTRAL_W:
+            return _not_applied("WSetRvrt", NEUTRAL_W, neutral_w)
+        if timer_s is None or not 0 < timer_s <= self._spec.reversion_s:
+            return _not_applied("WSetRvrtTms", self._spec.reversion_s, timer_s)
+        return ""
+
+
+def held_w(reads: Reads) -> float | None:
+    """The setpoint in force, None while control by watts is not enabled."""
+    if number(reads, "704.WSetEna") == ENABLED and number(reads, "704.WSetMod") == IN_WATTS:
+        return number(reads, "704.WSet")
+    return None
+
+
+def _not_applied(name: str, wanted: float, seen: float | None) -> str:
+    reads = "is not implemented" if seen is None else f"reads {seen:g}"
+    return (
+        f"accepted but not applied: 704.{name} {reads} where {wanted:g} was written; "
+        "check local/remote mode, the device's limits, and that no other client controls it"
+    )

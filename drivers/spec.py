@@ -1,0 +1,69 @@
+"""What the site file states about one device, and what the device states about itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Role = Literal["battery", "pv", "meter"]
+Positive = Literal["export", "import"]
+
+ROLES: Final = ("battery", "pv", "meter")
+MAX_UNIT_ID = 255
+"""Modbus TCP; 1 to 247 name devices, 0 and 255 often mean "the device at this address itself"."""
+MAX_BASE_ADDRESS = 65_000
+MAX_REVERSION_S = 60
+"""A battery must be neutral by its own dead-man within 60 s (invariant 6 of the design)."""
+
+
+class BadSpec(ValueError):  # noqa: N818  # named for what the file states
+    """The site file states something about a device that cannot be."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSpec:
+    """One device of the site, as configured; `BadSpec` names the key that is wrong."""
+
+    device_id: str
+    role: Role
+    unit_id: int
+    base_address: int | None = None
+    """Where the SunSpec map begins, if not at one of the usual places."""
+    reversion_s: int = 60
+    """Battery: without a new setpoint for so long, the device goes to 0 W by itself."""
+    positive: Positive | None = None
+    """Meter: what its positive power means. Vendors differ, so that it must be stated."""
+    expected_model: str | None = None
+    expected_serial: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if self.role not in ROLES:
+            raise BadSpec(f"{self.device_id}: role {self.role!r} is not one of {', '.join(ROLES)}")
+        if not 0 <= self.unit_id <= MAX_UNIT_ID:
+            raise BadSpec(f"{self.device_id}: unit_id {self.unit_id} is not within 0 to {MAX_UNIT_ID}")
+        if self.base_address is not None and not 0 <= self.base_address <= MAX_BASE_ADDRESS:
+            raise BadSpec(f"{self.device_id}: base_address {self.base_address} is not within 0 to {MAX_BASE_ADDRESS}")
+        if not 1 <= self.reversion_s <= MAX_REVERSION_S:
+            raise BadSpec(f"{self.device_id}: reversion_s {self.reversion_s} is not within 1 to {MAX_REVERSION_S}")
+        if self.role == "meter" and self.positive not in ("export", "import"):
+            raise BadSpec(
+                f'{self.device_id}: positive must be "export" or "import": vendors differ in the sign of a meter'
+            )
+        if self.role != "meter" and self.positive is not None:
+            raise BadSpec(f"{self.device_id}: positive is for meters; SunSpec fixes it for a {self.role}")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a device says it is (SunSpec model 1), and what it offers; None where it says nothing."""
+
+    manufacturer: str | None
+    model: str | None
+    serial: str | None
+    firmware: str | None
+    base_address: int
+    models: tuple[int, ...]
+    """The ids of its SunSpec models, in the order of its map."""
+    cut_short: str
+    """Why the chain of models ended early; "" if it did not."""

@@ -1,0 +1,89 @@
+"""The published layouts of SunSpec models, read once from `sunspec_models/model_<id>.toml`."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Final
+
+HEADER_REGISTERS = 2
+"""Model id and length come before the points; the length does not count them."""
+
+TYPE_REGISTERS: Final[Mapping[str, int]] = {
+    "int16": 1,
+    "uint16": 1,
+    "enum16": 1,
+    "bitfield16": 1,
+    "acc16": 1,
+    "count": 1,
+    "sunssf": 1,
+    "pad": 1,
+    "int32": 2,
+    "uint32": 2,
+    "enum32": 2,
+    "bitfield32": 2,
+    "acc32": 2,
+    "float32": 2,
+    "int64": 4,
+    "uint64": 4,
+    "bitfield64": 4,
+    "acc64": 4,
+    "float64": 4,
+}
+"""Registers per point type; strings state their own size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One point of a model; `at` counts registers from the model's ID register."""
+
+    name: str
+    at: int
+    type: str
+    size: int
+    sf: str | None
+    """The name of the scale factor point: the value is raw x 10^sf."""
+    unit: str
+    writable: bool
+
+    @property
+    def end(self) -> int:
+        """The first register after the point, from the model's ID register."""
+        return self.at + self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """All points of one model, as published."""
+
+    model_id: int
+    name: str
+    length: int
+    """Registers after ID and L."""
+    points: Mapping[str, Point]
+
+
+@cache
+def layout(model_id: int) -> Layout:
+    """The layout of a model that this package knows; asking for another one is a bug."""
+    source = resources.files("drivers") / "sunspec_models" / f"model_{model_id}.toml"
+    table = tomllib.loads(source.read_text(encoding="utf-8"))
+    points = {}
+    for row in table["points"]:
+        size = row["size"] if row["type"] == "string" else TYPE_REGISTERS[row["type"]]
+        points[row["name"]] = Point(
+            name=row["name"],
+            at=row["at"],
+            type=row["type"],
+            size=size,
+            sf=row.get("sf"),
+            unit=row.get("unit", ""),
+            writable=row.get("writable", False),
+        )
+    assert table["id"] == model_id
+    assert all(point.end <= table["length"] + HEADER_REGISTERS for point in points.values())
+    assert all(point.sf is None or points[point.sf].type == "sunssf" for point in points.values())
+    return Layout(model_id, table["name"], table["length"], points)

@@ -1,0 +1,77 @@
+"""Bytes from the cloud, made into one JSON object or refused: sizes, compression, encoding, depth, double keys."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+from agent.core.admission import Refused
+
+MAX_DOCUMENT_BYTES = 1024 * 1024
+"""Before and after decompression (docs/contract.md)."""
+_GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_GZIP_WINDOW = 31  # zlib's largest window, with a gzip header and trailer
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal(Exception):  # noqa: N818 - carries a value out of the JSON parser
+    refused: Refused
+
+
+def decompressed(payload: bytes) -> bytes | Refused:
+    """The document's bytes, at most `MAX_DOCUMENT_BYTES` of them; a bomb costs no more memory than that."""
+    if len(payload) > MAX_DOCUMENT_BYTES:
+        return Refused("too_large", None, f"{len(payload)} bytes; at most {MAX_DOCUMENT_BYTES} are taken")
+    if payload.startswith(_ZSTD):
+        return Refused("bad_compression", None, "zstd is not taken here; send gzip or nothing")
+    if not payload.startswith(_GZIP):
+        return payload
+    stream = zlib.decompressobj(_GZIP_WINDOW)
+    try:
+        document = stream.decompress(payload, MAX_DOCUMENT_BYTES + 1)
+    except zlib.error as error:
+        return Refused("bad_compression", None, f"the gzip data is damaged: {error}")
+    if len(document) > MAX_DOCUMENT_BYTES:
+        return Refused("too_large", None, f"more than {MAX_DOCUMENT_BYTES} bytes after decompression")
+    if not stream.eof:
+        return Refused("bad_compression", None, "the gzip data ends too early")
+    if stream.unused_data:
+        return Refused("bad_compression", None, "there is something after the end of the gzip data")
+    return document
+
+
+def json_object(document: bytes) -> dict[str, Any] | Refused:
+    """The one JSON object of the document. NaN and infinities pass here: they are refused with their place later."""
+    try:
+        content = json.loads(document.decode("utf-8"), object_pairs_hook=_without_double_keys)
+    except _Refusal as refusal:
+        return refusal.refused
+    except UnicodeDecodeError as error:
+        return Refused("not_json", None, f"byte {error.start} is not UTF-8")
+    except RecursionError:
+        return Refused("not_json", None, "nested too deep")
+    except ValueError as error:
+        return Refused("not_json", None, f"{error}")
+    if not isinstance(content, dict):
+        return Refused("not_json", None, f"a JSON object is wanted, this is a {type(content).__name__}")
+    return content
+
+
+def _without_double_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _Refusal(Refused("not_json", printable(key), "this key comes twice"))
+            seen.add(key)
+    return content
+
+
+def printable(text: str, longest: int = 80) -> str:
+    """The text as it can be told back: valid UTF-8, no control characters, not endless."""
+    clean = "".join(c if c.isprintable() else "?" for c in text[: longest + 1])
+    return clean if len(clean) <= longest else f"{clean[:longest]}..."

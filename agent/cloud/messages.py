@@ -1,0 +1,156 @@
+"""Messages to the cloud as bytes, as the contract has them. Plain values in, JSON out; positive is toward the grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from agent.cloud.document import printable
+from agent.cloud.wire import SCHEMA
+from agent.core.decision import Condition
+from agent.core.events import Event
+from agent.core.plan import Plan, Plans
+from agent.core.records import Outcome, Sample, Stream
+
+LONGEST_TEXT = 500
+"""Characters of a detail or an event's text on the wire; texts are for people."""
+_POWER_COLUMNS = ("grid_w", "battery_w", "pv_w", "load_w", "target_w", "setpoint_w")
+_COLUMN_DIGITS = {"soc_pct": 3, "frequency_hz": 4} | dict.fromkeys(_POWER_COLUMNS, 1)
+"""Decimals kept: finer than any meter, and a third of the size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What `edge/status` says."""
+
+    at_utc_s: float
+    source: str
+    why: str
+    plans: Plans
+    devices: Mapping[str, str]
+    """Device id to "good", or what is wrong with it."""
+    conditions: Sequence[Condition]
+    clock_trusted: bool
+    clock_why: str
+    software_version: str
+    boot_id: str
+
+
+def iso(utc_s: float) -> str:
+    """The time as the contract writes it, to the millisecond."""
+    return datetime.fromtimestamp(utc_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def status_message(site_id: str, status: Status) -> bytes:
+    """The payload of `edge/status` while online."""
+    return _packed(
+        site_id,
+        {
+            "at": iso(status.at_utc_s),
+            "online": True,
+            "source": status.source,
+            "why": printable(status.why, LONGEST_TEXT),
+            "plans": {"rolling": _held(status.plans.rolling), "yearly": _held(status.plans.yearly)},
+            "devices": dict(status.devices),
+            "conditions": [
+                {
+                    "code": condition.code,
+                    "subject": condition.subject,
+                    "severity": condition.severity.value,
+                    "text": printable(condition.text, LONGEST_TEXT),
+                }
+                for condition in status.conditions
+            ],
+            "override": None,
+            "clock": {"trusted": status.clock_trusted, "why": status.clock_why},
+            "software": {"version": status.software_version, "boot_id": status.boot_id},
+        },
+    )
+
+
+def will_message(site_id: str) -> bytes:
+    """The payload of `edge/status` that the broker publishes when the connection breaks."""
+    return _packed(site_id, {"online": False})
+
+
+def ack_message(site_id: str, seq: int | None, outcome: Outcome) -> bytes:
+    """The payload of `edge/ack`; without a sequence for what is told once and not repeated."""
+    detail = outcome.detail
+    return _packed(
+        site_id,
+        {
+            "stream": Stream.ACK.value,
+            "seq": seq,
+            "at": iso(outcome.at_utc_s),
+            "subject": outcome.subject,
+            "kind": outcome.kind,
+            "version": outcome.version,
+            "sha256": outcome.sha256,
+            "stage": outcome.stage.value,
+            "reason": outcome.reason,
+            "field": outcome.field,
+            "detail": None if detail is None else printable(detail, LONGEST_TEXT),
+        },
+    )
+
+
+def event_message(site_id: str, seq: int, event: Event) -> bytes:
+    """The payload of `edge/event`."""
+    return _packed(
+        site_id,
+        {
+            "stream": Stream.EVENT.value,
+            "seq": seq,
+            "at": iso(event.at_utc_s),
+            "state": event.state.value,
+            "severity": event.severity.value,
+            "code": event.code,
+            "subject": event.subject,
+            "text": printable(event.text, LONGEST_TEXT),
+            "data": {key: printable(v, LONGEST_TEXT) if isinstance(v, str) else v for key, v in event.data.items()},
+        },
+    )
+
+
+def telemetry_frame(site_id: str, seq: int, samples: Sequence[Sample]) -> bytes:
+    """The payload of one frame; the samples are of one boot and in order of time."""
+    assert samples, "a frame has at least one sample"
+    assert len({sample.boot_id for sample in samples}) == 1, "a frame is of one boot"
+    start_ms = round(samples[0].at_utc_s * 1000)
+    columns: dict[str, list[Any]] = {
+        name: [_rounded(getattr(sample, name), digits) for sample in samples] for name, digits in _COLUMN_DIGITS.items()
+    }
+    columns["source"] = [sample.source for sample in samples]
+    return _packed(
+        site_id,
+        {
+            "stream": Stream.TELEMETRY.value,
+            "seq": seq,
+            "boot_id": samples[0].boot_id,
+            "start": iso(start_ms / 1000),
+            "t_ms": [round(sample.at_utc_s * 1000) - start_ms for sample in samples],
+            "columns": columns,
+        },
+    )
+
+
+def _packed(site_id: str, content: Mapping[str, Any]) -> bytes:
+    return orjson.dumps({"schema": SCHEMA, "site_id": site_id, **content})
+
+
+def _held(plan: Plan | None) -> dict[str, Any] | None:
+    if plan is None:
+        return None
+    return {"version": plan.version, "sha256": plan.sha256, "end": iso(plan.end_utc_s)}
+
+
+def _rounded(value: float | None, digits: int) -> float | int | None:
+    """The value with so many decimals, as an integer where there are none."""
+    if value is None:
+        return None
+    short = round(value, digits)
+    return int(short) if short.is_integer() else short

@@ -1,0 +1,267 @@
+"""control.db: what must survive a power cut once it was said. Plans, outcomes, events, decisions of note, marks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from agent.core.events import Event, EventState, Severity
+from agent.core.plan import Plan
+from agent.core.records import HeldDocument, Outcome, Stage, Stream
+from agent.store.database import FILE_MODE, Damaged, Database
+
+KEEP_PLANS = 4
+"""The plan in force and the three before it, per kind."""
+KEEP_OUTCOMES = 10_000
+KEEP_DECISIONS = 1_000
+SEQUENCE_BLOCK = 1_000
+"""Sequences are promised ahead by this many; at most so large is the hole after telemetry.db was lost."""
+SNAPSHOT_EVERY_S = 86_400.0
+SNAPSHOT_FILE = "control.snapshot.db"
+
+_OUTCOME_COLUMNS = "at_utc_s, subject, kind, version, sha256, stage, reason, field, detail"
+_FIRST_HASH = "0" * 64
+
+
+class ControlDb:
+    """The tables of control.db; every method is one durable transaction and runs on the writer thread."""
+
+    def __init__(self, directory: Path) -> None:
+        self.database = Database(directory / "control.db", durable=True)
+        self._snapshot_path = directory / SNAPSHOT_FILE
+
+    # Plans and outcomes
+
+    def documents(self) -> list[HeldDocument]:
+        """The documents held, newest version first within each kind."""
+        rows = self._all(
+            "SELECT kind, version, sha256, received_utc_s, document FROM plans ORDER BY kind, version DESC"
+        )
+        return [HeldDocument(*row) for row in rows]
+
+    def save_plan(self, plan: Plan, document: bytes, outcome: Outcome, floor_id: int) -> None:
+        """The plan and its outcome, both or neither; all but the newest `KEEP_PLANS` of its kind are forgotten."""
+        with self.database.transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO plans VALUES (?, ?, ?, ?, ?)",
+                (plan.kind.value, plan.version, plan.sha256, outcome.at_utc_s, document),
+            )
+            db.execute(
+                "DELETE FROM plans WHERE kind = ?1 AND version NOT IN "
+                "(SELECT version FROM plans WHERE kind = ?1 ORDER BY version DESC LIMIT ?2)",
+                (plan.kind.value, KEEP_PLANS),
+            )
+            self._insert_outcome(db, outcome, floor_id)
+
+    def add_outcome(self, outcome: Outcome, floor_id: int, *, once: bool) -> bool:
+        """True when the outcome was written; with `once`, a stage that this document reached before is not."""
+        with self.database.transaction() as db:
+            if (
+                once
+                and db.execute(
+                    "SELECT 1 FROM outcomes WHERE kind = ? AND version IS ? AND sha256 = ? AND stage = ?",
+                    (outcome.kind, outcome.version, outcome.sha256, outcome.stage.value),
+                ).fetchone()
+            ):
+                return False
+            self._insert_outcome(db, outcome, floor_id)
+            return True
+
+    def _insert_outcome(self, db: sqlite3.Connection, outcome: Outcome, floor_id: int) -> None:
+        row_id = _next_id(db, "outcomes", floor_id)
+        db.execute(
+            f"INSERT INTO outcomes (id, {_OUTCOME_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constant
+            (
+                row_id,
+                outcome.at_utc_s,
+                outcome.subject,
+                outcome.kind,
+                outcome.version,
+                outcome.sha256,
+                outcome.stage.value,
+                outcome.reason,
+                outcome.field,
+                outcome.detail,
+            ),
+        )
+        db.execute("DELETE FROM outcomes WHERE id <= ?", (row_id - KEEP_OUTCOMES,))
+
+    def outcomes(self, kind: str, version: int | None, sha256: str) -> list[Outcome]:
+        """What became of one document, oldest first."""
+        return [
+            outcome
+            for _, outcome in self._outcome_rows(
+                "kind = ? AND version IS ? AND sha256 = ?", (kind, version, sha256), KEEP_OUTCOMES
+            )
+        ]
+
+    def outcomes_after(self, row_id: int, limit: int) -> list[tuple[int, Outcome]]:
+        """Outcomes written after the one with `row_id`, oldest first, with their ids."""
+        return self._outcome_rows("id > ?", (row_id,), limit)
+
+    def _outcome_rows(self, where: str, values: tuple[object, ...], limit: int) -> list[tuple[int, Outcome]]:
+        rows = self._all(
+            f"SELECT id, {_OUTCOME_COLUMNS} FROM outcomes WHERE {where} ORDER BY id LIMIT ?",  # noqa: S608 - constants
+            (*values, limit),
+        )
+        return [
+            (row_id, Outcome(at, kind, version, sha256, Stage(stage), reason, field, detail, subject))
+            for row_id, at, subject, kind, version, sha256, stage, reason, field, detail in rows
+        ]
+
+    # Events
+
+    def add_event(self, event: Event, floor_id: int) -> None:
+        """The event joins the chain: its hash covers the hash before it."""
+        body = json.dumps(
+            {
+                "state": event.state.value,
+                "severity": event.severity.value,
+                "code": event.code,
+                "subject": event.subject,
+                "text": event.text,
+                "data": dict(event.data),
+            },
+            sort_keys=True,
+            separators=(",", ":"),
+        )
+        with self.database.transaction() as db:
+            last = db.execute("SELECT hash FROM events ORDER BY id DESC LIMIT 1").fetchone()
+            row_id = _next_id(db, "events", floor_id)
+            digest = _chained(last[0] if last else _FIRST_HASH, row_id, event.at_utc_s, body)
+            db.execute("INSERT INTO events VALUES (?, ?, ?, ?)", (row_id, event.at_utc_s, body, digest))
+
+    def events_after(self, row_id: int, limit: int) -> list[tuple[int, Event]]:
+        """Events written after the one with `row_id`, oldest first, with their ids."""
+        rows = self._all("SELECT id, at_utc_s, body FROM events WHERE id > ? ORDER BY id LIMIT ?", (row_id, limit))
+        return [(row[0], _event(row[1], row[2])) for row in rows]
+
+    def newest_events(self, limit: int) -> list[Event]:
+        """The newest events, newest first."""
+        rows = self._all("SELECT at_utc_s, body FROM events ORDER BY id DESC LIMIT ?", (limit,))
+        return [_event(*row) for row in rows]
+
+    def first_broken_event(self) -> int | None:
+        """The id of the first event that was changed, removed or put in afterwards; None when the chain holds."""
+        before = _FIRST_HASH
+        rows = self.database.connection().execute("SELECT id, at_utc_s, body, hash FROM events ORDER BY id")
+        for row_id, at_utc_s, body, digest in rows:
+            if digest != _chained(before, row_id, at_utc_s, body):
+                return int(row_id)
+            before = digest
+        return None
+
+    # Decisions of note, sequences, marks
+
+    def add_decision(self, at_utc_s: float, body: Mapping[str, object]) -> None:
+        """The decision is kept among the newest `KEEP_DECISIONS`."""
+        text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+        with self.database.transaction() as db:
+            row_id = _next_id(db, "decisions", 0)
+            db.execute("INSERT INTO decisions VALUES (?, ?, ?)", (row_id, at_utc_s, text))
+            db.execute("DELETE FROM decisions WHERE id <= ?", (row_id - KEEP_DECISIONS,))
+
+    def newest_decisions(self, limit: int) -> list[tuple[float, dict[str, object]]]:
+        """The newest decisions with their times, newest first."""
+        rows = self._all("SELECT at_utc_s, body FROM decisions ORDER BY id DESC LIMIT ?", (limit,))
+        return [(row[0], json.loads(row[1])) for row in rows]
+
+    def reserved(self, stream: Stream) -> tuple[int, int]:
+        """The highest sequence ever promised, and the id of the newest row that the cloud is known to have."""
+        rows = self._all("SELECT reserved_to, settled_id FROM sequences WHERE stream = ?", (stream.value,))
+        return (int(rows[0][0]), int(rows[0][1])) if rows else (0, 0)
+
+    def reserve(self, stream: Stream, last_seq: int) -> int:
+        """The new highest sequence that may be used; durable before any of them is."""
+        reserved_to = last_seq + SEQUENCE_BLOCK
+        with self.database.transaction() as db:
+            db.execute(
+                "INSERT INTO sequences VALUES (?1, ?2, 0) ON CONFLICT DO UPDATE SET reserved_to = ?2",
+                (stream.value, reserved_to),
+            )
+        return reserved_to
+
+    def settle(self, stream: Stream, row_id: int) -> None:
+        """The cloud has the messages of all rows up to `row_id`: they need not come again if telemetry.db is lost."""
+        with self.database.transaction() as db:
+            db.execute("UPDATE sequences SET settled_id = max(settled_id, ?) WHERE stream = ?", (row_id, stream.value))
+
+    def mark(self, key: str) -> str | None:
+        """The value kept under `key`."""
+        rows = self._all("SELECT value FROM meta WHERE key = ?", (key,))
+        return str(rows[0][0]) if rows else None
+
+    def set_mark(self, key: str, value: str) -> None:
+        """`value` is kept under `key`."""
+        with self.database.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    # Snapshot
+
+    def snapshot(self) -> None:
+        """A sound copy beside the database; the one before it stays until the new one is on disk."""
+        fresh = self._snapshot_path.with_suffix(".new")
+        with self.database.failures_named():
+            fresh.unlink(missing_ok=True)
+            self.database.connection().execute("VACUUM INTO ?", (str(fresh),))
+            descriptor = os.open(fresh, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                os.fchmod(descriptor, FILE_MODE)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            fresh.replace(self._snapshot_path)
+
+    def snapshot_age_s(self, now_utc_s: float) -> float | None:
+        """How old the snapshot is by the file's own time; None when there is none."""
+        with suppress(OSError):
+            return now_utc_s - self._snapshot_path.stat().st_mtime
+        return None
+
+    def restore_snapshot(self) -> bool:
+        """True when the snapshot took the place of the (quarantined) database and is sound."""
+        if not self._snapshot_path.exists():
+            return False
+        assert not self.database.path.exists(), "quarantine first"
+        self.database.path.write_bytes(self._snapshot_path.read_bytes())
+        try:
+            self.database.connection()
+        except Damaged:
+            self.database.close()
+            self.database.path.unlink()
+            return False
+        return True
+
+    def _all(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        connection = self.database.connection()
+        with self.database.failures_named():
+            return connection.execute(sql, values).fetchall()
+
+
+def _next_id(db: sqlite3.Connection, table: str, floor_id: int) -> int:
+    """The next row id: above `floor_id` too, the last one that was announced, even after a restored snapshot."""
+    (highest,) = db.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()  # noqa: S608 - our own names
+    return max(int(highest), floor_id) + 1
+
+
+def _chained(before: str, row_id: int, at_utc_s: float, body: str) -> str:
+    return hashlib.sha256(f"{before}|{row_id}|{at_utc_s!r}|{body}".encode()).hexdigest()
+
+
+def _event(at_utc_s: float, body: str) -> Event:
+    content = json.loads(body)
+    return Event(
+        at_utc_s,
+        EventState(content["state"]),
+        Severity(content["severity"]),
+        content["code"],
+        content["subject"],
+        content["text"],
+        content["data"],
+    )

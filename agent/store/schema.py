@@ -1,0 +1,91 @@
+"""The tables of control.db and telemetry.db, as migrations: each is applied once, in order, never edited later."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlite_utils.db import Database
+
+CONTROL_VERSION = 1
+"""`PRAGMA user_version` of an up-to-date control.db."""
+TELEMETRY_VERSION = 1
+
+CONTROL_1 = """
+CREATE TABLE plans (
+  kind TEXT NOT NULL, version INTEGER NOT NULL, sha256 TEXT NOT NULL,
+  received_utc_s REAL NOT NULL, document BLOB NOT NULL,
+  PRIMARY KEY (kind, version)
+);
+CREATE TABLE outcomes (
+  id INTEGER PRIMARY KEY, at_utc_s REAL NOT NULL, subject TEXT NOT NULL, kind TEXT NOT NULL, version INTEGER,
+  sha256 TEXT NOT NULL, stage TEXT NOT NULL, reason TEXT, field TEXT, detail TEXT
+);
+CREATE INDEX outcomes_by_document ON outcomes (kind, version, sha256);
+CREATE TABLE events (
+  id INTEGER PRIMARY KEY, at_utc_s REAL NOT NULL, body TEXT NOT NULL, hash TEXT NOT NULL
+);
+CREATE TABLE decisions (id INTEGER PRIMARY KEY, at_utc_s REAL NOT NULL, body TEXT NOT NULL);
+CREATE TABLE sequences (stream TEXT PRIMARY KEY, reserved_to INTEGER NOT NULL, settled_id INTEGER NOT NULL);
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+
+TELEMETRY_1 = """
+CREATE TABLE samples (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, boot_id TEXT NOT NULL, at_utc_s REAL NOT NULL,
+  grid_w REAL, battery_w REAL, pv_w REAL, load_w REAL, soc_pct REAL, frequency_hz REAL,
+  target_w REAL, setpoint_w REAL, source TEXT NOT NULL
+);
+CREATE TABLE slots (
+  start_utc_s REAL PRIMARY KEY, end_utc_s REAL NOT NULL, target TEXT NOT NULL, power_w REAL NOT NULL,
+  source TEXT NOT NULL, version INTEGER, delivered_wh REAL, battery_wh REAL NOT NULL, covered_s REAL NOT NULL,
+  soc_end_pct REAL, anchor_wh REAL, grid_wh REAL NOT NULL, planned_soc_end_pct REAL, closed INTEGER NOT NULL
+);
+CREATE TABLE outbox (
+  stream TEXT NOT NULL, seq INTEGER NOT NULL, created_utc_s REAL NOT NULL, row_id INTEGER, payload BLOB NOT NULL,
+  PRIMARY KEY (stream, seq)
+);
+CREATE TABLE streams (
+  stream TEXT PRIMARY KEY, last_seq INTEGER NOT NULL, announced_id INTEGER NOT NULL, confirmed_seq INTEGER NOT NULL
+);
+CREATE TABLE gaps (
+  id INTEGER PRIMARY KEY, at_utc_s REAL NOT NULL, from_seq INTEGER NOT NULL, to_seq INTEGER NOT NULL
+);
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+
+
+def bring_up_to_date(connection: sqlite3.Connection, name: str) -> None:
+    """The database has all its tables afterwards; an up-to-date one costs one PRAGMA."""
+    wanted = CONTROL_VERSION if name == "control" else TELEMETRY_VERSION
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    if found < wanted:
+        _migrate(connection, name)
+
+
+def _migrate(connection: sqlite3.Connection, name: str) -> None:
+    # sqlite-utils imports numpy where it finds it, +27 MB and 200 ms that the daemon has no use for. `None` in
+    # sys.modules makes that one import fail, which sqlite-utils provides for.
+    hide_numpy = "numpy" not in sys.modules
+    if hide_numpy:
+        sys.modules["numpy"] = None  # type: ignore[assignment]
+    try:
+        from sqlite_utils.db import Database  # noqa: PLC0415 - 50 ms, needed only when there is something to do
+        from sqlite_utils.migrations import Migrations  # noqa: PLC0415
+    finally:
+        if hide_numpy:
+            del sys.modules["numpy"]
+
+    migrations = Migrations(f"ems_{name}")
+
+    @migrations()
+    def first_tables(db: Database) -> None:
+        script, version = (CONTROL_1, CONTROL_VERSION) if name == "control" else (TELEMETRY_1, TELEMETRY_VERSION)
+        for statement in script.split(";\n"):
+            if statement.strip():
+                db.execute(statement)
+        db.execute(f"PRAGMA user_version = {version}")
+
+    migrations.apply(Database(connection))

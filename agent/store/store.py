@@ -1,0 +1,179 @@
+"""The store: what the agent keeps, behind one dedicated writer thread. The control loop never waits for the disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar, TypeVarTuple
+
+from agent.core.events import Event
+from agent.core.plan import Plan
+from agent.core.records import HeldDocument, Outcome, Sample, SlotRow, StorageFailed, Stream
+from agent.store.instance_lock import InstanceLock
+from agent.store.opening import Opened, open_files
+from agent.store.telemetry import Quota
+from agent.store.writer import Announce, Writer
+
+MAX_WAITING_JOBS = 1_000
+"""Calls that may wait for a slow disk, about 15 minutes of ticks; beyond it a call fails at once."""
+DIRECTORY_MODE = 0o750
+LAST_UTC = "last_trusted_utc_s"
+
+_Args = TypeVarTuple("_Args")
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a start begins with."""
+
+    documents: tuple[HeldDocument, ...]
+    """Newest version first within each kind; the first of a kind that still parses is the one in force."""
+    last_trusted_utc_s: float | None
+    last_sample: Sample | None
+    open_slot: SlotRow | None
+
+
+class Store:
+    """The two databases of one state directory. Methods raise `StorageFailed` and then had no effect."""
+
+    def __init__(self, writer: Writer, executor: ThreadPoolExecutor, lock: InstanceLock, opened: Opened) -> None:
+        self._writer = writer
+        self._executor = executor
+        self._lock = lock
+        self._waiting = 0
+        self.opened = opened
+        """What was found at start; each finding is an event already."""
+
+    @classmethod
+    async def open(
+        cls, directory: Path, announce: Announce, utc_s: Callable[[], float], quota: Quota | None = None
+    ) -> Store:
+        """The store of `directory` (made if need be); raises `AlreadyRunning` while another agent holds it."""
+        lock = _locked(directory)
+        executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        loop = asyncio.get_running_loop()
+        try:
+            writer, opened = await loop.run_in_executor(
+                executor, open_files, directory, announce, utc_s, quota or Quota()
+            )
+        except BaseException:
+            executor.shutdown(wait=False)
+            lock.release()
+            raise
+        return cls(writer, executor, lock, opened)
+
+    async def close(self) -> None:
+        """Everything accepted so far is written, the files are closed, the directory is free."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._executor, self._writer.close)
+        self._executor.shutdown(wait=True)
+        self._lock.release()
+
+    @property
+    def telemetry_fault(self) -> str | None:
+        """Why telemetry is not being kept just now; None while it is. Control goes on regardless."""
+        return self._writer.telemetry_fault
+
+    async def load(self) -> Held:
+        """What a start begins with; a telemetry.db that cannot be read counts as empty."""
+        documents = await self._run(self._writer.control.documents)
+        mark = await self._run(self._writer.control.mark, LAST_UTC)
+        sample, slot = await self._run(self._writer.unfinished)
+        return Held(tuple(documents), None if mark is None else float(mark), sample, slot)
+
+    async def save_plan(self, plan: Plan, document: bytes, outcome: Outcome) -> None:
+        """The plan and its `stored` outcome survive a power cut once this returns, and the ack is in the outbox."""
+        await self._run(self._writer.save_plan, plan, document, outcome)
+
+    async def record_outcome(self, outcome: Outcome, *, once: bool = False) -> None:
+        """The outcome is durable and its ack queued; with `once`, a stage reached before is not written again."""
+        await self._run(self._writer.record_outcome, outcome, once)
+
+    async def outcomes(self, kind: str, version: int | None, sha256: str) -> Sequence[Outcome]:
+        """What became of one document, oldest first."""
+        return await self._run(self._writer.control.outcomes, kind, version, sha256)
+
+    async def append_event(self, event: Event) -> None:
+        """The event is durable, chained to the one before, and queued for the cloud."""
+        await self._run(self._writer.append_event, event)
+
+    async def events(self, limit: int) -> Sequence[Event]:
+        """The newest events, newest first."""
+        return await self._run(self._writer.control.newest_events, limit)
+
+    async def verify_chain(self) -> int | None:
+        """The id of the first event that was tampered with, None when all are as written."""
+        return await self._run(self._writer.control.first_broken_event)
+
+    async def note_decision(self, at_utc_s: float, body: Mapping[str, object]) -> None:
+        """A decision worth keeping, as JSON-ready values; the newest thousand are kept."""
+        await self._run(self._writer.control.add_decision, at_utc_s, body)
+
+    async def decisions(self, limit: int) -> Sequence[tuple[float, dict[str, object]]]:
+        """The newest decisions of note with their times, newest first."""
+        return await self._run(self._writer.control.newest_decisions, limit)
+
+    async def set_last_utc(self, utc_s: float) -> None:
+        """A time the clock was trusted at: no earlier one is trusted again. Also makes the daily snapshot."""
+        await self._run(self._writer.set_last_utc, LAST_UTC, utc_s)
+
+    async def append_sample(self, sample: Sample) -> None:
+        """The sample survives kill -9 from here on (a power cut loses what no frame holds yet)."""
+        await self._run(self._writer.append_sample, sample)
+
+    async def seal_frame(self, build: Callable[[int, Sequence[Sample]], bytes]) -> int | None:
+        """The sequence of the frame now in the outbox, None when no sample waits; call until None to empty it."""
+        return await self._run(self._writer.seal_frame, build)
+
+    async def save_slot(self, row: SlotRow) -> None:
+        """The slot is in the ledger, finished or as far as it came."""
+        await self._run(self._writer.save_slot, row)
+
+    async def slots(self, from_utc_s: float, to_utc_s: float) -> Sequence[SlotRow]:
+        """The ledger's slots that begin in `[from, to)`, in order."""
+        return await self._run(self._writer.slots, from_utc_s, to_utc_s)
+
+    async def last_seq(self, stream: Stream) -> int:
+        """The highest sequence of the stream that was given out."""
+        return await self._run(self._writer.last_seq, stream)
+
+    async def pending(
+        self, stream: Stream, after_seq: int, limit: int, up_to_seq: int | None = None
+    ) -> Sequence[tuple[int, bytes]]:
+        """Waiting messages above `after_seq` (and not above `up_to_seq`) in order, as (sequence, payload)."""
+        return await self._run(self._writer.pending, stream, after_seq, limit, up_to_seq)
+
+    async def confirm(self, stream: Stream, seq: int) -> None:
+        """The cloud has stored everything up to `seq`; the outbox forgets it."""
+        await self._run(self._writer.confirm, stream, seq)
+
+    async def forget(self, stream: Stream, seqs: Iterable[int]) -> None:
+        """The broker has taken these messages, and that is enough for this site; the outbox forgets them."""
+        await self._run(self._writer.forget, stream, tuple(seqs))
+
+    async def _run(self, job: Callable[[*_Args], _R], *args: *_Args) -> _R:
+        if self._waiting >= MAX_WAITING_JOBS:
+            raise StorageFailed("control", f"the disk is too slow: {self._waiting} writes wait already")
+        self._waiting += 1
+        try:
+            future = asyncio.get_running_loop().run_in_executor(self._executor, job, *args)
+            future.add_done_callback(self._one_less)
+        except BaseException:
+            self._waiting -= 1
+            raise
+        return await asyncio.shield(future)
+
+    def _one_less(self, future: asyncio.Future[_R]) -> None:
+        self._waiting -= 1
+        if not future.cancelled():
+            future.exception()  # the caller may be gone; its failure was still seen
+
+
+def _locked(directory: Path) -> InstanceLock:
+    if not directory.is_dir():
+        directory.mkdir(mode=DIRECTORY_MODE, parents=True)
+    return InstanceLock(directory)

@@ -1,0 +1,271 @@
+"""The writer: the two databases together, synchronous, on the one thread that may touch them.
+
+Acks and events are durable in control.db first and then announced: given a sequence and put into the outbox of
+telemetry.db, which remembers the last id announced in the same transaction. A crash between the two is made good
+at the next call or the next start, exactly once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol, TypeVar
+
+from agent.core.events import Event, EventState, Severity
+from agent.core.plan import Plan, PlanKind
+from agent.core.records import Outcome, Sample, SlotRow, StorageFailed, Stream
+from agent.store.control import SEQUENCE_BLOCK, SNAPSHOT_EVERY_S, ControlDb
+from agent.store.database import Damaged
+from agent.store.telemetry import TelemetryDb
+
+ANNOUNCE_BATCH = 100
+LINEAGE = "telemetry_lineage"
+
+_R = TypeVar("_R")
+EventData = Mapping[str, str | float | int | None]
+
+
+class BuildAck(Protocol):
+    """The payload of an ack; a bug in it is a bug of ours."""
+
+    def __call__(self, seq: int, outcome: Outcome) -> bytes:
+        """The message with this sequence."""
+
+
+class BuildEvent(Protocol):
+    """The payload of an event message."""
+
+    def __call__(self, seq: int, event: Event) -> bytes:
+        """The message with this sequence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """How an outcome and an event look on the wire, given their sequence."""
+
+    ack: BuildAck
+    event: BuildEvent
+
+
+class Writer:
+    """All writes of one agent. `start` before anything else."""
+
+    def __init__(
+        self, control: ControlDb, telemetry: TelemetryDb, announce: Announce, utc_s: Callable[[], float]
+    ) -> None:
+        self.control = control
+        self.telemetry_fault: str | None = None
+        self._telemetry = telemetry
+        self._announce_as = announce
+        self._utc_s = utc_s
+        self._started = False
+        self._behind = True
+        self._reserved: dict[Stream, int] = {}
+
+    def start(self, findings: Sequence[str]) -> None:
+        """Telemetry is open if it can be, `findings` are events, and what a crash left unannounced is announced."""
+        for text in findings:
+            self.append_event(self._event("database_damaged", Severity.ALARM, text))
+        self._catch_up()
+
+    def close(self) -> None:
+        """Both files are closed."""
+        self.control.database.close()
+        self._telemetry.database.close()
+
+    # Control: raises StorageFailed only for control.db
+
+    def save_plan(self, plan: Plan, document: bytes, outcome: Outcome) -> None:
+        """The plan and its outcome are durable; the ack is in the outbox unless telemetry fails."""
+        self.control.save_plan(plan, document, outcome, self._floor_id(Stream.ACK))
+        self._announce(Stream.ACK)
+        if plan.kind is PlanKind.YEARLY:
+            self._snapshot()
+
+    def record_outcome(self, outcome: Outcome, once: bool) -> None:
+        """The outcome is durable; the ack is in the outbox unless telemetry fails."""
+        if self.control.add_outcome(outcome, self._floor_id(Stream.ACK), once=once):
+            self._announce(Stream.ACK)
+
+    def append_event(self, event: Event) -> None:
+        """The event is durable; it is in the outbox unless telemetry fails."""
+        self.control.add_event(event, self._floor_id(Stream.EVENT))
+        self._announce(Stream.EVENT)
+
+    def set_last_utc(self, key: str, utc_s: float) -> None:
+        """The time is durable; once a day a snapshot of control.db is made too."""
+        self.control.set_mark(key, repr(utc_s))
+        age_s = self.control.snapshot_age_s(utc_s)
+        if age_s is None or abs(age_s) > SNAPSHOT_EVERY_S:
+            self._snapshot()
+
+    def _snapshot(self) -> None:
+        with suppress(StorageFailed):  # the one before is still there; the next day tries again
+            self.control.snapshot()
+
+    # Telemetry: raises StorageFailed("telemetry")
+
+    def unfinished(self) -> tuple[Sample | None, SlotRow | None]:
+        """The newest staged sample and the slot that ran, (None, None) when telemetry cannot be read."""
+        try:
+            return self._bulk(self._telemetry.last_sample), self._bulk(self._telemetry.open_slot)
+        except StorageFailed:
+            return None, None
+
+    def append_sample(self, sample: Sample) -> None:
+        """The sample is staged."""
+        self._bulk(lambda: self._telemetry.add_sample(sample))
+        self._catch_up()
+
+    def seal_frame(self, build: Callable[[int, Sequence[Sample]], bytes]) -> int | None:
+        """The staged samples became a frame; frames dropped for it are told as an event."""
+
+        def seal() -> int | None:
+            self._ensure_reserved(Stream.TELEMETRY)
+            return self._telemetry.seal_frame(build, self._utc_s())
+
+        seq = self._bulk(seal)
+        self._tell_gaps()
+        return seq
+
+    def save_slot(self, row: SlotRow) -> None:
+        """The slot is in the ledger."""
+        self._bulk(lambda: self._telemetry.save_slot(row))
+
+    def slots(self, from_utc_s: float, to_utc_s: float) -> list[SlotRow]:
+        """The slots that begin in `[from, to)`."""
+        return self._bulk(lambda: self._telemetry.slots(from_utc_s, to_utc_s))
+
+    def last_seq(self, stream: Stream) -> int:
+        """The highest sequence given out."""
+        return self._bulk(lambda: self._telemetry.state(stream)).last_seq
+
+    def pending(self, stream: Stream, after: int, limit: int, up_to: int | None) -> list[tuple[int, bytes]]:
+        """Waiting messages above `after` and not above `up_to`."""
+        return self._bulk(lambda: self._telemetry.pending(stream, after, limit, up_to))
+
+    def confirm(self, stream: Stream, seq: int) -> None:
+        """The outbox forgets everything up to `seq`."""
+        self._settle(stream, self._bulk(lambda: self._telemetry.confirm(stream, seq)))
+
+    def forget(self, stream: Stream, seqs: Sequence[int]) -> None:
+        """The outbox forgets these."""
+        self._settle(stream, self._bulk(lambda: self._telemetry.forget(stream, seqs)))
+
+    def _settle(self, stream: Stream, announced_id: int | None) -> None:
+        if announced_id is not None and stream is not Stream.TELEMETRY:
+            with suppress(StorageFailed):  # only a hint, for the day on which telemetry.db is lost
+                self.control.settle(stream, announced_id)
+        self._catch_up()
+
+    def _bulk(self, job: Callable[[], _R]) -> _R:
+        """The result of a job on telemetry.db; a damaged file is replaced and the job done on the fresh one."""
+        try:
+            try:
+                self._start_telemetry()
+                result = job()
+            except Damaged as damage:
+                if damage.database != self._telemetry.database.name:
+                    raise
+                self._replace_telemetry(damage)
+                result = job()
+        except StorageFailed as failure:
+            self.telemetry_fault = str(failure)
+            self._behind = True
+            raise
+        self.telemetry_fault = None
+        return result
+
+    def _replace_telemetry(self, damage: Damaged) -> None:
+        kept_as = self._telemetry.database.quarantine(self._utc_s())
+        self._started = False
+        self._start_telemetry()
+        text = f"{damage}; it is kept as {kept_as.name} and a fresh one is in use. What was not sent is lost"
+        self.append_event(self._event("database_damaged", Severity.WARNING, text))
+
+    def _start_telemetry(self) -> None:
+        if self._started:
+            return
+        lineage = self.control.mark(LINEAGE)
+        floors = {stream: self.control.reserved(stream) for stream in Stream}
+        found = self._telemetry.start(lineage, floors)
+        self._reserved = {stream: reserved_to for stream, (reserved_to, _) in floors.items()}
+        self._started = True
+        if found == lineage:
+            return
+        self.control.set_mark(LINEAGE, found)
+        for stream, (reserved_to, _) in floors.items():
+            if reserved_to > 0 and self._telemetry.state(stream).last_seq == reserved_to:
+                self._tell_jump(stream, reserved_to)
+
+    def _tell_jump(self, stream: Stream, reserved_to: int) -> None:
+        unsure_from = max(1, reserved_to - SEQUENCE_BLOCK + 1)
+        text = (
+            f"telemetry.db was lost: the {stream} stream goes on at {reserved_to + 1}; "
+            f"sequences from {unsure_from} to {reserved_to} that have not arrived will not come"
+        )
+        data: EventData = {"stream": stream.value, "from": unsure_from, "to": reserved_to}
+        self.append_event(self._event("sequence_jumped", Severity.WARNING, text, data))
+
+    # Announcing
+
+    def _floor_id(self, stream: Stream) -> int:
+        """Row ids go on above this: also above those that were announced before control.db was restored."""
+        try:
+            return self._bulk(lambda: self._telemetry.state(stream)).announced_id
+        except StorageFailed:
+            return 0
+
+    def _announce(self, stream: Stream) -> None:
+        """Rows of control.db that have no message yet have one, unless telemetry fails: then later, exactly once."""
+        try:
+            self._bulk(lambda: self._announce_rows(stream))
+        except StorageFailed:
+            self._behind = True
+
+    def _announce_rows(self, stream: Stream) -> None:
+        while self._telemetry.has_room():
+            after = self._telemetry.state(stream).announced_id
+            messages = self._messages_after(stream, after)
+            for row_id, build in messages:
+                self._ensure_reserved(stream)
+                self._telemetry.enqueue(stream, build, self._utc_s(), row_id)
+            if not messages:
+                return
+        self._behind = True
+
+    def _messages_after(self, stream: Stream, row_id: int) -> list[tuple[int, Callable[[int], bytes]]]:
+        announce = self._announce_as
+        if stream is Stream.ACK:
+            outcomes = self.control.outcomes_after(row_id, ANNOUNCE_BATCH)
+            return [(found, partial(announce.ack, outcome=outcome)) for found, outcome in outcomes]
+        events = self.control.events_after(row_id, ANNOUNCE_BATCH)
+        return [(found, partial(announce.event, event=event)) for found, event in events]
+
+    def _ensure_reserved(self, stream: Stream) -> None:
+        last_seq = self._telemetry.state(stream).last_seq
+        if last_seq + 1 > self._reserved[stream]:
+            self._reserved[stream] = self.control.reserve(stream, last_seq)
+
+    def _catch_up(self) -> None:
+        if self._behind:
+            self._behind = False
+            for stream in (Stream.ACK, Stream.EVENT):
+                self._announce(stream)
+            self._tell_gaps()
+
+    def _tell_gaps(self) -> None:
+        try:
+            for gap_id, at_utc_s, from_seq, to_seq in self._bulk(self._telemetry.untold_gaps):
+                text = f"the outbox was full: telemetry frames {from_seq} to {to_seq} were dropped, oldest first"
+                data: EventData = {"stream": "telemetry", "from": from_seq, "to": to_seq}
+                event = self._event("telemetry_dropped", Severity.WARNING, text, data)
+                self.append_event(replace(event, at_utc_s=at_utc_s))
+                self._bulk(partial(self._telemetry.gap_told, gap_id))
+        except StorageFailed:
+            self._behind = True
+
+    def _event(self, code: str, severity: Severity, text: str, data: EventData | None = None) -> Event:
+        return Event(self._utc_s(), EventState.NOTED, severity, code, "site", text, data or {})

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from agent.core.admission import PlanLimits
 from agent.core.rules import BatteryRules, LocalRule, SiteRules
 from agent.quantity import Percent, Power, Time
+from drivers.endpoint import parse_url
 
 DEAD_BAND_SHARE = 0.001
 """Default dead band of setpoint writes, as a share of the rating."""
@@ -86,13 +87,13 @@ class DeviceSection(_Section):
     soc_min: Annotated[Percent, Field(ge=0, le=100)] = 5.0
     soc_max: Annotated[Percent, Field(ge=0, le=100)] = 95.0
     one_way_efficiency: Annotated[Percent, Field(gt=50, le=100)] = 95.0
-    dead_man: Annotated[Time, Field(ge=1, le=3600)] = 60.0
+    dead_man: Annotated[Time, Field(ge=1, le=60)] = 60.0
     dead_band: Annotated[Power, Field(ge=0)] | None = None
 
     @field_validator("url")
     @classmethod
     def _modbus_tcp(cls, url: str) -> str:
-        _host_port(url, "tcp", 502)
+        parse_url(url)
         return url
 
     @model_validator(mode="after")
@@ -107,6 +108,8 @@ class DeviceSection(_Section):
                 raise ValueError(f"{key} is for a {role}, but this device is a {self.role}")
         if self.soc_min >= self.soc_max:
             raise ValueError(f"soc_min ({self.soc_min:g} %) must lie below soc_max ({self.soc_max:g} %)")
+        if self.dead_man % 1:
+            raise ValueError("dead_man must be whole seconds: devices count it so")
         if self.dead_man <= 3 * self.poll:
             raise ValueError("dead_man must be longer than three polls, or it would fire in normal operation")
         return self
@@ -114,7 +117,8 @@ class DeviceSection(_Section):
     @property
     def address(self) -> tuple[str, int, int]:
         """Host, port and unit id: what makes two devices the same."""
-        return (*_host_port(self.url, "tcp", 502), self.unit_id)
+        endpoint = parse_url(self.url)
+        return (endpoint.host, endpoint.port, self.unit_id)
 
 
 _ONLY_FOR = {
@@ -134,7 +138,7 @@ class CloudSection(_Section):
     @field_validator("broker")
     @classmethod
     def _mqtt(cls, url: str) -> str:
-        _host_port(url, "mqtt", 1883)
+        _check_broker(url)
         return url
 
 
@@ -223,16 +227,15 @@ def _battery_rules(device: DeviceSection) -> BatteryRules:
     )
 
 
-def _host_port(url: str, scheme: str, default_port: int) -> tuple[str, int]:
-    parts = urlsplit(url)
-    example = f"{scheme}://192.168.1.10:{default_port}"
-    if parts.scheme != scheme or not parts.hostname or parts.path not in ("", "/"):
-        raise ValueError(f"{url!r} is not of the form {example}")
+def _check_broker(url: str) -> None:
+    example = "write it as mqtt://broker.example:1883"
     try:
-        port = parts.port or default_port
+        parts = urlsplit(url)
+        port = parts.port
     except ValueError as error:
-        raise ValueError(f"{url!r} has a port outside 1 to 65535; write it like {example}") from error
-    return parts.hostname, port
+        raise ValueError(f"{url!r}: {error}; {example}") from error
+    if parts.scheme != "mqtt" or not parts.hostname or parts.path not in ("", "/") or port == 0:
+        raise ValueError(f"{url!r} is not the address of a broker; {example}")
 
 
 def load(path: Path) -> SiteFile:

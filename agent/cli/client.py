@@ -22,7 +22,10 @@ EXIT_UNREACHABLE = 3
 """The daemon is not there, or does not let this user in."""
 
 SocketOption = typer.Option(
-    None, "--socket", help="The daemon's socket. Default: $EMS_SOCKET, else /run/ems-agent/ems.sock.", show_default=False
+    None,
+    "--socket",
+    help="The daemon's socket. Default: $EMS_SOCKET, else /run/ems-agent/ems.sock.",
+    show_default=False,
 )
 JsonOption = typer.Option(False, "--json", help="Print one JSON object for programs instead of text for people.")
 
@@ -67,9 +70,9 @@ def ask(given_socket: str | None, cmd: str, *, as_json: bool, **params: Any) -> 
         connection.close()
     except OSError as error:
         fail_unreachable(path, error, as_json=as_json)
-    if reply["ok"]:
-        return reply["result"]
-    fail(reply["error"], EXIT_REFUSED, as_json=as_json)
+    if not reply["ok"]:
+        fail(reply["error"], EXIT_REFUSED, as_json=as_json)
+    return reply["result"]
 
 
 def fail_unreachable(path: Path, error: OSError, *, as_json: bool) -> NoReturn:

@@ -1,4 +1,4 @@
-"""`ems config check`: is this site file usable?"""
+"""`ems config check`: whether a site file is usable."""
 
 from __future__ import annotations
 

@@ -9,6 +9,8 @@ import typer
 from agent.cli.client import JsonOption, SocketOption, ask, show_json
 from agent.cli.text import kw, local, percent
 
+POWERS = (("battery", "battery"), ("PV", "pv"), ("load", "load"), ("grid", "grid"))
+
 
 def explain(socket: str | None = SocketOption, as_json: bool = JsonOption) -> None:
     """Show the last decision: who decided, what it wanted, what each limit cut, what was written and confirmed."""
@@ -23,14 +25,15 @@ def lines(row: dict[str, Any]) -> list[str]:
     """The decision as text, in the order in which it was made."""
     powers = row["powers_w"]
     place = "the connection point" if row["target"] == "grid" else "the battery"
+    measured = ", ".join(f"{name} {kw(powers[key])}" for name, key in POWERS)
     shown = [
         f"At {local(row['utc'])} the {row['source'].replace('_', ' ')} decided, because: {row['why']}.",
-        f"measured   battery {kw(powers['battery'])}, PV {kw(powers['pv'])}, load {kw(powers['load'])}, "
-        f"grid {kw(powers['grid'])}, SoC {percent(row['soc_pct'])}",
+        f"measured   {measured}, SoC {percent(row['soc_pct'])}",
         f"wanted     {kw(row['planned_w'])} at {place}",
         f"aimed at   {kw(row['target_w'])} of battery power",
     ]
-    shown += [f"cut        {kw(c['before_w'])} to {kw(c['after_w'])} by {c['limit']} ({c['owner']})" for c in row["clips"]]
+    for clip in row["clips"]:
+        shown.append(f"cut        {kw(clip['before_w'])} to {kw(clip['after_w'])} by {clip['limit']} ({clip['owner']})")
     if not row["clips"]:
         shown.append("cut        nothing: every limit leaves room")
     shown.append(f"setpoint   {kw(row['setpoint_w'])}")

@@ -52,8 +52,11 @@ def _kw(slot: dict[str, Any]) -> tuple[float | None, float | None]:
     return (None if plan_w is None else plan_w / 1000, None if actual_w is None else actual_w / 1000)
 
 
+FileArgument = typer.Argument(..., help="A plan document as in docs/contract.md (JSON, perhaps gzipped).")
+
+
 def import_(
-    file: Path = typer.Argument(..., help="A plan document as in docs/contract.md (JSON, perhaps gzipped)."),
+    file: Path = FileArgument,
     socket: str | None = SocketOption,
     as_json: bool = JsonOption,
 ) -> None:

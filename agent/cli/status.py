@@ -22,13 +22,13 @@ def status(socket: str | None = SocketOption, as_json: bool = JsonOption) -> Non
 def lines(facts: dict[str, Any]) -> list[str]:
     """The status as text, 80 columns."""
     powers = facts["powers_w"]
+    battery = f"{kw(powers['battery'])} ({direction(powers['battery'], 'discharging', 'charging')})"
+    grid = f"{kw(powers['grid'])} ({direction(powers['grid'], 'export', 'import')})"
     shown = [
         f"{facts['site']}  {local(facts['utc'])}  up {ago(facts['uptime_s'])}, version {facts['version']}",
         f"decides  {facts['source']}: {facts['why']}",
-        f"battery  {kw(powers['battery'])} ({direction(powers['battery'], 'discharging', 'charging')}), "
-        f"setpoint {kw(facts['setpoint_w'])}, SoC {percent(facts['soc_pct'])}",
-        f"grid     {kw(powers['grid'])} ({direction(powers['grid'], 'export', 'import')}), "
-        f"PV {kw(powers['pv'])}, load {kw(powers['load'])}",
+        f"battery  {battery}, setpoint {kw(facts['setpoint_w'])}, SoC {percent(facts['soc_pct'])}",
+        f"grid     {grid}, PV {kw(powers['pv'])}, load {kw(powers['load'])}",
     ]
     slot = facts["slot"]
     if slot is not None:
@@ -36,7 +36,8 @@ def lines(facts: dict[str, Any]) -> list[str]:
             f"slot     {local(slot['start'])} to {local(slot['end'])}, {slot['target']}: "
             f"{kwh(slot['done_wh'])} of {kwh(slot['planned_wh'])}"
         )
-    shown += [f"clipped  {c['limit']} ({c['owner']}): {kw(c['before_w'])} to {kw(c['after_w'])}" for c in facts["clips"]]
+    for clip in facts["clips"]:
+        shown.append(f"clipped  {clip['limit']} ({clip['owner']}): {kw(clip['before_w'])} to {kw(clip['after_w'])}")
     shown += [plan_line(name, held) for name, held in facts["plans"].items()]
     for device in facts["devices"]:
         problem = f": {device['last_error']}" if device["last_error"] else ""

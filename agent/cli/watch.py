@@ -8,8 +8,8 @@ import time
 
 import typer
 
-from agent.cli.client import JsonOption, SocketOption, ask, socket_path
 from agent.cli.client import Connection as _Connection
+from agent.cli.client import JsonOption, SocketOption, ask, socket_path
 from agent.cli.status import lines
 
 CLEAR_LINE = "\x1b[K"

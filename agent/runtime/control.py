@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
@@ -18,7 +18,7 @@ from agent.core.snapshot import WriteOutcome
 from agent.core.step import step
 from agent.runtime.board import Board
 from agent.runtime.clock import Clock
-from drivers.device import Battery
+from drivers.device import SunSpecBattery
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +46,7 @@ class ControlLoop:
 
     rules: SiteRules
     board: Board
-    batteries: Mapping[str, Battery]
+    batteries: Mapping[str, SunSpecBattery]
     clock: Clock
     plans: Plans
     floor_utc_s: float

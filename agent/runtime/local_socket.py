@@ -1,7 +1,8 @@
 """The Unix socket of the `ems` command: one JSON request per line, one JSON reply per line.
 
-Reply: `{"ok": true, "result": ...}` or `{"ok": false, "error": {"what", "why", "next"}}`. Reading is allowed to whoever the
-file permissions let in; what changes the plans needs the operator group, the daemon's own user or root.
+Reply: `{"ok": true, "result": ...}` or `{"ok": false, "error": {"what", "why", "next"}}`. Reading is allowed to
+whoever the file permissions let in; what changes the plans needs the operator group, the daemon's own user or
+root.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ MAX_CLIENTS = 16
 IDLE_TIMEOUT_S = 60.0
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818  # an answer, not a fault
     """A request that cannot be served: what was asked, why not, what to do next."""
 
     def __init__(self, what: str, why: str, hint: str) -> None:

@@ -1,0 +1,40 @@
+# Every target does its own set-up: a virtual environment in .venv, from requirements.lock.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: help demo test check lock clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/ready  ## the whole system on this machine: make demo [ARGS="--headless --seconds 60 --json"]
+	@$(BIN)/python -m simulators.demo $(ARGS)
+
+test: $(VENV)/ready  ## all tests, with real sockets and a real broker
+	@PATH="$$PATH:/usr/sbin" sh tests/need_mosquitto.sh
+	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/ready  ## ruff, mypy --strict, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock: $(VENV)/ready  ## renew requirements.lock from pyproject.toml
+	$(BIN)/python -m pip install -q "pip-tools>=7"
+	$(BIN)/pip-compile -q --strip-extras --extra dev --generate-hashes --allow-unsafe --no-header \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock pyproject.toml
+
+clean:  ## forget the virtual environment and all caches
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/ready: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "ems-agent needs Python 3.11 or later, this is " + sys.version)'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "Python cannot make virtual environments here. Run: apt-get install python3-venv"; exit 1; }
+	@echo "Setting up $(VENV), once: about a minute" >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock >&2
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
+	@touch $@

@@ -1,0 +1,151 @@
+"""Writes down what the control loop did, behind it and never in its way.
+
+The loop leaves each tick's effects in a bounded queue; here they become samples, frames, ledger slots, events and
+decisions of note. A disk that does not keep up costs samples, counted, never a tick.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from agent.core.decision import Decision, Effects
+from agent.core.events import Event
+from agent.core.records import Sample, StorageFailed, open_slot_row, slot_row
+from agent.runtime.clock import Clock
+from agent.runtime.report import explanation
+from agent.store import Store
+
+log = structlog.get_logger(__name__)
+
+MAX_WAITING = 600
+"""Ticks whose record may wait for the disk: ten minutes at 1 Hz."""
+
+
+class Recorder:
+    """The queue between the control loop and the store."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        boot_id: str,
+        frame_s: float,
+        build_frame: Callable[[int, Sequence[Sample]], bytes],
+        on_stored: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._boot_id = boot_id
+        self._frame_s = frame_s
+        self._build_frame = build_frame
+        self._on_stored = on_stored
+        self._waiting: deque[Effects] = deque()
+        self._events: deque[Event] = deque(maxlen=MAX_WAITING)
+        self._wake = asyncio.Event()
+        self._frame_number: int | None = None
+        self._noted: tuple[object, ...] = ()
+        self._failing: dict[str, str] = {}
+        self.samples_dropped = 0
+        self.frames_sealed = 0
+
+    def put(self, effects: Effects) -> None:
+        """Takes over one tick's effects; returns at once."""
+        self._events.extend(effects.events)
+        if len(self._waiting) >= MAX_WAITING:
+            self._waiting.popleft()
+            self.samples_dropped += 1
+        self._waiting.append(effects)
+        self._wake.set()
+
+    def tell(self, event: Event) -> None:
+        """Takes over one event that did not come from a tick."""
+        self._events.append(event)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Writes for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Returns when all that waits is written, or refused by the disk."""
+        while self._events or self._waiting:
+            while self._events:
+                await self._event(self._events.popleft())
+            if self._waiting:
+                await self._tick(self._waiting.popleft())
+
+    async def seal(self) -> None:
+        """Seals what is staged into a frame now."""
+        await self._guarded("frame", self._seal)
+
+    async def _event(self, event: Event) -> None:
+        log.info("event", code=event.code, subject=event.subject, state=event.state, text=event.text, **event.data)
+        await self._guarded("event", lambda: self._store.append_event(event))
+        self._on_stored()
+
+    async def _tick(self, effects: Effects) -> None:
+        decision = effects.decision
+        number = int(decision.utc_s // self._frame_s)
+        if self._frame_number is not None and number != self._frame_number:
+            await self.seal()
+        self._frame_number = number
+        sample = _sample(decision, self._boot_id)
+        await self._guarded("sample", lambda: self._store.append_sample(sample))
+        if effects.closed is not None:
+            row = slot_row(effects.closed)
+            await self._guarded("slot", lambda: self._store.save_slot(row))
+        if effects.opened is not None:
+            begun = open_slot_row(effects.opened)
+            await self._guarded("slot", lambda: self._store.save_slot(begun))
+        # Of note: another decider, another slot, or another set of limits at work.
+        note = (decision.source, decision.slot, tuple(clip.limit for clip in decision.clips))
+        if note != self._noted:
+            self._noted = note
+            body = explanation(decision, {})
+            await self._guarded("decision", lambda: self._store.note_decision(decision.utc_s, body))
+
+    async def _seal(self) -> None:
+        if await self._store.seal_frame(self._build_frame, self._clock.utc_s()) is not None:
+            self.frames_sealed += 1
+            self._on_stored()
+
+    async def _guarded(self, what: str, write: Callable[[], Awaitable[object]]) -> None:
+        """Writes, and logs once when the disk begins to refuse and once when it takes again."""
+        try:
+            await write()
+        except StorageFailed as error:
+            if self._failing.get(what) != error.why:
+                self._failing[what] = error.why
+                log.warning("not_kept", what=what, database=error.database, reason=error.why)
+        else:
+            if self._failing.pop(what, None) is not None:
+                log.warning("kept_again", what=what)
+
+    @property
+    def failing(self) -> dict[str, str]:
+        """What cannot be written just now, and why."""
+        return dict(self._failing)
+
+
+def _sample(decision: Decision, boot_id: str) -> Sample:
+    return Sample(
+        boot_id=boot_id,
+        at_utc_s=decision.utc_s,
+        grid_w=decision.grid_w,
+        battery_w=decision.battery_w,
+        pv_w=decision.pv_w,
+        load_w=decision.load_w,
+        soc_pct=decision.soc_pct,
+        frequency_hz=decision.frequency_hz,
+        target_w=decision.target_w,
+        setpoint_w=decision.setpoint_w,
+        source=decision.source.value,
+    )

@@ -1,0 +1,216 @@
+"""What the local socket answers: one method per command, facts gathered from the running parts."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agent.core.admission import Refused
+from agent.core.records import Outcome, SlotRow, Stage, StorageFailed
+from agent.runtime.board import DeviceHealth
+from agent.runtime.control import ControlLoop
+from agent.runtime.local_socket import Handler, Peer, Refusal
+from agent.runtime.recorder import Recorder
+from agent.runtime.report import condition, control_facts, explanation, iso, plan_held, slots_within
+from agent.store import Store
+
+MAX_SLOTS = 2_000
+"""Slots in one answer: a month of half hours."""
+
+
+@dataclass
+class Requests:
+    """The daemon's side of the `ems` command."""
+
+    site_id: str
+    version: str
+    boot_id: str
+    control: ControlLoop
+    recorder: Recorder
+    store: Store
+    devices: Sequence[DeviceHealth]
+    cloud_facts: Callable[[], Awaitable[dict[str, Any] | None]]
+    import_plan: Callable[[bytes, str], Awaitable[Outcome | Refused]]
+
+    def handlers(self) -> dict[str, Handler]:
+        """The commands by name."""
+        return {
+            "status": self._status,
+            "explain": self._explain,
+            "timeline": self._timeline,
+            "slots": self._slots,
+            "events": self._events,
+            "plan_import": self._plan_import,
+        }
+
+    async def _status(self, _request: dict[str, Any], _peer: Peer) -> dict[str, Any]:
+        control = self.control
+        counters = control.counters
+        return {
+            **control_facts(self._last_decision(), control.plans),
+            "site": self.site_id,
+            "version": self.version,
+            "boot_id": self.boot_id,
+            "pid": os.getpid(),
+            "uptime_s": round(control.clock.mono_s() - control.started_mono_s, 3),
+            "clock": {"trusted": control.trust.trusted, "why": control.trust.why},
+            "conditions": [condition(found) for found in control.state.conditions.values()],
+            "devices": [_device(health) for health in self.devices],
+            "cloud": await self.cloud_facts(),
+            "disk": {"failing": self.recorder.failing, "telemetry_fault": self.store.telemetry_fault},
+            "counters": {
+                "ticks": counters.ticks,
+                "late_ticks": counters.late_ticks,
+                "writes": counters.writes,
+                "writes_verified": counters.writes_verified,
+                "writes_failed": counters.writes_failed,
+                "first_verified_write_s": counters.first_verified_write_s,
+                "frames_sealed": self.recorder.frames_sealed,
+                "samples_dropped": self.recorder.samples_dropped,
+            },
+        }
+
+    async def _explain(self, _request: dict[str, Any], _peer: Peer) -> dict[str, Any]:
+        return explanation(self._last_decision(), self.control.last_outcome)
+
+    async def _slots(self, request: dict[str, Any], _peer: Peer) -> list[dict[str, Any]]:
+        from_utc_s, to_utc_s = _number(request, "from_utc_s"), _number(request, "to_utc_s")
+        rows = await self._ledger(from_utc_s, to_utc_s)
+        return [_row(row) for row in rows if row.closed]
+
+    async def _events(self, request: dict[str, Any], _peer: Peer) -> list[dict[str, Any]]:
+        limit = int(min(max(_number(request, "limit"), 1), MAX_SLOTS))
+        return [
+            {
+                "at": iso(event.at_utc_s),
+                "state": event.state,
+                "severity": event.severity,
+                "code": event.code,
+                "subject": event.subject,
+                "text": event.text,
+                "data": dict(event.data),
+            }
+            for event in await self.store.events(limit)
+        ]
+
+    async def _timeline(self, request: dict[str, Any], _peer: Peer) -> dict[str, Any]:
+        """Past slots as delivered, the one that runs, and the ones to come."""
+        past, ahead = int(_number(request, "past")), int(_number(request, "ahead"))
+        if not (0 <= past <= MAX_SLOTS and 0 <= ahead <= MAX_SLOTS):
+            raise Refusal("timeline", f"at most {MAX_SLOTS} slots each way", "ask for fewer")
+        decision, plans = self._last_decision(), self.control.plans
+        held = [plan for plan in (plans.rolling, plans.yearly) if plan is not None]
+        slot_s = min((plan.slot_s for plan in held), default=1800)
+        rows = await self._ledger(decision.utc_s - (past + 1) * slot_s, decision.utc_s)
+        slots = [_past(row) for row in rows if row.closed][-past:] if past else []
+        if decision.slot is not None:
+            slot = decision.slot
+            elapsed_s = max(decision.utc_s - slot.start_utc_s, 1e-3)
+            done_w = None if decision.slot_done_wh is None else decision.slot_done_wh * 3600 / elapsed_s
+            slots.append(
+                {
+                    "when": "now",
+                    "start": iso(slot.start_utc_s),
+                    "end": iso(slot.end_utc_s),
+                    "planned_w": slot.power_w,
+                    "delivered_w": done_w,
+                    "target": slot.target,
+                    "source": decision.source,
+                    "soc_pct": decision.soc_pct,
+                }
+            )
+        coming = slots_within(plans, decision.utc_s, decision.utc_s + ahead * slot_s, ahead)
+        slots += [_coming(slot) for slot in coming]
+        return {"plans": {"rolling": plan_held(plans.rolling), "yearly": plan_held(plans.yearly)}, "slots": slots}
+
+    async def _plan_import(self, request: dict[str, Any], peer: Peer) -> dict[str, Any]:
+        if not peer.operator:
+            why = f"{peer.name} is not an operator"
+            raise Refusal("plan import", why, "run it as a member of the operator group, or with sudo")
+        try:
+            payload = base64.b64decode(request.get("document", ""), validate=True)
+        except (binascii.Error, TypeError, ValueError) as error:
+            raise Refusal("plan import", "the document did not arrive whole", "try again") from error
+        outcome = await self.import_plan(payload, peer.name)
+        if isinstance(outcome, Refused) or outcome.stage is Stage.REJECTED:
+            field = f" at {outcome.field}" if outcome.field else ""
+            why = f"{outcome.reason}{field}: {outcome.detail}"
+            raise Refusal("plan import", why, "the plan in force stays; docs/contract.md explains each reason")
+        return {"kind": outcome.kind, "version": outcome.version, "stage": outcome.stage, "sha256": outcome.sha256}
+
+    def _last_decision(self) -> Any:
+        if not self.control.decisions:
+            raise Refusal("status", "the agent has only just started and not decided yet", "try again in a second")
+        return self.control.decisions[-1]
+
+    async def _ledger(self, from_utc_s: float, to_utc_s: float) -> Sequence[SlotRow]:
+        try:
+            return await self.store.slots(from_utc_s, to_utc_s)
+        except StorageFailed as error:
+            raise Refusal("slots", str(error), "control goes on; check the disk with df and dmesg") from error
+
+
+def _number(request: dict[str, Any], key: str) -> float:
+    value = request.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Refusal("request", f"{key} must be a number", "see docs/contract.md")
+    return float(value)
+
+
+def _device(health: DeviceHealth) -> dict[str, Any]:
+    return {
+        "device_id": health.device_id,
+        "endpoint": health.endpoint,
+        "identity": health.identity,
+        "health": health.word,
+        "polls": health.polls,
+        "failures": health.failures,
+        "last_error": health.last_error,
+        "latency_ms": None if health.latency_s is None else round(health.latency_s * 1000, 2),
+    }
+
+
+def _row(row: SlotRow) -> dict[str, Any]:
+    return {
+        "start_utc_s": row.start_utc_s,
+        "end_utc_s": row.end_utc_s,
+        "source": row.source,
+        "plan_version": row.version,
+        "target": row.target,
+        "planned_wh": row.planned_wh,
+        "delivered_wh": row.delivered_wh,
+        "covered_s": row.covered_s,
+        "battery_wh": row.battery_wh,
+        "soc_end_pct": row.soc_end_pct,
+    }
+
+
+def _past(row: SlotRow) -> dict[str, Any]:
+    length_s = row.end_utc_s - row.start_utc_s
+    return {
+        "when": "past",
+        "start": iso(row.start_utc_s),
+        "end": iso(row.end_utc_s),
+        "planned_w": row.power_w,
+        "delivered_w": None if row.delivered_wh is None else row.delivered_wh * 3600 / length_s,
+        "target": row.target,
+        "source": row.source,
+        "soc_pct": row.soc_end_pct,
+    }
+
+
+def _coming(slot: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "when": "coming",
+        "start": slot["start"],
+        "end": slot["end"],
+        "planned_w": slot["power_w"],
+        "delivered_w": None,
+        "target": slot["target"],
+        "source": slot["source"],
+        "soc_pct": slot["soc_end_pct"],
+    }

@@ -225,13 +225,11 @@ class Battery:
         return ac_w + self._inverter_loss * abs(ac_w) + self.config.standby_loss_w
 
     def _current_a(self, dc_w: float) -> float:
-        """The smaller solution of P = V_oc I - R I²."""
-        open_v, ohm = self._open_circuit_v(), self._resistance_ohm
-        if ohm <= 0.0:
-            return dc_w / open_v
-        root = open_v * open_v - 4.0 * ohm * dc_w
+        """The smaller solution of P = V_oc I - R I², in the form that holds for R = 0 and tiny R too."""
+        open_v = self._open_circuit_v()
+        root = open_v * open_v - 4.0 * self._resistance_ohm * dc_w
         assert root >= 0.0, f"{dc_w} W is beyond what the internal resistance lets through"
-        return (open_v - math.sqrt(root)) / (2.0 * ohm)
+        return 2.0 * dc_w / (open_v + math.sqrt(root))
 
     def _chemical_w(self, ac_w: float) -> float:
         return self._open_circuit_v() * self._current_a(self._dc_w(ac_w))

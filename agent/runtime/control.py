@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from agent.core.snapshot import WriteOutcome
 from agent.core.step import step
 from agent.runtime.board import Board
 from agent.runtime.clock import Clock
-from drivers.device import SunSpecBattery
+from drivers.battery import SunSpecBattery
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +72,8 @@ class ControlLoop:
     async def run(self) -> None:
         """Ticks for ever."""
         tick_s = self.rules.tick_s
-        beat = round(self.clock.utc_s() / tick_s)
+        self.tick()  # at once: a battery left over from before must not wait for the beat
+        beat = math.floor(self.clock.utc_s() / tick_s)
         while True:
             # Bounded: a wall clock stepped back in between must not stop the loop.
             wait_s = min((beat + 1) * tick_s - self.clock.utc_s(), 2 * tick_s)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -12,6 +12,7 @@ from agent.runtime.board import Board, DeviceHealth
 from agent.runtime.clock import Clock
 from drivers.device import Device
 from drivers.errors import DeviceError
+from drivers.spec import Identity
 
 log = structlog.get_logger(__name__)
 
@@ -35,11 +36,10 @@ class Polled:
 class EndpointPoller:
     """Polls the devices behind one endpoint, each at its own period, never faster than they answer."""
 
-    def __init__(self, polled: Sequence[Polled], board: Board, clock: Clock, on_change: Callable[[], None]) -> None:
+    def __init__(self, polled: Sequence[Polled], board: Board, clock: Clock) -> None:
         self._polled = list(polled)
         self._board = board
         self._clock = clock
-        self._on_change = on_change
         self.first_round = asyncio.Event()
         """Set when each device here was read, or failed, once."""
 
@@ -58,12 +58,12 @@ class EndpointPoller:
                 self.first_round.set()
 
     async def _poll(self, polled: Polled) -> None:
-        health, was = polled.health, polled.health.word
+        health = polled.health
         started_s = self._clock.mono_s()
         try:
             if not polled.identified:
                 identity = await polled.device.identify()
-                health.identity = str(identity)
+                health.identity = _named(identity)
                 polled.identified = True
                 log.info("device_found", device=health.device_id, endpoint=health.endpoint, identity=health.identity)
             self._board.post(await polled.device.read())
@@ -80,5 +80,11 @@ class EndpointPoller:
             health.failures_in_a_row = 0
             health.last_error = None
             health.latency_s = self._clock.mono_s() - started_s
-        if health.word != was:
-            self._on_change()
+
+
+def _named(identity: Identity) -> str:
+    """Who the device says it is, for people."""
+    parts = [identity.manufacturer, identity.model]
+    parts += [f"serial {identity.serial}" if identity.serial else None]
+    parts += [f"firmware {identity.firmware}" if identity.firmware else None]
+    return " ".join(part for part in parts if part) or "nameless"

@@ -15,7 +15,6 @@ import structlog
 from agent.core.decision import Decision, Effects
 from agent.core.events import Event
 from agent.core.records import Sample, StorageFailed, open_slot_row, slot_row
-from agent.runtime.clock import Clock
 from agent.runtime.report import explanation
 from agent.store import Store
 
@@ -32,18 +31,14 @@ class Recorder:
         self,
         *,
         store: Store,
-        clock: Clock,
         boot_id: str,
         frame_s: float,
         build_frame: Callable[[int, Sequence[Sample]], bytes],
-        on_stored: Callable[[], None],
     ) -> None:
         self._store = store
-        self._clock = clock
         self._boot_id = boot_id
         self._frame_s = frame_s
         self._build_frame = build_frame
-        self._on_stored = on_stored
         self._waiting: deque[Effects] = deque()
         self._events: deque[Event] = deque(maxlen=MAX_WAITING)
         self._wake = asyncio.Event()
@@ -89,7 +84,6 @@ class Recorder:
     async def _event(self, event: Event) -> None:
         log.info("event", code=event.code, subject=event.subject, state=event.state, text=event.text, **event.data)
         await self._guarded("event", lambda: self._store.append_event(event))
-        self._on_stored()
 
     async def _tick(self, effects: Effects) -> None:
         decision = effects.decision
@@ -113,9 +107,8 @@ class Recorder:
             await self._guarded("decision", lambda: self._store.note_decision(decision.utc_s, body))
 
     async def _seal(self) -> None:
-        if await self._store.seal_frame(self._build_frame, self._clock.utc_s()) is not None:
+        if await self._store.seal_frame(self._build_frame) is not None:
             self.frames_sealed += 1
-            self._on_stored()
 
     async def _guarded(self, what: str, write: Callable[[], Awaitable[object]]) -> None:
         """Writes, and logs once when the disk begins to refuse and once when it takes again."""

@@ -1,0 +1,224 @@
+"""The only place that builds the real parts and wires them together."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+from collections.abc import Coroutine
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from agent.cloud.messages import ack_message, event_message, telemetry_frame
+from agent.cloud.wire import plan_parser
+from agent.config import ConfigError, DeviceSection, SiteFile, load
+from agent.core.decision import Effects, State
+from agent.core.plan import PlanKind, Plans
+from agent.core.records import slot_account
+from agent.runtime import housekeeping, logs
+from agent.runtime.board import Board, DeviceHealth
+from agent.runtime.clock import Clock, SystemClock
+from agent.runtime.control import ControlLoop
+from agent.runtime.local_socket import LocalSocket
+from agent.runtime.notify import Notifier
+from agent.runtime.poller import EndpointPoller, Polled
+from agent.runtime.recorder import Recorder
+from agent.runtime.requests import Requests
+from agent.runtime.cloud_side import CloudSide
+from agent.store import AlreadyRunning, Announce, Held, Store
+from drivers.battery import SunSpecBattery
+from drivers.device import DeviceSpec, open_device
+from drivers.endpoint import Endpoint, parse_url
+from drivers.link import Link
+
+log = structlog.get_logger(__name__)
+
+FIRST_ROUND_S = 3.0
+"""The first tick waits this long for every device to be read once; after that it works with what there is."""
+NEUTRAL_WITHIN_S = 5.0
+"""A stop waits this long for the batteries to confirm 0 kW; their dead-man covers the rest."""
+
+
+class CannotStart(Exception):  # noqa: N818  # the daemon's last word, not a fault in it
+    """Nothing was started; the text says why and what to do next."""
+
+
+def serve(config: Path) -> None:
+    """Runs the daemon until SIGTERM or SIGINT; raises CannotStart before anything was touched."""
+    try:
+        site = load(config)
+    except ConfigError as error:
+        raise CannotStart(f"{error}\nNothing was started. Mend the site file, then: ems config check") from error
+    logs.configure()
+    asyncio.run(Daemon(site, SystemClock()).run())
+
+
+class Daemon:
+    """One running agent."""
+
+    def __init__(self, site: SiteFile, clock: Clock) -> None:
+        self._site = site
+        self._clock = clock
+        self._rules = site.rules()
+        self._board = Board(self._rules)
+        self._boot_id = secrets.token_hex(8)
+        self._notifier = Notifier()
+        self._links: dict[Endpoint, Link] = {}
+        self._health: list[DeviceHealth] = []
+        self._batteries: dict[str, SunSpecBattery] = {}
+        self._started_mono_s = clock.mono_s()
+
+    async def run(self) -> None:
+        """Returns after a clean stop; CannotStart when another instance owns the store."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, stop.set)
+        site_id = self._site.site.id
+        announce = Announce(
+            ack=lambda seq, outcome: ack_message(site_id, seq, outcome),
+            event=lambda seq, event: event_message(site_id, seq, event),
+        )
+        try:
+            store = await Store.open(Path(self._site.store.directory), announce, self._clock.utc_s)
+        except AlreadyRunning as error:
+            raise CannotStart(str(error)) from error
+        except OSError as error:
+            where = self._site.store.directory
+            raise CannotStart(f"{where}: {error.strerror}; store.directory must be writable for this user") from error
+        try:
+            await self._live(store, stop)
+        finally:
+            await store.close()
+            for link in self._links.values():
+                await link.close()
+
+    async def _live(self, store: Store, stop: asyncio.Event) -> None:
+        pollers = self._pollers()
+        async with asyncio.TaskGroup() as tasks:
+            polling = [tasks.create_task(poller.run(), name="poller") for poller in pollers]
+            held = await store.load()
+            recorder = self._recorder(store)
+            control = self._control(held, recorder, tasks)
+            cloud = CloudSide(self._site, store, control, recorder, self._health, self._boot_id, self._clock)
+            requests = Requests(
+                site_id=self._site.site.id,
+                version=version("ems-agent"),
+                boot_id=self._boot_id,
+                control=control,
+                recorder=recorder,
+                store=store,
+                devices=self._health,
+                cloud_facts=cloud.facts,
+                import_plan=cloud.import_plan,
+            )
+            api = self._site.api
+            socket = LocalSocket(Path(api.socket), requests.handlers(), api.read_group, api.operator_group)
+            await socket.start()
+            background = [tasks.create_task(recorder.run()), tasks.create_task(cloud.run())]
+            await self._first_round(pollers)
+            ticking = tasks.create_task(control.run(), name="control")
+            scheduler = housekeeping.start({"last_utc": lambda: self._keep_time(store, control), "status": cloud.beat})
+            self._notifier.send("READY=1")
+            log.info("started", site=self._site.site.id, boot_id=self._boot_id)
+            await stop.wait()
+            self._notifier.send("STOPPING=1")
+            scheduler.shutdown(wait=False)
+            ticking.cancel()
+            if not await control.neutral(NEUTRAL_WITHIN_S):
+                log.warning("not_neutral", text="no confirmation of 0 kW: the dead-man ends the last setpoint")
+            for task in polling:
+                task.cancel()
+            await recorder.flush()
+            await recorder.seal()
+            await cloud.close()
+            for task in background:
+                task.cancel()
+            await socket.stop()
+        log.info("stopped")
+
+    def _pollers(self) -> list[EndpointPoller]:
+        behind: dict[Endpoint, list[Polled]] = {}
+        for device in self._site.device:
+            endpoint = parse_url(device.url)
+            behind.setdefault(endpoint, []).append(self._polled(device, endpoint))
+        return [EndpointPoller(polled, self._board, self._clock) for polled in behind.values()]
+
+    def _polled(self, section: DeviceSection, endpoint: Endpoint) -> Polled:
+        link = self._links.get(endpoint)
+        if link is None:
+            link = Link(endpoint.host, endpoint.port, timeout_s=section.timeout, clock=self._clock.mono_s)
+            self._links[endpoint] = link
+        spec = DeviceSpec(
+            device_id=section.id,
+            role=section.role,
+            unit_id=section.unit_id,
+            base_address=section.base_address,
+            reversion_s=int(section.dead_man),
+            positive=section.positive,
+            expected_model=section.expected_model,
+            expected_serial=section.expected_serial,
+        )
+        device = open_device(spec, link, self._clock.mono_s)
+        if isinstance(device, SunSpecBattery):
+            self._batteries[section.id] = device
+        health = DeviceHealth(section.id, f"{endpoint} unit {section.unit_id}")
+        self._health.append(health)
+        return Polled(device, section.poll, health)
+
+    def _recorder(self, store: Store) -> Recorder:
+        cloud = self._site.cloud
+        site_id = self._site.site.id
+        return Recorder(
+            store=store,
+            boot_id=self._boot_id,
+            frame_s=cloud.frame if cloud is not None else 60.0,
+            build_frame=lambda seq, samples: telemetry_frame(site_id, seq, samples),
+        )
+
+    def _control(self, held: Held, recorder: Recorder, tasks: asyncio.TaskGroup) -> ControlLoop:
+        def spawn(job: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+            return tasks.create_task(job)
+
+        def on_effects(effects: Effects) -> None:
+            recorder.put(effects)
+
+        account = slot_account(held.open_slot) if held.open_slot is not None else None
+        return ControlLoop(
+            rules=self._rules,
+            board=self._board,
+            batteries=self._batteries,
+            clock=self._clock,
+            plans=plans_held(held, self._site.site.id),
+            floor_utc_s=held.last_trusted_utc_s or 0.0,
+            on_effects=on_effects,
+            spawn=spawn,
+            on_tick_done=lambda: self._notifier.send("WATCHDOG=1"),
+            started_mono_s=self._started_mono_s,
+            state=State(account=account),
+        )
+
+    async def _first_round(self, pollers: list[EndpointPoller]) -> None:
+        rounds = [asyncio.ensure_future(poller.first_round.wait()) for poller in pollers]
+        _, missing = await asyncio.wait(rounds, timeout=FIRST_ROUND_S)
+        for task in missing:
+            task.cancel()
+
+    async def _keep_time(self, store: Store, control: ControlLoop) -> None:
+        if control.trust.trusted:
+            await store.set_last_utc(self._clock.utc_s())
+
+
+def plans_held(held: Held, site_id: str) -> Plans:
+    """The plans in force after a start: of each kind the newest document on disk that still reads well."""
+    parse = plan_parser(site_id)
+    plans = Plans()
+    for kind in PlanKind:
+        documents = [document for document in held.documents if document.kind == kind.value]
+        found = next((plan for d in documents if (plan := parse(kind, d.document)) is not None), None)
+        if found is not None:
+            plans = plans.replaced(found)
+    return plans

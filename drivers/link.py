@@ -187,7 +187,7 @@ class Link:
         wire = _Wire(self._host, self._port, self._timeout_s, self._on_trouble)
         try:
             await wire.connect()
-        except (OSError, UnicodeError) as error:  # UnicodeError: no host can have such a name
+        except (OSError, ValueError) as error:  # ValueError: no host can have such a name
             self._back_off(f"connecting failed: {_connect_fault(error)}")
             hint = "check that the device is on, cable, host and port, and its limit of clients"
             raise self._error(LinkDown, self._down_why, request, hint) from error
@@ -221,7 +221,7 @@ class Link:
         return kind(what, endpoint=self.name, unit_id=request.unit_id, address=request.address, hint=hint)
 
 
-def _connect_fault(error: OSError | UnicodeError) -> str:
+def _connect_fault(error: OSError | ValueError) -> str:
     """The system's own words for why a connection was not made."""
     if isinstance(error, TimeoutError):
         return "timed out"

@@ -27,6 +27,8 @@ LARGEST_INTEGER = 2**53 - 1
 CLOCK_GRAIN_S = 0.0005
 """Half a millisecond: the finest time that the contract writes."""
 EARLIEST_YEAR, LATEST_YEAR = 2000, 2100
+MOST_SLOTS = 172_800
+"""48 hours of one second, or a year of three minutes; more does not fit into a document of real numbers."""
 _W_PER_UNIT = {"W": 1.0, "kW": 1e3, "MW": 1e6}
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)", re.ASCII)
@@ -67,7 +69,7 @@ class PlanMessage(_Message):
     unit: Literal["W", "kW", "MW"]
     positive: Literal["export", "import"]
     target: Literal["battery", "grid"]
-    power: Annotated[list[float | None], FailFast(), Field(min_length=1)]
+    power: Annotated[list[float | None], FailFast(), Field(min_length=1, max_length=MOST_SLOTS)]
     slot_start: Annotated[list[Time] | None, FailFast()] = None
     soc_end_pct: Annotated[list[Percent | None] | None, FailFast()] = None
     price: Annotated[list[float | None] | None, FailFast()] = None
@@ -113,6 +115,18 @@ def parse_plan(kind: PlanKind, payload: bytes, site_id: str) -> ParsedPlan | Ref
     if refused is not None:
         return RefusedDocument(refused, sha256, message.version)
     return ParsedPlan(_plan(message, sha256), document)
+
+
+def plan_kind(payload: bytes) -> PlanKind | Refused:
+    """The kind that a document gives itself, for one that came without a topic."""
+    document = decompressed(payload)
+    content = document if isinstance(document, Refused) else json_object(document)
+    if isinstance(content, Refused):
+        return content
+    kind = content.get("kind")
+    if kind not in tuple(PlanKind):
+        return Refused("bad_value", "kind", 'kind must be "rolling" or "yearly"')
+    return PlanKind(kind)
 
 
 def plan_parser(site_id: str) -> Callable[[PlanKind, bytes], Plan | None]:
@@ -183,6 +197,8 @@ def _first_fault(error: ValidationError) -> Refused:
         return Refused("missing_field", place, f"{place} must be there")
     if fault["type"] == "extra_forbidden":
         return Refused("unknown_field", place, f"{place} is not part of schema {SCHEMA}; check the spelling")
+    if fault["type"] == "too_long" and place == "power":
+        return Refused("too_long", place, f"more than {MOST_SLOTS} slots")
     if fault["type"] == "finite_number":
         return Refused("bad_value", place, "NaN or infinity is not a number; send null where there is no value")
     return Refused("bad_value", place, printable(fault["msg"].removeprefix("Value error, "), 200))

@@ -1,0 +1,161 @@
+"""The life of a plan document: parsed, admitted, on disk, answered. The same path for the cloud and for a USB stick."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from agent.cloud.answer_limit import AnswerLimit, Written
+from agent.cloud.wire import RefusedDocument, parse_plan, plan_kind
+from agent.core.admission import PlanLimits, Refused, Repeated, admit
+from agent.core.events import Event, EventState, Severity
+from agent.core.plan import Plan, PlanKind, Plans
+from agent.core.records import Outcome, ParsedPlan, Stage, StorageFailed
+
+PARSE_ASIDE_BYTES = 64 * 1024
+"""A larger payload is parsed on another thread: hostile ones take up to 200 ms, a year of half hours 10 ms."""
+
+
+class PlanStore(Protocol):
+    """What the desk needs of the store; each call may raise `StorageFailed`."""
+
+    async def save_plan(self, plan: Plan, document: bytes, outcome: Outcome) -> None:
+        """Durable when it returns, the outcome with it."""
+
+    async def record_outcome(self, outcome: Outcome, *, once: bool = False) -> None:
+        """Durable and queued for the cloud."""
+
+    async def outcomes(self, kind: str, version: int | None, sha256: str) -> Sequence[Outcome]:
+        """What became of one document, oldest first."""
+
+    async def append_event(self, event: Event) -> None:
+        """Durable and queued for the cloud."""
+
+
+class PlanDesk:
+    """Takes plan documents, one at a time, and answers each. Never raises for what a document contains."""
+
+    def __init__(
+        self,
+        *,
+        store: PlanStore,
+        site_id: str,
+        limits: Callable[[], PlanLimits],
+        held: Callable[[], Plans],
+        utc_s: Callable[[], float],
+        on_stored: Callable[[Plan], None],
+        courtesy: Callable[[Outcome], None],
+        on_answered: Callable[[], None],
+    ) -> None:
+        """`on_stored` brings the plan into force at once; `courtesy` tells an outcome once, outside the sequence.
+
+        `on_answered` is called when the outbox has something new.
+        """
+        self._store = store
+        self._site_id = site_id
+        self._limits = limits
+        self._held = held
+        self._utc_s = utc_s
+        self._on_stored = on_stored
+        self._courtesy = courtesy
+        self._on_answered = on_answered
+        self._limit = AnswerLimit()
+        self._one_at_a_time = asyncio.Lock()
+
+    async def receive(self, kind: PlanKind, payload: bytes) -> Outcome:
+        """The answer to a document that came on the topic of `kind`: rejected, or stored and in force."""
+        async with self._one_at_a_time:
+            if len(payload) > PARSE_ASIDE_BYTES:
+                parsed = await asyncio.to_thread(parse_plan, kind, payload, self._site_id)
+            else:
+                parsed = parse_plan(kind, payload, self._site_id)
+            if isinstance(parsed, RefusedDocument):
+                self._courtesy(self._outcome(kind, parsed.version, parsed.sha256, Stage.RECEIVED))
+                return await self._reject(kind, parsed.version, parsed.sha256, parsed.refused)
+            self._courtesy(self._of(parsed.plan, Stage.RECEIVED))
+            return await self._take(parsed)
+
+    async def import_document(self, payload: bytes) -> Outcome | Refused:
+        """The answer to a document that a technician brought; it names its kind itself, or is refused here."""
+        kind = plan_kind(payload)
+        return kind if isinstance(kind, Refused) else await self.receive(kind, payload)
+
+    async def mark(self, plan: Plan, stage: Stage) -> None:
+        """The plan reached this stage (active, expired); told once, however often it is called."""
+        outcome = self._of(plan, stage)
+        try:
+            await self._store.record_outcome(outcome, once=True)
+        except StorageFailed:
+            self._courtesy(outcome)
+        self._on_answered()
+
+    async def _take(self, parsed: ParsedPlan) -> Outcome:
+        plan, held = parsed.plan, self._held()
+        verdict = admit(plan, held, self._limits(), self._utc_s())
+        if isinstance(verdict, Refused):
+            return await self._reject(plan.kind, plan.version, plan.sha256, verdict)
+        stored = self._of(plan, Stage.STORED)
+        if isinstance(verdict, Repeated):
+            await self._answer(stored)
+            return stored
+        try:
+            await self._store.save_plan(plan, parsed.document, stored)
+        except StorageFailed as failure:
+            detail = f"{failure}; the plan in force stays"
+            return await self._reject(plan.kind, plan.version, plan.sha256, Refused("storage_failed", None, detail))
+        self._on_stored(plan)
+        await self._supersede(held.rolling if plan.kind is PlanKind.ROLLING else held.yearly)
+        self._on_answered()
+        return stored
+
+    async def _supersede(self, before: Plan | None) -> None:
+        if before is None:
+            return
+        with suppress(StorageFailed):
+            reached = await self._store.outcomes(before.kind.value, before.version, before.sha256)
+            if not any(outcome.stage is Stage.EXPIRED for outcome in reached):
+                await self._store.record_outcome(self._of(before, Stage.SUPERSEDED), once=True)
+
+    async def _reject(self, kind: PlanKind, version: int | None, sha256: str, refused: Refused) -> Outcome:
+        outcome = self._outcome(kind, version, sha256, Stage.REJECTED, refused)
+        written = await self._answer(outcome)
+        if written and refused.reason == "version_conflict":
+            text = f"a second {kind.value} plan came with the version of the one held: {refused.detail}"
+            await self._alarm("version_conflict", text, outcome)
+        return outcome
+
+    async def _answer(self, outcome: Outcome) -> bool:
+        """True when the answer is on disk and has a sequence; a repeated one, or one of a flood, is only told."""
+        verdict = self._limit.judge(outcome)
+        if verdict is Written.FLOOD_BEGINS:
+            text = "so many plan documents are refused that the answers are not kept for the rest of this minute"
+            await self._alarm("answers_not_kept", text, outcome)
+        if verdict is not Written.YES:
+            self._courtesy(outcome)
+            return False
+        try:
+            await self._store.record_outcome(outcome)
+        except StorageFailed:
+            self._courtesy(outcome)
+            return False
+        self._on_answered()
+        return True
+
+    async def _alarm(self, code: str, text: str, outcome: Outcome) -> None:
+        data = {"kind": outcome.kind, "version": outcome.version, "sha256": outcome.sha256}
+        event = Event(outcome.at_utc_s, EventState.NOTED, Severity.ALARM, code, "cloud", text, data)
+        with suppress(StorageFailed):
+            await self._store.append_event(event)
+            self._on_answered()
+
+    def _of(self, plan: Plan, stage: Stage) -> Outcome:
+        return self._outcome(plan.kind, plan.version, plan.sha256, stage)
+
+    def _outcome(
+        self, kind: PlanKind, version: int | None, sha256: str, stage: Stage, refused: Refused | None = None
+    ) -> Outcome:
+        if refused is None:
+            return Outcome(self._utc_s(), kind.value, version, sha256, stage)
+        return Outcome(self._utc_s(), kind.value, version, sha256, stage, refused.reason, refused.field, refused.detail)

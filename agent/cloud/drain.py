@@ -1,0 +1,143 @@
+"""Empties the outbox over one connection: acks, events, what is measured now, then history; never too much at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from agent.cloud.mqtt_link import MAX_IN_FLIGHT, Connection
+from agent.cloud.topics import Topics
+from agent.core.events import Event
+from agent.core.records import StorageFailed, Stream
+
+HISTORY_IN_FLIGHT = 10
+"""Old frames take at most half of the window, so that what is measured now never waits behind them."""
+DISK_RETRY_S = 5.0
+
+
+class Outbox(Protocol):
+    """What the cloud side needs of the store; each call may raise `StorageFailed`."""
+
+    async def last_seq(self, stream: Stream) -> int:
+        """The highest sequence given out."""
+
+    async def pending(
+        self, stream: Stream, after_seq: int, limit: int, up_to_seq: int | None = None
+    ) -> Sequence[tuple[int, bytes]]:
+        """Waiting messages in order."""
+
+    async def confirm(self, stream: Stream, seq: int) -> None:
+        """The cloud has stored everything up to `seq`."""
+
+    async def forget(self, stream: Stream, seqs: Iterable[int]) -> None:
+        """These were delivered."""
+
+    async def append_event(self, event: Event) -> None:
+        """The event is kept and will be sent."""
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One topic's share of a stream: sequences above `after`, up to `up_to`."""
+
+    stream: Stream
+    topic: str
+    after: int
+    up_to: int | None
+    window: int
+    in_flight: int = 0
+    empty: bool = False
+
+
+class Drain:
+    """The sending side of one connection. A message is sent once per connection."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        outbox: Outbox,
+        topics: Topics,
+        *,
+        live_above: int,
+        forget_on_puback: bool,
+        on_sent: Callable[[Stream, int], None],
+    ) -> None:
+        self._connection = connection
+        self._outbox = outbox
+        self._forget_on_puback = forget_on_puback
+        self._on_sent = on_sent
+        self._delivered: dict[Stream, list[int]] = {stream: [] for stream in Stream}
+        self._wake = asyncio.Event()
+        self.refused: str | None = None
+        """Why the broker refused a message of this connection, if it did; such a message waits for the next one."""
+        self._lanes = (
+            _Lane(Stream.ACK, topics.edge("ack"), 0, None, MAX_IN_FLIGHT),
+            _Lane(Stream.EVENT, topics.edge("event"), 0, None, MAX_IN_FLIGHT),
+            _Lane(Stream.TELEMETRY, topics.edge("telemetry"), live_above, None, MAX_IN_FLIGHT),
+            _Lane(Stream.TELEMETRY, topics.edge("history"), 0, live_above, HISTORY_IN_FLIGHT),
+        )
+
+    def more(self) -> None:
+        """There is something new in the outbox."""
+        for lane in self._lanes:
+            lane.empty = False
+        self._wake.set()
+
+    def skip(self, stream: Stream, seq: int) -> None:
+        """What the cloud has stored already need not be sent."""
+        for lane in self._lanes:
+            if lane.stream is stream:
+                lane.after = max(lane.after, seq)
+
+    async def run(self) -> None:
+        """Sends for ever; sleeps until there is something new or the window opens."""
+        while True:
+            self._wake.clear()
+            try:
+                await self.forget_delivered()
+                sent = sum([await self._send(lane) for lane in self._lanes])
+            except StorageFailed:  # telemetry.db cannot be read just now: the broker is not the one to suffer
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), DISK_RETRY_S)
+                continue
+            if not sent:
+                await self._wake.wait()
+
+    async def forget_delivered(self) -> None:
+        """What the broker took is forgotten, where that is enough."""
+        for stream, seqs in self._delivered.items():
+            if seqs:
+                taken = tuple(seqs)
+                await self._outbox.forget(stream, taken)
+                del seqs[: len(taken)]
+
+    async def _send(self, lane: _Lane) -> int:
+        room = min(MAX_IN_FLIGHT - sum(each.in_flight for each in self._lanes), lane.window - lane.in_flight)
+        if room <= 0 or lane.empty:
+            return 0
+        lane.empty = True  # unless told otherwise while the disk is asked
+        messages = await self._outbox.pending(lane.stream, lane.after, room, lane.up_to)
+        if len(messages) == room:
+            lane.empty = False
+        for seq, payload in messages:
+            lane.after = max(lane.after, seq)
+            lane.in_flight += 1
+            self._on_sent(lane.stream, seq)
+            taken = self._connection.publish(lane.topic, payload)
+            taken.add_done_callback(partial(self._taken, lane, seq))
+        return len(messages)
+
+    def _taken(self, lane: _Lane, seq: int, taken: asyncio.Future[None]) -> None:
+        lane.in_flight -= 1
+        self._wake.set()
+        if taken.cancelled():
+            return
+        why = taken.exception()
+        if why is not None:
+            self.refused = str(why)
+        elif self._forget_on_puback:
+            self._delivered[lane.stream].append(seq)

@@ -1,0 +1,299 @@
+"""One MQTT 5 connection after another, for asyncio. The only module that speaks paho.
+
+Each connection is a paho client of its own and dies with it: nothing that waited in its memory is sent later
+behind our back, what is to be sent again comes from the outbox. The broker keeps the session (subscriptions and
+what came while we were away) under our fixed client id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+SESSION_EXPIRY_S = 30 * 86_400
+"""The broker keeps what was sent to a site that is away for a month."""
+MAX_PACKET_BYTES = 8 * 1024 * 1024
+"""Above the contract's 1 MiB, so that a document that is too large arrives and is refused by name."""
+RECEIVE_MAXIMUM = 4
+"""Documents that the broker may send before the first is acknowledged: back-pressure."""
+MAX_INBOUND = 16
+MAX_IN_FLIGHT = 20
+MAX_QUEUED_IN_PAHO = 64
+KEEPALIVE_S = 30
+CONNECT_TIMEOUT_S = 10.0
+GOODBYE_TIMEOUT_S = 1.0
+STEADY_AFTER_S = 30.0
+"""A connection that held this long makes the next wait short again; one that flaps does not."""
+SESSION_TAKEN_OVER = 0x8E
+_DISCONNECT_WITH_WILL = 0x04
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAddress:
+    """Where the broker listens."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, url: str) -> BrokerAddress:
+        """The address in `mqtt://host:port` (port 1883 if not given); raises ValueError with words for people."""
+        parts = urlsplit(url)
+        if parts.scheme != "mqtt" or not parts.hostname or parts.path not in ("", "/"):
+            raise ValueError(f"{url!r} is not a broker address; write mqtt://host:port")
+        return cls(parts.hostname, parts.port or 1883)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkOptions:
+    """What may differ from site to site."""
+
+    first_wait_s: float = 1.0
+    longest_wait_s: float = 60.0
+    taken_over_wait_s: float = 60.0
+    """After another client took our id: both would otherwise throw each other out for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """One message from the cloud; it comes again until it is acknowledged."""
+
+    topic: str
+    payload: bytes
+    mid: int
+    qos: int
+
+
+class ConnectionLost(Exception):  # noqa: N818 - an expected outcome, named for what happened
+    """The connection is gone; `reason_code` is what the broker gave, 0 when it gave nothing."""
+
+    def __init__(self, why: str, reason_code: int = 0) -> None:
+        super().__init__(why)
+        self.reason_code = reason_code
+
+
+class PublishRefused(Exception):  # noqa: N818
+    """The broker took the message and said no, for example for a topic that is not ours."""
+
+
+class Connection:
+    """One live connection. All methods belong to the event loop; paho's thread only posts to it."""
+
+    def __init__(self, client: mqtt.Client) -> None:
+        self._client = client
+        self._loop = asyncio.get_running_loop()
+        self._unacknowledged: dict[int, asyncio.Future[None]] = {}
+        self._subscribing: dict[int, asyncio.Future[None]] = {}
+        self._established: asyncio.Future[bool] = self._loop.create_future()
+        self.lost: asyncio.Future[ConnectionLost] = self._loop.create_future()
+        """Done when the connection is gone."""
+        self.inbound: asyncio.Queue[Inbound] = asyncio.Queue(MAX_INBOUND)
+        self.inbound_dropped = 0
+        client.on_connect = self._on_connect
+        client.on_connect_fail = lambda *_: self._post(self._end, "no connection to the broker", 0)
+        client.on_disconnect = lambda _c, _u, _f, code, _p: self._post(self._end, str(code), code.value)
+        client.on_message = self._on_message
+        client.on_publish = lambda _c, _u, mid, code, _p: self._post(self._published, mid, code)
+        client.on_subscribe = lambda _c, _u, mid, codes, _p: self._post(self._subscribed, mid, codes)
+
+    async def established(self) -> None:
+        """Returns once the broker has accepted us; raises `ConnectionLost`."""
+        waited: set[asyncio.Future[Any]] = {self._established, self.lost}
+        await asyncio.wait(waited, timeout=CONNECT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        if self.lost.done():
+            raise self.lost.result()
+        if not self._established.done():
+            raise ConnectionLost(f"the broker did not answer within {CONNECT_TIMEOUT_S:.0f} s")
+
+    async def subscribe(self, topics: Sequence[str]) -> None:
+        """Returns once the broker has granted all topics; retained messages come again. Raises `ConnectionLost`."""
+        options = SubscribeOptions(qos=1)
+        _, mid = self._client.subscribe([(topic, options) for topic in topics])
+        if mid is None:
+            raise ConnectionLost("the connection broke before the subscription")
+        granted: asyncio.Future[None] = self._loop.create_future()
+        self._subscribing[mid] = granted
+        waited: set[asyncio.Future[Any]] = {granted, self.lost}
+        await asyncio.wait(waited, timeout=CONNECT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        if self.lost.done():
+            raise self.lost.result()
+        if not granted.done():
+            raise ConnectionLost("the broker did not answer the subscription")
+        granted.result()
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> asyncio.Future[None]:
+        """Done when the broker has taken the message; fails with `PublishRefused`, or `ConnectionLost`."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        if self.lost.done():
+            _fail(done, self.lost.result())
+            return done
+        info = self._client.publish(topic, payload, qos=1, retain=retain)
+        if info.rc == mqtt.MQTT_ERR_SUCCESS:
+            self._unacknowledged[info.mid] = done
+        elif info.rc == mqtt.MQTT_ERR_QUEUE_SIZE:
+            _fail(done, PublishRefused("too many messages wait for the broker"))
+        else:
+            _fail(done, ConnectionLost("the connection broke"))
+        return done
+
+    def acknowledge(self, message: Inbound) -> None:
+        """The broker may forget the message: what it asked for is done, and durable."""
+        if message.qos > 0 and not self.lost.done():
+            self._client.ack(message.mid, message.qos)
+
+    # paho's thread
+
+    def _post(self, call: Callable[..., None], *args: Any) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+            self._loop.call_soon_threadsafe(call, *args)
+
+    def _on_connect(self, _c: mqtt.Client, _u: Any, _f: Any, code: ReasonCode, _p: Any) -> None:
+        if code.is_failure:
+            self._post(self._end, f"the broker refused the connection: {code}", code.value)
+        else:
+            self._post(self._accept)
+
+    def _on_message(self, _c: mqtt.Client, _u: Any, message: mqtt.MQTTMessage) -> None:
+        with suppress(UnicodeDecodeError):
+            self._post(self._arrived, Inbound(message.topic, bytes(message.payload), message.mid, message.qos))
+
+    # The event loop
+
+    def _accept(self) -> None:
+        if not self._established.done():
+            self._established.set_result(True)
+
+    def _arrived(self, message: Inbound) -> None:
+        try:
+            self.inbound.put_nowait(message)
+        except asyncio.QueueFull:
+            self.inbound_dropped += 1  # not acknowledged: with QoS 1 it comes again with the next connection
+
+    def _published(self, mid: int, code: ReasonCode) -> None:
+        done = self._unacknowledged.pop(mid, None)
+        if done is None or done.done():
+            return
+        if code.is_failure:
+            _fail(done, PublishRefused(str(code)))
+        else:
+            done.set_result(None)
+
+    def _subscribed(self, mid: int, codes: Sequence[ReasonCode]) -> None:
+        granted = self._subscribing.pop(mid, None)
+        if granted is None or granted.done():
+            return
+        refused = [str(code) for code in codes if code.is_failure]
+        if refused:
+            granted.set_exception(ConnectionLost(f"the broker refused a subscription: {refused[0]}"))
+        else:
+            granted.set_result(None)
+
+    def _end(self, why: str, reason_code: int) -> None:
+        if self.lost.done():
+            return
+        lost = ConnectionLost(why, reason_code)
+        self.lost.set_result(lost)
+        for done in self._unacknowledged.values():
+            if not done.done():
+                _fail(done, lost)
+        self._unacknowledged.clear()
+
+    async def close(self) -> None:
+        """The connection is gone and its thread has ended; the broker publishes the will if it was still up."""
+        if self._established.done() and not self.lost.done():
+            self._client.disconnect(ReasonCode(PacketTypes.DISCONNECT, identifier=_DISCONNECT_WITH_WILL))
+            await asyncio.wait({self.lost}, timeout=GOODBYE_TIMEOUT_S)
+        self._end("closed", 0)
+        self._client.disconnect()  # also ends the wait before a retry that we do not want
+        open_socket = self._client.socket()
+        if isinstance(open_socket, socket.socket):
+            with suppress(OSError):  # half-open or closed already
+                open_socket.shutdown(socket.SHUT_RDWR)
+        await asyncio.to_thread(self._client.loop_stop)
+
+
+def _fail(done: asyncio.Future[None], why: Exception) -> None:
+    done.set_exception(why)
+    done.exception()  # a message sent as a courtesy has nobody who asks; that is no news for the log
+
+
+class MqttLink:
+    """Keeps one session after another with the broker, waiting longer between attempts that fail."""
+
+    def __init__(
+        self, address: BrokerAddress, client_id: str, will: tuple[str, bytes], options: LinkOptions | None = None
+    ) -> None:
+        self._address = address
+        self._client_id = client_id
+        self._will = will
+        self._options = options or LinkOptions()
+
+    async def run(
+        self, session: Callable[[Connection], Awaitable[None]], on_lost: Callable[[ConnectionLost], Awaitable[None]]
+    ) -> None:
+        """Runs `session` on each connection until it is lost, for ever; `on_lost` hears why, each time."""
+        loop = asyncio.get_running_loop()
+        failures = 0
+        while True:
+            begun_s = loop.time()
+            lost = await self._one_connection(session)
+            failures = 0 if loop.time() - begun_s > STEADY_AFTER_S else failures + 1
+            await on_lost(lost)
+            await asyncio.sleep(self._wait_s(failures, lost))
+
+    def _wait_s(self, failures: int, lost: ConnectionLost) -> float:
+        options = self._options
+        wait_s = min(options.longest_wait_s, options.first_wait_s * 2.0 ** min(max(0, failures - 1), 16))
+        if lost.reason_code == SESSION_TAKEN_OVER:
+            wait_s = max(wait_s, options.taken_over_wait_s)
+        return wait_s * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, so that a whole fleet does not come at once
+
+    async def _one_connection(self, session: Callable[[Connection], Awaitable[None]]) -> ConnectionLost:
+        client = self._client()
+        connection = Connection(client)
+        client.loop_start()
+        try:
+            await connection.established()
+            await session(connection)
+        except ConnectionLost as lost:
+            return lost
+        finally:
+            await connection.close()
+        return ConnectionLost("the session ended")
+
+    def _client(self) -> mqtt.Client:
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._client_id,
+            protocol=mqtt.MQTTv5,
+            manual_ack=True,
+            reconnect_on_failure=False,
+        )
+        client.suppress_exceptions = True  # an exception in a callback would end the network thread unseen
+        client.connect_timeout = CONNECT_TIMEOUT_S / 2
+        client.max_inflight_messages = MAX_IN_FLIGHT
+        client.max_queued_messages = MAX_QUEUED_IN_PAHO
+        client.reconnect_delay_set(min_delay=0, max_delay=0)
+        topic, payload = self._will
+        client.will_set(topic, payload, qos=1, retain=True)
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = SESSION_EXPIRY_S
+        properties.ReceiveMaximum = RECEIVE_MAXIMUM
+        properties.MaximumPacketSize = MAX_PACKET_BYTES
+        client.connect_async(
+            self._address.host, self._address.port, KEEPALIVE_S, clean_start=False, properties=properties
+        )
+        return client

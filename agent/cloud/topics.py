@@ -1,0 +1,37 @@
+"""The topics of one site."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.core.plan import PlanKind
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Every topic that the agent of `site_id` uses."""
+
+    site_id: str
+
+    @property
+    def prefix(self) -> str:
+        """All topics of the site begin with this."""
+        return f"ems/v1/{self.site_id}/"
+
+    def edge(self, name: str) -> str:
+        """A topic from the site: status, telemetry, history, ack, event."""
+        return f"{self.prefix}edge/{name}"
+
+    def plan(self, kind: PlanKind) -> str:
+        """The topic of the plans of one kind."""
+        return f"{self.prefix}cloud/plan/{kind.value}"
+
+    @property
+    def watermark(self) -> str:
+        """Up to where the cloud has stored what the site sent."""
+        return f"{self.prefix}cloud/watermark"
+
+    @property
+    def subscribed(self) -> tuple[str, ...]:
+        """All topics to the site, the watermark last."""
+        return (*(self.plan(kind) for kind in PlanKind), self.watermark)

@@ -1,0 +1,243 @@
+"""The session with the cloud: subscribe, say who we are, learn what the cloud has, send what it has not.
+
+Runs beside the control loop and never in its way: without a broker the outbox fills, and that is all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from agent.cloud.drain import Drain, Outbox
+from agent.cloud.messages import ack_message, will_message
+from agent.cloud.mqtt_link import (
+    SESSION_TAKEN_OVER,
+    BrokerAddress,
+    Connection,
+    ConnectionLost,
+    Inbound,
+    LinkOptions,
+    MqttLink,
+    PublishRefused,
+)
+from agent.cloud.topics import Topics
+from agent.cloud.wire import parse_watermark
+from agent.core.admission import Refused
+from agent.core.events import Event, EventState, Severity
+from agent.core.plan import PlanKind
+from agent.core.records import Outcome, StorageFailed, Stream
+
+
+class Confirm(StrEnum):
+    """When a message leaves the outbox: when the cloud says that it is stored, or when the broker has it."""
+
+    WATERMARK = "watermark"
+    PUBACK = "puback"
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkOptions:
+    """What may differ from site to site."""
+
+    confirm: Confirm = Confirm.WATERMARK
+    watermark_wait_s: float = 2.0
+    """How long a new connection waits for the retained watermark before it sends."""
+    status_every_s: float = 60.0
+    id_safe_after_s: float = 60.0
+    """A connection that held this long ends the alarm about another client with our id."""
+    link: LinkOptions = field(default_factory=LinkOptions)
+
+
+class Uplink:
+    """The site's voice and ear. `run` it as one task; the other methods may be called at any time on the loop."""
+
+    def __init__(
+        self,
+        *,
+        site_id: str,
+        address: BrokerAddress,
+        outbox: Outbox,
+        status: Callable[[], bytes],
+        on_plan: Callable[[PlanKind, bytes], Awaitable[object]],
+        utc_s: Callable[[], float],
+        options: UplinkOptions | None = None,
+    ) -> None:
+        self._site_id = site_id
+        self._topics = Topics(site_id)
+        self._outbox = outbox
+        self._status = status
+        self._on_plan = on_plan
+        self._utc_s = utc_s
+        self._options = options or UplinkOptions()
+        self._plan_kinds = {self._topics.plan(kind): kind for kind in PlanKind}
+        will = (self._topics.edge("status"), will_message(site_id))
+        self._link = MqttLink(address, f"ems-{site_id}", will, self._options.link)
+        self._connection: Connection | None = None
+        self._drain: Drain | None = None
+        self._status_changed = asyncio.Event()
+        self._watermark_seen = asyncio.Event()
+        self._highest_sent: dict[Stream, int] = {}
+        self._told_refusal: Refused | None = None
+        self._told_publish_refusal: str | None = None
+        self._id_taken = False
+        self.last_trouble: str | None = None
+        """Why the last connection ended or did not come about."""
+
+    @property
+    def connected(self) -> bool:
+        """True while the broker has us and our subscriptions."""
+        return self._connection is not None
+
+    def notify(self) -> None:
+        """The store has something new."""
+        if self._drain is not None:
+            self._drain.more()
+
+    def status_changed(self) -> None:
+        """`edge/status` is published soon; several changes at once make one message."""
+        self._status_changed.set()
+
+    def courtesy(self, outcome: Outcome) -> None:
+        """Tells an outcome once, outside the sequence, if there is a connection just now."""
+        if self._connection is not None:
+            self._connection.publish(self._topics.edge("ack"), ack_message(self._site_id, None, outcome))
+
+    async def run(self) -> None:
+        """Keeps the session for ever; ends only by cancellation, with the will published."""
+        await self._link.run(self._session, self._on_lost)
+
+    async def _session(self, connection: Connection) -> None:
+        live_above = await self._prepare()
+        drain = Drain(
+            connection,
+            self._outbox,
+            self._topics,
+            live_above=live_above,
+            forget_on_puback=self._options.confirm is Confirm.PUBACK,
+            on_sent=self._sent,
+        )
+        self._watermark_seen.clear()
+        await connection.subscribe(self._topics.subscribed)
+        self._connection, self._drain = connection, drain
+        parts: tuple[Awaitable[Any], ...] = (
+            self._receive(connection),
+            self._tell_status(connection),
+            self._send(drain),
+            self._watch_steadiness(drain),
+        )
+        tasks = [asyncio.ensure_future(part) for part in parts]
+        try:
+            await asyncio.wait({*tasks, connection.lost}, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()  # a bug: these run for ever
+            raise connection.lost.result()
+        finally:
+            self._connection, self._drain = None, None
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            with suppress(StorageFailed):
+                await drain.forget_delivered()
+
+    async def _prepare(self) -> int:
+        """The highest telemetry sequence sealed before this connection; all later ones are live."""
+        highest: dict[Stream, int] = {}
+        with suppress(StorageFailed):
+            for stream in Stream:
+                highest[stream] = await self._outbox.last_seq(stream)
+                # What an earlier process sent is not known here, so all it numbered may be confirmed.
+                self._highest_sent.setdefault(stream, highest[stream])
+        return highest.get(Stream.TELEMETRY, 0)
+
+    async def _send(self, drain: Drain) -> None:
+        if self._options.confirm is Confirm.WATERMARK:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._watermark_seen.wait(), self._options.watermark_wait_s)
+        await drain.run()
+
+    def _sent(self, stream: Stream, seq: int) -> None:
+        self._highest_sent[stream] = max(seq, self._highest_sent.get(stream, 0))
+
+    async def _tell_status(self, connection: Connection) -> None:
+        while True:
+            self._status_changed.clear()
+            with suppress(PublishRefused, ConnectionLost):
+                await connection.publish(self._topics.edge("status"), self._status(), retain=True)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._status_changed.wait(), self._options.status_every_s)
+
+    async def _receive(self, connection: Connection) -> None:
+        while True:
+            message = await connection.inbound.get()
+            kind = self._plan_kinds.get(message.topic)
+            if kind is not None:
+                await self._on_plan(kind, message.payload)
+            elif message.topic == self._topics.watermark:
+                await self._take_watermark(message)
+            connection.acknowledge(message)
+
+    async def _take_watermark(self, message: Inbound) -> None:
+        stored = parse_watermark(message.payload, self._site_id)
+        if not isinstance(stored, Refused):
+            stored = self._never_above_what_was_sent(stored)
+        if isinstance(stored, Refused):
+            if stored != self._told_refusal:
+                self._told_refusal = stored
+                await self._note("watermark_refused", f"the watermark has no effect: {stored.detail}", stored)
+            return
+        self._told_refusal = None
+        for stream, seq in stored.items():
+            if self._drain is not None:
+                self._drain.skip(stream, seq)
+            with suppress(StorageFailed):  # the rows stay, and go with a later watermark
+                await self._outbox.confirm(stream, seq)
+        self._watermark_seen.set()
+
+    def _never_above_what_was_sent(self, stored: dict[Stream, int]) -> dict[Stream, int] | Refused:
+        for stream, seq in stored.items():
+            sent = self._highest_sent.get(stream, seq)
+            if seq > sent:
+                detail = f"{stream.value} {seq} was never sent; the highest was {sent}"
+                return Refused("bad_value", f"stored.{stream.value}", detail)
+        return stored
+
+    async def _watch_steadiness(self, drain: Drain) -> None:
+        await asyncio.sleep(self._options.id_safe_after_s)
+        if self._id_taken:
+            self._id_taken = False
+            text = "no other client has taken our id for a while"
+            await self._tell(EventState.CLEARED, Severity.ALARM, "client_id_taken", text)
+        if drain.refused is not None and drain.refused != self._told_publish_refusal:
+            self._told_publish_refusal = drain.refused
+            text = f"the broker refuses what we send: {drain.refused}. Check the access list of the broker"
+            await self._tell(EventState.NOTED, Severity.WARNING, "publish_refused", text)
+        await asyncio.Event().wait()
+
+    async def _on_lost(self, lost: ConnectionLost) -> None:
+        self.last_trouble = str(lost)
+        if lost.reason_code == SESSION_TAKEN_OVER and not self._id_taken:
+            self._id_taken = True
+            text = (
+                f"another client connected to the broker as ems-{self._site_id} and threw us out: "
+                "look for a second agent with this site id"
+            )
+            await self._tell(EventState.RAISED, Severity.ALARM, "client_id_taken", text)
+
+    async def _note(self, code: str, text: str, refused: Refused) -> None:
+        await self._tell(
+            EventState.NOTED, Severity.WARNING, code, text, {"reason": refused.reason, "field": refused.field}
+        )
+
+    async def _tell(
+        self, state: EventState, severity: Severity, code: str, text: str, data: dict[str, str | None] | None = None
+    ) -> None:
+        with suppress(StorageFailed):
+            await self._outbox.append_event(
+                Event(self._utc_s(), state, severity, code, "cloud", text, dict(data or {}))
+            )
+            self.notify()

@@ -111,6 +111,8 @@ class Sample:
     soc_pct: float | None
     grid_w: float | None
     battery_w: float | None
+    target_w: float | None
+    """Wanted battery power before the site's limits."""
     setpoint_w: float | None
 
 
@@ -118,7 +120,7 @@ def read_samples(frame: dict[str, Any]) -> list[Sample]:
     """The rows of a telemetry frame; UnreadableError when columns are missing or of different lengths."""
     try:
         start, offsets, columns = unix_s(frame["start"]), frame["t_ms"], frame["columns"]
-        names = ("source", "soc_pct", "grid_w", "battery_w", "setpoint_w")
+        names = ("source", "soc_pct", "grid_w", "battery_w", "target_w", "setpoint_w")
         lengths = {name: len(column) for name, column in columns.items()}
         if any(length != len(offsets) for length in lengths.values()):
             raise UnreadableError(f"columns of {lengths} rows for {len(offsets)} times")

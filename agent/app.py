@@ -21,13 +21,13 @@ from agent.core.records import slot_account
 from agent.runtime import housekeeping, logs
 from agent.runtime.board import Board, DeviceHealth
 from agent.runtime.clock import Clock, SystemClock
+from agent.runtime.cloud_side import CloudSide
 from agent.runtime.control import ControlLoop
 from agent.runtime.local_socket import LocalSocket
 from agent.runtime.notify import Notifier
 from agent.runtime.poller import EndpointPoller, Polled
 from agent.runtime.recorder import Recorder
 from agent.runtime.requests import Requests
-from agent.runtime.cloud_side import CloudSide
 from agent.store import AlreadyRunning, Announce, Held, Store
 from drivers.battery import SunSpecBattery
 from drivers.device import DeviceSpec, open_device
@@ -100,27 +100,27 @@ class Daemon:
         pollers = self._pollers()
         async with asyncio.TaskGroup() as tasks:
             polling = [tasks.create_task(poller.run(), name="poller") for poller in pollers]
-            held = await store.load()
-            recorder = self._recorder(store)
-            control = self._control(held, recorder, tasks)
-            cloud = CloudSide(self._site, store, control, recorder, self._health, self._boot_id, self._clock)
-            requests = Requests(
-                site_id=self._site.site.id,
-                version=version("ems-agent"),
-                boot_id=self._boot_id,
-                control=control,
-                recorder=recorder,
+            control = self._control(await store.load(), tasks)
+            cloud = CloudSide(
+                site=self._site,
                 store=store,
+                control=control,
                 devices=self._health,
-                cloud_facts=cloud.facts,
-                import_plan=cloud.import_plan,
+                boot_id=self._boot_id,
+                clock=self._clock,
             )
-            api = self._site.api
-            socket = LocalSocket(Path(api.socket), requests.handlers(), api.read_group, api.operator_group)
-            await socket.start()
+            recorder = self._recorder(store, cloud)
+            socket = await self._open_socket(store, control, recorder, cloud)
+
+            def after_tick(effects: Effects) -> None:
+                recorder.put(effects)
+                cloud.after_tick(effects)
+                # Only a whole tick feeds the watchdog.
+                self._notifier.send("WATCHDOG=1")
+
             background = [tasks.create_task(recorder.run()), tasks.create_task(cloud.run())]
             await self._first_round(pollers)
-            ticking = tasks.create_task(control.run(), name="control")
+            ticking = tasks.create_task(control.run(after_tick), name="control")
             scheduler = housekeeping.start({"last_utc": lambda: self._keep_time(store, control), "status": cloud.beat})
             self._notifier.send("READY=1")
             log.info("started", site=self._site.site.id, boot_id=self._boot_id)
@@ -134,11 +134,29 @@ class Daemon:
                 task.cancel()
             await recorder.flush()
             await recorder.seal()
-            await cloud.close()
             for task in background:
                 task.cancel()
             await socket.stop()
         log.info("stopped")
+
+    async def _open_socket(
+        self, store: Store, control: ControlLoop, recorder: Recorder, cloud: CloudSide
+    ) -> LocalSocket:
+        requests = Requests(
+            site_id=self._site.site.id,
+            version=version("ems-agent"),
+            boot_id=self._boot_id,
+            control=control,
+            recorder=recorder,
+            store=store,
+            devices=self._health,
+            cloud_facts=cloud.facts,
+            import_plan=cloud.import_plan,
+        )
+        api = self._site.api
+        socket = LocalSocket(Path(api.socket), requests.handlers(), api.read_group, api.operator_group)
+        await socket.start()
+        return socket
 
     def _pollers(self) -> list[EndpointPoller]:
         behind: dict[Endpoint, list[Polled]] = {}
@@ -169,7 +187,7 @@ class Daemon:
         self._health.append(health)
         return Polled(device, section.poll, health)
 
-    def _recorder(self, store: Store) -> Recorder:
+    def _recorder(self, store: Store, cloud_side: CloudSide) -> Recorder:
         cloud = self._site.cloud
         site_id = self._site.site.id
         return Recorder(
@@ -177,14 +195,12 @@ class Daemon:
             boot_id=self._boot_id,
             frame_s=cloud.frame if cloud is not None else 60.0,
             build_frame=lambda seq, samples: telemetry_frame(site_id, seq, samples),
+            on_kept=cloud_side.news,
         )
 
-    def _control(self, held: Held, recorder: Recorder, tasks: asyncio.TaskGroup) -> ControlLoop:
+    def _control(self, held: Held, tasks: asyncio.TaskGroup) -> ControlLoop:
         def spawn(job: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
             return tasks.create_task(job)
-
-        def on_effects(effects: Effects) -> None:
-            recorder.put(effects)
 
         account = slot_account(held.open_slot) if held.open_slot is not None else None
         return ControlLoop(
@@ -194,9 +210,7 @@ class Daemon:
             clock=self._clock,
             plans=plans_held(held, self._site.site.id),
             floor_utc_s=held.last_trusted_utc_s or 0.0,
-            on_effects=on_effects,
             spawn=spawn,
-            on_tick_done=lambda: self._notifier.send("WATCHDOG=1"),
             started_mono_s=self._started_mono_s,
             state=State(account=account),
         )

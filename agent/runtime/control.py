@@ -51,11 +51,8 @@ class ControlLoop:
     clock: Clock
     plans: Plans
     floor_utc_s: float
-    on_effects: Callable[[Effects], None]
     spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
     """Starts a supervised task: an exception in it (a bug of ours) ends the process, and the dead-man takes over."""
-    on_tick_done: Callable[[], None]
-    """Feeds the watchdog: called only after a whole tick."""
     started_mono_s: float
     state: State = field(default_factory=State)
     counters: Counters = field(default_factory=Counters)
@@ -69,23 +66,23 @@ class ControlLoop:
         """Bring a stored plan into force from the next tick on."""
         self.plans = self.plans.replaced(plan)
 
-    async def run(self) -> None:
-        """Ticks for ever."""
+    async def run(self, after_tick: Callable[[Effects], None]) -> None:
+        """Ticks for ever; `after_tick` gets the effects of each whole tick."""
         tick_s = self.rules.tick_s
-        self.tick()  # at once: a battery left over from before must not wait for the beat
+        after_tick(self.tick())  # at once: a battery left over from before must not wait for the beat
         beat = math.floor(self.clock.utc_s() / tick_s)
         while True:
             # Bounded: a wall clock stepped back in between must not stop the loop.
             wait_s = min((beat + 1) * tick_s - self.clock.utc_s(), 2 * tick_s)
             await self.clock.sleep_until(self.clock.mono_s() + wait_s)
-            self.tick()
+            after_tick(self.tick())
             # From the wall clock each time: no drift, and a stepped clock costs at most one tick of waiting.
             now_beat = round(self.clock.utc_s() / tick_s)
             if now_beat > beat + 1:
                 self.counters.late_ticks += now_beat - beat - 1
             beat = now_beat
 
-    def tick(self) -> None:
+    def tick(self) -> Effects:
         """One control tick."""
         utc_s = self.clock.utc_s()
         self.trust = judge(utc_s, max(self.floor_utc_s, self.trust.floor_utc_s))
@@ -105,8 +102,7 @@ class ControlLoop:
             self._start(write)
         self.decisions.append(effects.decision)
         self.counters.ticks += 1
-        self.on_effects(effects)
-        self.on_tick_done()
+        return effects
 
     def _start(self, write: SetpointWrite) -> None:
         self.counters.writes += 1

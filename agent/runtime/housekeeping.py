@@ -14,6 +14,8 @@ def start(jobs: dict[str, Callable[[], Awaitable[None]]]) -> AsyncIOScheduler:
     """A running scheduler that calls each job once a minute; late turns are merged into one."""
     scheduler = AsyncIOScheduler(timezone=UTC)
     for name, job in jobs.items():
-        scheduler.add_job(job, "interval", seconds=EVERY_S, id=name, coalesce=True, misfire_grace_time=None, max_instances=1)
+        scheduler.add_job(
+            job, "interval", seconds=EVERY_S, id=name, coalesce=True, misfire_grace_time=None, max_instances=1
+        )
     scheduler.start()
     return scheduler

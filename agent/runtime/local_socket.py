@@ -110,7 +110,7 @@ class LocalSocket:
     async def _answer(self, line: bytes, peer: Peer) -> dict[str, Any]:
         try:
             request = orjson.loads(line)
-            handler = self._handlers.get(request.get("cmd", "")) if isinstance(request, dict) else None
+            handler = self._handler(request)
             if handler is None:
                 known = ", ".join(sorted(self._handlers))
                 raise Refusal("request", "no such command", f"the daemon knows: {known}")
@@ -120,6 +120,10 @@ class LocalSocket:
         except Refusal as error:
             refusal = error
         return {"ok": False, "error": {"what": refusal.what, "why": refusal.why, "next": refusal.hint}}
+
+    def _handler(self, request: object) -> Handler | None:
+        command = request.get("cmd") if isinstance(request, dict) else None
+        return self._handlers.get(command) if isinstance(command, str) else None
 
     def _peer(self, writer: asyncio.StreamWriter) -> Peer:
         raw = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))

@@ -28,7 +28,9 @@ def configure() -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[_without_record, _text_line], foreign_pre_chain=shared))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(processors=[_without_record, _text_line], foreign_pre_chain=shared)
+    )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 

@@ -34,11 +34,13 @@ class Recorder:
         boot_id: str,
         frame_s: float,
         build_frame: Callable[[int, Sequence[Sample]], bytes],
+        on_kept: Callable[[], None],
     ) -> None:
         self._store = store
         self._boot_id = boot_id
         self._frame_s = frame_s
         self._build_frame = build_frame
+        self._on_kept = on_kept
         self._waiting: deque[Effects] = deque()
         self._events: deque[Event] = deque(maxlen=MAX_WAITING)
         self._wake = asyncio.Event()
@@ -84,6 +86,7 @@ class Recorder:
     async def _event(self, event: Event) -> None:
         log.info("event", code=event.code, subject=event.subject, state=event.state, text=event.text, **event.data)
         await self._guarded("event", lambda: self._store.append_event(event))
+        self._on_kept()
 
     async def _tick(self, effects: Effects) -> None:
         decision = effects.decision
@@ -109,6 +112,7 @@ class Recorder:
     async def _seal(self) -> None:
         if await self._store.seal_frame(self._build_frame) is not None:
             self.frames_sealed += 1
+            self._on_kept()
 
     async def _guarded(self, what: str, write: Callable[[], Awaitable[object]]) -> None:
         """Writes, and logs once when the disk begins to refuse and once when it takes again."""

@@ -33,7 +33,7 @@ class Requests:
     recorder: Recorder
     store: Store
     devices: Sequence[DeviceHealth]
-    cloud_facts: Callable[[], Awaitable[dict[str, Any] | None]]
+    cloud_facts: Callable[[], dict[str, Any] | None]
     import_plan: Callable[[bytes, str], Awaitable[Outcome | Refused]]
 
     def handlers(self) -> dict[str, Handler]:
@@ -60,7 +60,7 @@ class Requests:
             "clock": {"trusted": control.trust.trusted, "why": control.trust.why},
             "conditions": [condition(found) for found in control.state.conditions.values()],
             "devices": [_device(health) for health in self.devices],
-            "cloud": await self.cloud_facts(),
+            "cloud": self.cloud_facts(),
             "disk": {"failing": self.recorder.failing, "telemetry_fault": self.store.telemetry_fault},
             "counters": {
                 "ticks": counters.ticks,

@@ -78,6 +78,11 @@ class Store:
         """Why telemetry is not being kept just now; None while it is. Control goes on regardless."""
         return self._writer.telemetry_fault
 
+    @property
+    def outbox_depth(self) -> int:
+        """Messages on disk that the cloud has not confirmed."""
+        return self._writer.outbox_depth
+
     async def load(self) -> Held:
         """What a start begins with; a telemetry.db that cannot be read counts as empty."""
         documents = await self._run(self._writer.control.documents)

@@ -95,6 +95,11 @@ class TelemetryDb:
         assert row is not None, "TelemetryDb.start makes a row for each stream"
         return StreamState(*row)
 
+    @property
+    def outbox_depth(self) -> int:
+        """Messages that wait for the cloud's word that it has them."""
+        return sum(self._rows_of.values())
+
     def has_room(self) -> bool:
         """False while so many acks and events wait that further ones stay in control.db for now."""
         return self._rows_of[Stream.ACK] + self._rows_of[Stream.EVENT] < self._quota.other_rows

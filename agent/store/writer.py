@@ -75,6 +75,11 @@ class Writer:
         self.control.database.close()
         self._telemetry.database.close()
 
+    @property
+    def outbox_depth(self) -> int:
+        """Messages that wait for the cloud's word that it has them; a plain number, safe to read from any thread."""
+        return self._telemetry.outbox_depth
+
     # Control: raises StorageFailed only for control.db
 
     def save_plan(self, plan: Plan, document: bytes, outcome: Outcome) -> None:

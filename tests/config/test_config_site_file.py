@@ -1,0 +1,103 @@
+"""The site file: what is refused is named by file, key and reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.config import ConfigError, load
+from agent.quantity import parse
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "config").glob("*.toml"))
+TEXT = (Path(__file__).parents[2] / "config" / "site.example.toml").read_text()
+
+
+@pytest.fixture
+def problems(tmp_path):
+    def of(text: str) -> str:
+        path = tmp_path / "site.toml"
+        path.write_text(text)
+        with pytest.raises(ConfigError) as refused:
+            load(path)
+        assert all(problem.startswith(f"{path}: ") for problem in refused.value.problems)
+        return str(refused.value).replace(f"{path}: ", "")
+
+    return of
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_is_usable(path):
+    assert load(path).rules().batteries
+
+
+def test_limits_arrive_in_watts_and_shares_as_fractions():
+    site = load(EXAMPLES[[p.name for p in EXAMPLES].index("site.example.toml")])
+    rules = site.rules()
+    assert (rules.export_limit_w, rules.batteries[0].rated_charge_w) == (400e3, 500e3)
+    assert (rules.batteries[0].one_way_efficiency, rules.batteries[0].dead_band_w) == (0.95, 500.0)
+    assert site.plan_limits().import_w == 400e3
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("export_limit =", "exprot_limit =", "connection_point.exprot_limit: unknown key; did you mean 'export_limit'?"),
+        ('export_limit = "400 kW"', "", "connection_point.export_limit: missing"),
+        ('export_limit = "400 kW"', 'export_limit = "400 kWh"', "export_limit: 'kWh' is a unit of energy"),
+        ('export_limit = "400 kW"', 'export_limit = "400 kVA"', "export_limit: 'kVA' is not a known unit"),
+        ('export_limit = "400 kW"', "export_limit = 400", "export_limit: write the unit with the number"),
+        ('export_limit = "400 kW"', 'export_limit = "-400 kW"', "connection_point.export_limit: "),
+        ('poll = "1 s"', 'poll = "240000 ms"', "device[0] (bess).poll: "),
+        ("unit_id = 3", "unit_id = 2", "device[2] (grid-meter).url: tcp://192.168.10.21:502 unit 2 is already the address of device[1] (pv)"),
+        ('id = "pv"', 'id = "bess"', "device[1] (bess).id: device[0] has the same id"),
+        ("unit_id = 3", "unit_id = 300", "device[2] (grid-meter).unit_id: "),
+        ('positive = "import"', "", "device[2] (grid-meter): positive is missing"),
+        ('rated_power = "500 kW"', "", "device[0] (bess): rated_power is missing"),
+        ("unit_id = 2", 'unit_id = 2\nrated_power = "1 kW"', "device[1] (pv): rated_power is for a battery"),
+        ('soc_min = "5 %"', 'soc_min = "96 %"', "device[0] (bess): soc_min (96 %) must lie below soc_max (95 %)"),
+        ('dead_man = "60 s"', 'dead_man = "2 s"', "device[0] (bess): dead_man must be longer than three polls"),
+        ('dead_man = "60 s"', 'dead_man = "10 min"', "device[0] (bess).dead_man: "),
+        ("tcp://192.168.10.20:502", "http://192.168.10.20", "device[0] (bess).url: "),
+        ("mqtt://127.0.0.1:1883", "127.0.0.1:1883", "cloud.broker: "),
+        ('meter = "grid-meter"', 'meter = "pv"', "connection_point.meter: 'pv' is not the id of a device with role meter"),
+        ('meter = "grid-meter"', "", "connection_point.meter: a site with PV or load needs the meter"),
+        ('"Asia/Tokyo"', '"Tokio"', "site.timezone: 'Tokio' is not a time zone"),
+        ('"example-01"', '"Example 1"', "site.id: "),
+        ('role = "battery"', 'role = "batery"', "device[0] (bess).role: "),
+        ("schema = 1", "schema = 2", "schema: "),
+        ("schema = 1", "schema = ", "is not TOML: Invalid value (at line 4"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_with_its_key_and_reason(problems, old, new, expected):
+    assert old in TEXT
+    assert expected in problems(TEXT.replace(old, new, 1))
+
+
+def test_all_mistakes_are_told_at_once(problems):
+    told = problems(TEXT.replace('soc_min = "5 %"', 'soc_min = "5 kW"').replace("load = true", "lode = true"))
+    assert len(told.splitlines()) == 2
+
+
+def test_a_file_that_is_not_there_or_not_text_is_named(problems, tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        load(tmp_path / "none.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="is not UTF-8"):
+        load(tmp_path / "binary.toml")
+
+
+@given(st.floats(0, 1e6).map(lambda value: round(value, 3)))
+def test_the_unit_sets_the_scale(value):
+    assert parse(f"{value:f} kW", "power") == pytest.approx(value * 1000, abs=1e-3)
+    assert parse(f"{value:f}min", "time") == pytest.approx(value * 60, abs=1e-4)
+
+
+@given(st.text())
+def test_any_text_is_a_quantity_or_a_named_error(text):
+    try:
+        parse(text, "power")
+    except ValueError as error:
+        assert "for example" in str(error) or "too large" in str(error)

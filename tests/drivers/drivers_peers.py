@@ -91,6 +91,7 @@ class Memory:
         self, unit_id: int, address: int, values: Sequence[int], *, generation: int | None = None
     ) -> None:
         assert generation in (None, self.generation)
+        await asyncio.sleep(0)  # others run meanwhile, as on a wire
         self.writes.append((address, tuple(values)))
         self.on_write(address, tuple(values))
         self.registers.update(enumerate(values, start=address))

@@ -156,6 +156,10 @@ async def test_the_implausible_is_no_number(change, field):
     assert (reading.value, reading.quality) == (None, Quality.IMPLAUSIBLE)
 
 
+async def test_power_is_believed_up_to_half_again_the_larger_rating():
+    assert (await sample(m701={"W": 7500})).power_w.value == 750_000.0
+
+
 async def test_an_implausible_state_of_charge_is_not_papered_over_with_the_other_one():
     assert (await sample(m713={"SoC": 65000})).soc_pct.quality is Quality.IMPLAUSIBLE
 
@@ -288,6 +292,40 @@ async def test_a_connection_replaced_in_the_middle_of_a_poll_makes_it_read_again
     assert any(read == (40000, 2) for read in memory.reads[10:])
 
 
+async def test_a_connection_replaced_while_identifying_makes_it_identify_again():
+    battery, memory = a_battery()
+    replaced = []
+
+    def once(address):
+        if address == at(704, 22) and not replaced:
+            replaced.append(address)
+            memory.generation += 1
+            memory.registers = bank(
+                chain(*[model(i, DEFAULTS[i] | ({"SN": "B9"} if i == 1 else {})) for i in DEFAULTS])
+            )
+
+    memory.before_read = once
+    assert (await battery.identify()).serial == "B9"
+
+
+async def test_a_connection_that_never_lasts_is_a_device_error():
+    battery, memory = a_battery()
+    memory.before_read = lambda _: setattr(memory, "generation", memory.generation + 1)
+    with pytest.raises(DeviceError, match="replaced faster than the device can be read"):
+        await battery.read()
+
+
+async def test_looking_again_at_an_unchanged_identity_costs_one_request():
+    clock = Clock()
+    battery, memory = a_battery(clock=clock)
+    await battery.read()
+    memory.reads.clear()
+    clock.now_s += RECHECK_EVERY_S
+    await battery.read()
+    await battery.read()
+    assert len(memory.reads) == 1 + 3 + 3
+
+
 async def test_a_device_swapped_behind_the_same_connection_is_noticed_within_a_minute():
     clock = Clock()
     battery, memory = a_battery(clock=clock, expected_serial="A1")
@@ -402,6 +440,39 @@ async def test_what_is_accepted_but_not_applied_is_not_ok_and_named(offset, valu
     assert not outcome.ok
     assert named in outcome.reason
     assert "accepted but not applied" in outcome.reason
+
+
+async def test_a_setpoint_read_back_over_another_connection_proves_nothing():
+    battery, memory = a_battery()
+    await battery.identify()
+
+    def replace(address, values):
+        memory.generation += address == at(704, 22)
+
+    memory.on_write = replace
+    outcome = await battery.write_setpoint(1000.0)
+    assert (outcome.ok, outcome.held_w) == (False, None)
+    assert "the connection was replaced" in outcome.reason
+
+
+async def test_two_setpoints_at_once_are_written_one_after_the_other():
+    battery, memory = a_battery()
+    await battery.identify()
+    first, second = await asyncio.gather(battery.write_setpoint(1000.0), battery.write_setpoint(2000.0))
+    assert (first.ok, first.held_w) == (True, 1000.0)
+    assert (second.ok, second.held_w) == (True, 2000.0)
+    assert [address for address, _ in memory.writes[:5]] == [address for address, _ in memory.writes[5:]]
+
+
+async def test_the_heartbeat_never_counts_to_the_value_that_means_not_implemented():
+    battery, memory = a_battery()
+    await battery.identify()
+    battery._heartbeat._count = 0xFFFF_FFFD
+    seen = []
+    for _ in range(3):
+        await battery.write_setpoint(0.0)
+        seen.append((memory.registers[at(715, 5)], memory.registers[at(715, 6)]))
+    assert seen == [(0xFFFF, 0xFFFE), (0, 0), (0, 1)]
 
 
 @pytest.mark.parametrize("power_w", [3e11, -3e11])

@@ -304,6 +304,61 @@ async def test_garbage_that_comes_unasked_ends_the_connection(open_link):
         assert link.stats.bad_replies == 1
 
 
+async def test_a_second_answer_that_nobody_can_decode_is_dropped_without_a_word(open_link):
+    async def script(reader, writer, _):
+        asked = await next_request(reader)
+        writer.write(asked.good(fill=1))
+        await next_request(reader)  # so that the first answer has been taken by now
+        writer.write(asked.frame(bytes([0x5A, 1, 2, 3])) + asked.frame(bytes([3, 200, 1])))
+        late.set()
+        await reader.read()
+
+    late = asyncio.Event()
+    async with peer(script) as port:
+        link = open_link(port)
+        assert await link.read_holding(1, 0, 1) == (1,)
+        impatient = asyncio.ensure_future(link.read_holding(1, 0, 1))
+        await late.wait()
+        impatient.cancel()
+        await asyncio.gather(impatient, return_exceptions=True)
+        await until(lambda: link.stats.late_replies + link._wire._late == 2)
+        assert link.connected
+
+
+async def test_an_answer_that_comes_twice_and_broken_the_second_time_while_idle_is_dropped_without_a_word(open_link):
+    again = asyncio.Event()
+
+    async def script(reader, writer, _):
+        asked = await next_request(reader)
+        writer.write(asked.good(fill=1))
+        await again.wait()
+        writer.write(asked.frame(bytes([0x5A, 1, 2, 3])))
+        await reader.read()
+
+    async with peer(script) as port:
+        link = open_link(port)
+        assert await link.read_holding(1, 0, 1) == (1,)
+        again.set()
+        await until(lambda: link._wire._late == 1)
+        assert link.connected
+
+
+async def test_a_link_closed_while_it_connects_asks_nothing_any_more(open_link):
+    async def script(reader, writer, _):
+        assert await reader.read() == b""
+        gone.set()
+
+    gone = asyncio.Event()
+    async with peer(script) as port:
+        link = open_link(port, timeout_s=LONG_S)
+        asking = asyncio.ensure_future(link.read_holding(1, 0, 1))
+        await asyncio.sleep(0)
+        await link.close()
+        with pytest.raises(LinkDown, match="the link was closed"):
+            await asking
+        await asyncio.wait_for(gone.wait(), 5)
+
+
 async def test_a_request_that_is_cancelled_leaves_the_link_usable(open_link):
     held = asyncio.Event()
 
@@ -453,11 +508,13 @@ async def test_a_closed_link_stays_closed_and_its_socket_is_gone(open_link):
         assert await reader.read() == b""
         gone.set()
 
+    clock = Clock()
     async with peer(script) as port:
-        link = open_link(port)
+        link = open_link(port, clock=clock)
         await link.read_holding(1, 0, 1)
         await link.close()
         await asyncio.wait_for(gone.wait(), 5)
+        clock.now_s += 60
         with pytest.raises(LinkDown, match="the link was closed"):
             await link.read_holding(1, 0, 1)
         await link.close()

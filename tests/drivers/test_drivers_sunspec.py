@@ -60,6 +60,17 @@ async def test_a_device_that_cannot_answer_now_is_not_called_strange(code):
         await walk(memory, 1)
 
 
+async def test_a_device_that_becomes_busy_in_mid_chain_is_not_taken_for_a_short_one():
+    def busy(address):
+        if address == 40070:
+            raise ModbusRefused(6, endpoint="memory", unit_id=1, address=address)
+
+    memory = Memory(bank(chain(COMMON, model(713, {}))))
+    memory.before_read = busy
+    with pytest.raises(ModbusRefused):
+        await walk(memory, 1)
+
+
 async def test_silence_ends_the_search_at_once():
     asked = []
 

@@ -60,3 +60,14 @@ async def test_a_turn_given_to_one_that_is_cancelled_in_the_same_instant_is_pass
         await quitter
     await asyncio.wait_for(patient, 1)
     assert log == ["patient"]
+
+
+async def test_one_that_gives_up_in_the_very_instant_of_its_turn_is_skipped():
+    turns, log = Turns(), []
+    await turns.take(urgent=True)
+    quitter, patient = queue(turns, log, "quitter", urgent=True), queue(turns, log, "patient", urgent=False)
+    await settle()
+    quitter.cancel()  # it is still in line, because it has not run yet
+    turns.give()
+    await asyncio.wait_for(patient, 1)
+    assert log == ["patient"]

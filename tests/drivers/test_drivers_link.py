@@ -15,7 +15,7 @@ from drivers_peers import Clock, answering, next_request, peer, register_server,
 from drivers.errors import BadReply, DeviceError, LinkDown, LinkTimeout, ModbusRefused
 from drivers.link import Link
 
-SHORT_S = 0.08
+SHORT_S = 0.2
 """How long these tests wait for silence."""
 LONG_S = 10.0
 """Longer than any test may take: who waits for this has not noticed the loss."""
@@ -33,7 +33,7 @@ def no_noise(caplog):
 async def open_link():
     links = []
 
-    def make(port, *, timeout_s=SHORT_S, clock=time.monotonic):
+    def make(port, *, timeout_s=LONG_S, clock=time.monotonic):
         links.append(Link("127.0.0.1", port, timeout_s=timeout_s, clock=clock))
         return links[-1]
 
@@ -122,7 +122,7 @@ async def test_what_is_not_the_answer_is_never_a_value_and_ends_the_connection(o
             writer.write(bad(asked) if connection == 1 else asked.good())
 
     async with peer(script) as port:
-        link = open_link(port, timeout_s=LONG_S, clock=clock)
+        link = open_link(port, clock=clock)
         with pytest.raises(BadReply, match=rf"127.0.0.1:{port} unit 1 register 100: not an answer: .+; the connection"):
             await link.read_holding(1, 100, 2)
         assert link.stats.bad_replies == 1
@@ -143,7 +143,7 @@ async def test_what_is_not_the_answer_is_never_a_value_and_ends_the_connection(o
 )
 async def test_a_write_is_only_done_when_its_own_echo_comes(open_link, bad):
     async with peer(answering(bad)) as port:
-        link = open_link(port, timeout_s=LONG_S)
+        link = open_link(port)
         with pytest.raises(BadReply):
             await link.write_registers(1, 100, [1, 2])
 
@@ -156,7 +156,7 @@ async def test_a_write_is_sent_once_even_when_nobody_answers(open_link):
             seen.append(await next_request(reader))
 
     async with peer(silent) as port:
-        link = open_link(port)
+        link = open_link(port, timeout_s=SHORT_S)
         with pytest.raises(LinkTimeout, match="read back what it holds"):
             await link.write_registers(1, 100, [1, 2])
         with pytest.raises(LinkTimeout):  # the next request shows that nothing else came before it
@@ -174,12 +174,12 @@ async def test_the_third_silence_in_a_row_replaces_the_connection(open_link):
                 writer.write(asked.good())
 
     async with peer(script) as port:
-        link = open_link(port, clock=clock)
+        link = open_link(port, timeout_s=SHORT_S, clock=clock)
         for unit in (1, 1, 9, 1, 1):  # an answer in between begins the count again
             if unit == 9:
                 await link.read_holding(unit, 0, 1)
                 continue
-            with pytest.raises(LinkTimeout, match=r"no answer within 0\.08 s"):
+            with pytest.raises(LinkTimeout, match=r"no answer within 0\.2 s"):
                 await link.read_holding(unit, 0, 1)
         assert link.connected
         with pytest.raises(LinkTimeout):
@@ -201,7 +201,7 @@ async def test_a_connection_lost_during_a_request_fails_it_at_once(open_link, ho
         writer.close()
 
     async with peer(script) as port:
-        link = open_link(port, timeout_s=LONG_S)
+        link = open_link(port)
         with pytest.raises(LinkDown, match="closed the connection"):
             await asyncio.wait_for(link.read_holding(1, 0, 1), LONG_S / 2)
         assert not link.connected
@@ -237,7 +237,7 @@ async def test_a_late_answer_is_never_taken_by_the_next_request(open_link):
                 writer.write(b"".join(held) + asked.good(fill=2))
 
     async with peer(script) as port:
-        link = open_link(port)
+        link = open_link(port, timeout_s=SHORT_S)
         with pytest.raises(LinkTimeout):
             await link.read_holding(1, 1, 2)
         assert await link.read_holding(1, 2, 2) == (2, 2)
@@ -258,7 +258,7 @@ async def test_a_late_answer_that_comes_while_idle_is_dropped(open_link):
             writer.write((await next_request(reader)).good(fill=2))
 
     async with peer(script) as port:
-        link = open_link(port)
+        link = open_link(port, timeout_s=SHORT_S)
         with pytest.raises(LinkTimeout):
             await link.read_holding(1, 0, 2)
         late_now.set()
@@ -280,7 +280,7 @@ async def test_half_a_late_answer_costs_the_connection_because_its_rest_would_be
         writer.write(asked.good(fill=2))
 
     async with peer(script) as port:
-        link = open_link(port, clock=clock)
+        link = open_link(port, timeout_s=SHORT_S, clock=clock)
         with pytest.raises(LinkTimeout):
             await link.read_holding(1, 0, 2)
         await arrived.wait()
@@ -350,7 +350,7 @@ async def test_a_link_closed_while_it_connects_asks_nothing_any_more(open_link):
 
     gone = asyncio.Event()
     async with peer(script) as port:
-        link = open_link(port, timeout_s=LONG_S)
+        link = open_link(port)
         asking = asyncio.ensure_future(link.read_holding(1, 0, 1))
         await asyncio.sleep(0)
         await link.close()
@@ -370,7 +370,7 @@ async def test_a_request_that_is_cancelled_leaves_the_link_usable(open_link):
         await reader.read()
 
     async with peer(script) as port:
-        link = open_link(port, timeout_s=LONG_S)
+        link = open_link(port)
         impatient = asyncio.ensure_future(link.read_holding(1, 0, 2))
         await held.wait()
         impatient.cancel()
@@ -396,7 +396,7 @@ async def test_one_request_is_in_flight_at_a_time_and_waiting_writes_go_first(op
             writer.write(asked.good())
 
     async with peer(script) as port:
-        link = open_link(port, timeout_s=LONG_S)
+        link = open_link(port)
         reads = [asyncio.ensure_future(link.read_holding(1, address, 1)) for address in (1, 2, 3)]
         await until(lambda: in_flight == 1)
         write = asyncio.ensure_future(link.write_registers(2, 9, [1]))
@@ -473,7 +473,7 @@ async def test_a_connection_attempt_that_hangs_ends_with_the_timeout(open_link):
             for filler in (first, second):
                 filler.setblocking(False)
                 filler.connect_ex(full.getsockname())
-            link = open_link(full.getsockname()[1])
+            link = open_link(full.getsockname()[1], timeout_s=SHORT_S)
             with pytest.raises(DeviceError):
                 await asyncio.wait_for(link.read_holding(1, 0, 1), LONG_S)
             assert link.stats.failures == 1

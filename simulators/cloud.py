@@ -30,7 +30,7 @@ from simulators.cloud_messages import (
     topic,
     watermark,
 )
-from simulators.cloud_planner import ROLLING_SLOTS, Planner, SiteModel
+from simulators.cloud_planner import MeasuredSoc, Planner, SiteModel
 from simulators.market import MARKET_SLOT_S, MarketClock, load_jepx
 from simulators.optimiser import BatteryModel, Connection
 
@@ -120,8 +120,8 @@ class SimulatedCloud:
         """Publish a yearly and a rolling plan that begin at `first_slot_utc_s`, and go on planning."""
         now = self._now()
         self._publish_plan(self._planner.yearly(now, first_slot_utc_s))
-        soc_pct = self._planner.site.initial_soc_pct
-        self._publish_plan(self._planner.rolling(now, soc_pct, first_slot_utc_s))
+        first_soc = MeasuredSoc(self._planner.site.initial_soc_pct, first_slot_utc_s)
+        self._publish_plan(self._planner.rolling(now, first_soc, first_slot_utc_s))
         self._next_plan_slot = first_slot_utc_s + self._replan_slots * self._planner.clock.slot_s
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho has no types here
         properties.SessionExpiryInterval = SESSION_EXPIRY_S
@@ -146,7 +146,8 @@ class SimulatedCloud:
         """Publish a rolling plan of only `slots` slots, this one included, and no further ones; returns its version."""
         with self._lock:
             self._planning = False
-            document = self._planner.rolling(self._now(), self._soc_pct(), slots=slots)
+            now = self._now()
+            document = self._planner.rolling(now, self._soc(now), slots=slots)
             self._publish_plan(document)
             return document.version
 
@@ -256,9 +257,11 @@ class SimulatedCloud:
             if sample.soc_pct is not None and (newest is None or sample.utc_s > newest.utc_s):
                 self._stored.newest = sample
 
-    def _soc_pct(self) -> float:
+    def _soc(self, now_utc_s: float) -> MeasuredSoc:
         newest = self._stored.newest
-        return self._planner.site.initial_soc_pct if newest is None or newest.soc_pct is None else newest.soc_pct
+        if newest is None or newest.soc_pct is None:
+            return MeasuredSoc(self._planner.site.initial_soc_pct, now_utc_s)
+        return MeasuredSoc(newest.soc_pct, newest.utc_s)
 
     def _publish_plan(self, document: PlanDocument) -> None:
         payload = document.encoded(self._site_id, packed=document.kind == "yearly")
@@ -285,7 +288,7 @@ class SimulatedCloud:
         # No plan that nobody can get: while the link is down the site lives by the last one.
         if not self._planning or now < self._next_plan_slot or not self._mqtt.is_connected():
             return
-        self._publish_plan(self._planner.rolling(now, self._soc_pct(), slots=ROLLING_SLOTS))
+        self._publish_plan(self._planner.rolling(now, self._soc(now)))
         self._next_plan_slot = self._planner.clock.slot_start(now) + self._replan_slots * slot_s
 
 

@@ -18,6 +18,8 @@ ROLLING_SLOTS = 96
 """48 hours of the market."""
 YEARLY_SLOTS = 365 * SLOTS_PER_DAY
 MARKET_SLOT_H = MARKET_SLOT_S / 3600.0
+REMEMBERED_SLOTS = 24
+"""What was sold stays known for so long, to carry an old SoC forward."""
 TYPICAL_MIDNIGHT_SOC_PCT = 40.0
 """Where a typical day of the yearly plan begins and ends."""
 CLEAR_SKY_SHARE = 0.8
@@ -58,6 +60,14 @@ class SoldSlot:
     price: float
 
 
+@dataclass(frozen=True, slots=True)
+class MeasuredSoc:
+    """The newest SoC that telemetry told, and when it was so: telemetry comes late."""
+
+    soc_pct: float
+    utc_s: float
+
+
 class Planner:
     """Makes plan documents; what is sold for the present and the next slot stands (gate closure)."""
 
@@ -67,6 +77,8 @@ class Planner:
         self._prices = prices
         self._next_version = {"rolling": first_version, "yearly": first_version}
         self._sold: dict[int, SoldSlot] = {}
+        self._yearly_span = (0, 0)
+        self._typical_days: dict[tuple[int, bool], list[SoldSlot]] = {}
 
     def expected_soc_pct(self, utc_s: float) -> float | None:
         """The SoC that the plan published last expects at the end of the slot that holds `utc_s`."""
@@ -74,47 +86,58 @@ class Planner:
         return None if slot is None else slot.soc_end_pct
 
     def rolling(
-        self, now_utc_s: float, soc_pct: float, first_utc_s: int | None = None, slots: int = ROLLING_SLOTS
+        self, now_utc_s: float, soc: MeasuredSoc, first_utc_s: int | None = None, slots: int = ROLLING_SLOTS
     ) -> PlanDocument:
-        """The next 48 h from the measured `soc_pct`; `slots` fewer cut the document, not the outlook behind it.
+        """The next 48 h from the measured `soc`; `slots` fewer cut the document, not the outlook behind it.
 
         `first_utc_s` is the first slot of the very first plan; later ones begin with what is sold already.
         """
         slot_s = self.clock.slot_s
         now_slot = self.clock.slot_start(now_utc_s)
-        free = max(now_slot + 2 * slot_s, first_utc_s or 0)
-        if not self._sold and first_utc_s is not None:
-            free = first_utc_s
-        kept = {start: slot for start, slot in self._sold.items() if now_slot <= start < free}
-        start_soc_pct = self._projected_soc_pct(soc_pct, now_utc_s, kept)
-        schedule, prices = self._schedule(free, start_soc_pct)
+        free = now_slot + 2 * slot_s if first_utc_s is None else first_utc_s
+        schedule, prices = self._schedule(free, self._projected_soc_pct(soc, free))
+        planned = {start: slot for start, slot in self._sold.items() if start < free}
         for index in range(ROLLING_SLOTS):
-            kept[free + index * slot_s] = SoldSlot(
+            planned[free + index * slot_s] = SoldSlot(
                 schedule.grid_kw[index], schedule.battery_kw[index], schedule.soc_end_pct[index], prices[index]
             )
-        begin = min(kept)
+        begin = min(start for start in planned if start >= now_slot)
         # Nothing is sold for a slot between a plan that ran out and `free`: null, the next layer decides.
-        chosen = {start: kept.get(start) for start in range(begin, begin + slots * slot_s, slot_s)}
-        self._sold = {start: slot for start, slot in chosen.items() if slot is not None}
+        chosen = {start: planned.get(start) for start in range(begin, begin + slots * slot_s, slot_s)}
+        remembered = now_slot - REMEMBERED_SLOTS * slot_s
+        past = {start: slot for start, slot in self._sold.items() if remembered <= start < begin}
+        self._sold = past | {start: slot for start, slot in chosen.items() if slot is not None}
         return self._document("rolling", now_utc_s, begin, list(chosen.values()))
 
     def yearly(self, now_utc_s: float, start_utc_s: int, slots: int = YEARLY_SLOTS) -> PlanDocument:
         """A year of typical days: the best schedule on mean prices, by month, working days and weekends apart."""
-        days: dict[tuple[int, bool], list[SoldSlot]] = {}
-        chosen: list[SoldSlot] = []
-        for index in range(slots):
-            market_s = self.clock.market_s(start_utc_s + index * self.clock.slot_s)
-            kind = day_kind(market_s)
-            if kind not in days:
-                days[kind] = self._typical_day(*kind)
-            chosen.append(days[kind][int(jst_hour(market_s) * 2)])
-        return self._document("yearly", now_utc_s, start_utc_s, chosen)
+        starts = range(start_utc_s, start_utc_s + slots * self.clock.slot_s, self.clock.slot_s)
+        document = self._document("yearly", now_utc_s, start_utc_s, [self._typical_slot(start) for start in starts])
+        self._yearly_span = (document.start_utc_s, document.end_utc_s)
+        return document
 
-    def _projected_soc_pct(self, soc_pct: float, now_utc_s: float, kept: dict[int, SoldSlot]) -> float:
-        """The SoC when the slots sold already have been executed."""
-        battery, slot_s = self.site.battery, self.clock.slot_s
-        for start, slot in kept.items():
-            share = (start + slot_s - max(float(start), now_utc_s)) / slot_s
+    def _typical_slot(self, start_utc_s: int) -> SoldSlot:
+        market_s = self.clock.market_s(start_utc_s)
+        kind = day_kind(market_s)
+        if kind not in self._typical_days:
+            self._typical_days[kind] = self._typical_day(*kind)
+        return self._typical_days[kind][int(jst_hour(market_s) * 2)]
+
+    def _in_force(self, start_utc_s: int) -> SoldSlot | None:
+        """What the site does in that slot, as far as the cloud knows: the rolling plan, else the yearly one."""
+        begin, end = self._yearly_span
+        yearly = self._typical_slot(start_utc_s) if begin <= start_utc_s < end else None
+        return self._sold.get(start_utc_s, yearly)
+
+    def _projected_soc_pct(self, soc: MeasuredSoc, until_utc_s: int) -> float:
+        """The SoC at `until_utc_s`, when the plans in force have been executed since it was measured."""
+        battery, slot_s, soc_pct = self.site.battery, self.clock.slot_s, soc.soc_pct
+        oldest = until_utc_s - REMEMBERED_SLOTS * slot_s
+        for start in range(max(self.clock.slot_start(soc.utc_s), oldest), until_utc_s, slot_s):
+            slot = self._in_force(start)
+            if slot is None:
+                continue
+            share = min(1.0, (start + slot_s - soc.utc_s) / slot_s)
             efficiency = battery.charge_efficiency if slot.battery_kw < 0 else 1.0 / battery.discharge_efficiency
             soc_pct -= 100.0 * slot.battery_kw * efficiency * MARKET_SLOT_H * share / battery.capacity_kwh
         return min(100.0, max(0.0, soc_pct))

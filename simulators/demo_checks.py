@@ -14,9 +14,9 @@ from simulators.demo_site import CONNECTION_KW, RATED_KW
 CLEAR_POWER_KW = 0.5 * RATED_KW
 """A slot of clear charge or discharge has at least this mean power at the battery."""
 CLEAR_SLOTS = 2
-DELIVERY_TOLERANCE_KWH = 0.03 * CONNECTION_KW * 0.5
-"""Delivered against planned energy of one slot: 3 % of what the connection can carry in half an hour."""
-LEDGER_TOLERANCE_KWH = 0.02 * CONNECTION_KW * 0.5
+DELIVERY_TOLERANCE_KWH = 0.02 * CONNECTION_KW * 0.5
+"""Delivered against planned energy of one slot: 2 % of what the connection can carry in half an hour."""
+LEDGER_TOLERANCE_KWH = 0.01 * CONNECTION_KW * 0.5
 """The agent's ledger against the plant's truth, which adds the meter's age and resolution."""
 CLIPPED_SHARE = 0.01
 """Target and setpoint further apart than this share of the rating: a limit was in the way."""

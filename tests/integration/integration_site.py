@@ -1,0 +1,351 @@
+"""A whole site on this machine for end-to-end tests: plant in a thread, agent as a process, a counting cloud.
+
+Everything waits on conditions with a deadline; `until` is the one place that polls.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from simulators.battery import BatteryConfig
+from simulators.plant import GridConfig, LoadConfig, PvConfig
+from simulators.site import SimulatedSite
+from simulators.site_config import SiteConfig
+
+SITE = "test-01"
+PREFIX = f"ems/v1/{SITE}/"
+DEADLINE_S = 20.0
+TICK_S = 0.2
+STILL = SiteConfig(
+    battery=BatteryConfig(capacity_wh=100_000.0, lag_s=0.02),
+    pv=PvConfig(peak_w=100_000.0, performance_ratio=1.0, irradiance_w_per_m2=(500.0,)),
+    load=LoadConfig(base_w=30_000.0, day_shape=(1.0,), noise_pct=0.0),
+    grid=GridConfig(noise_hz=0.0),
+)
+"""50 kW of PV and 30 kW of load at all times, so that every number is known beforehand."""
+
+SITE_FILE = """\
+schema = 1
+[site]
+id = "{site}"
+[control]
+tick = "200 ms"
+[connection_point]
+meter = "grid-meter"
+export_limit = "600 kW"
+import_limit = "600 kW"
+load = true
+[[device]]
+id = "bess"
+role = "battery"
+url = "tcp://127.0.0.1:{battery_port}"
+unit_id = 1
+poll = "200 ms"
+timeout = "300 ms"
+rated_power = "500 kW"
+dead_man = "{dead_man}"
+[[device]]
+id = "pv"
+role = "pv"
+url = "tcp://127.0.0.1:{pv_port}"
+unit_id = 2
+poll = "200 ms"
+timeout = "300 ms"
+[[device]]
+id = "grid-meter"
+role = "meter"
+url = "tcp://127.0.0.1:{gateway_port}"
+unit_id = 3
+poll = "200 ms"
+timeout = "300 ms"
+positive = "export"
+[cloud]
+broker = "{broker}"
+confirm = "{confirm}"
+frame = "1 s"
+reconnect_max = "1 s"
+[store]
+directory = "{folder}/store"
+[api]
+socket = "{folder}/ems.sock"
+"""
+
+
+def until(condition, what, deadline_s=DEADLINE_S):
+    """What the condition returned once it held; fails by name when it does not in time."""
+    deadline = time.monotonic() + deadline_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {deadline_s:g} s: {what}"
+        time.sleep(0.01)
+    return found
+
+
+def near(value, wanted, tolerance=2_000.0):
+    return value is not None and abs(value - wanted) <= tolerance
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+def iso(utc_s):
+    return datetime.fromtimestamp(utc_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def slot_now(slot_s=1):
+    return time.time() // slot_s * slot_s
+
+
+def document(version, power_kw, *, start=None, slot_s=1, without=(), **changes):
+    """A plan of this site, from the slot that runs now on if not told otherwise."""
+    content = {
+        "schema": "1.0",
+        "site_id": SITE,
+        "kind": "rolling",
+        "version": version,
+        "issued_at": iso(time.time()),
+        "start": iso(slot_now(slot_s) if start is None else start),
+        "slot_s": slot_s,
+        "unit": "kW",
+        "positive": "export",
+        "target": "battery",
+        "power": list(power_kw),
+    }
+    return json.dumps({key: value for key, value in (content | changes).items() if key not in without}).encode()
+
+
+class SitePlant:
+    """The simulated site in a thread of its own; faults may be set from here at any time."""
+
+    def __init__(self, config=STILL):
+        self._loop = asyncio.new_event_loop()
+        self.site = SimulatedSite(config)
+        self._thread = threading.Thread(target=self._loop.run_forever, name="plant")
+        self._thread.start()
+        self._call(self.site.start())
+        self.faults = self.site.faults
+        self.battery_port, self.gateway_port = self.site.battery_port, self.site.gateway_port
+
+    def truth(self):
+        async def now():
+            self.site.advance_to_now()
+            return self.site.truth()
+
+        return self._call(now())
+
+    @property
+    def battery_w(self):
+        return self.truth().battery_w
+
+    @property
+    def control(self):
+        """What clients have written to the battery."""
+        return self.site.battery.control
+
+    def close(self):
+        self._call(self.site.stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _call(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(DEADLINE_S)
+
+
+class Agent:
+    """The daemon as a process of its own, started and killed any number of times on one directory."""
+
+    def __init__(self, folder, plant, *, broker="mqtt://127.0.0.1:1", text=SITE_FILE, **changes):
+        values = {
+            "site": SITE,
+            "folder": folder,
+            "battery_port": plant.battery_port,
+            "gateway_port": plant.gateway_port,
+            "pv_port": plant.gateway_port,
+            "broker": broker,
+            "confirm": "watermark",
+            "dead_man": "30 s",
+        }
+        self.folder = folder
+        self.file = folder / "site.toml"
+        self.file.write_text(text.format(**(values | changes)))
+        self.socket = folder / "ems.sock"
+        self.log = folder / "agent.log"
+        self.process = None
+
+    def start(self):
+        """Returns once it has decided something."""
+        with self.log.open("ab") as log:
+            command = [sys.executable, "-m", "agent.cli.main", "run", "--config", str(self.file)]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        until(self._decides, "the agent decides")
+        return self
+
+    def _decides(self):
+        assert self.process.poll() is None, self.log.read_text()
+        with suppress(OSError):
+            return self.ask("status")["ok"]
+
+    def ask(self, cmd, **params):
+        """The daemon's whole reply to one request on its socket."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
+            line.settimeout(DEADLINE_S)
+            line.connect(str(self.socket))
+            line.sendall(json.dumps({"cmd": cmd, **params}).encode() + b"\n")
+            with line.makefile("rb") as replies:
+                reply = replies.readline()
+        if not reply:
+            raise ConnectionResetError
+        return json.loads(reply)
+
+    def status(self):
+        return self.ask("status")["result"]
+
+    def device(self, device_id):
+        return next(device for device in self.status()["devices"] if device["device_id"] == device_id)
+
+    def conditions(self):
+        return {(found["code"], found["subject"]) for found in self.status()["conditions"]}
+
+    def events(self, code):
+        """Events of this code, oldest first."""
+        return [event for event in reversed(self.ask("events", limit=500)["result"]) if event["code"] == code]
+
+    def slots(self):
+        """The ledger of the last minutes by start of slot."""
+        rows = self.ask("slots", from_utc_s=time.time() - 300, to_utc_s=time.time())["result"]
+        return {row["start_utc_s"]: row for row in rows}
+
+    def kill(self):
+        """As a power cut does."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def terminate(self, within_s=10.0):
+        """The exit code after SIGTERM."""
+        self.process.terminate()
+        return self.process.wait(within_s)
+
+    def close(self):
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+
+
+class CountingCloud:
+    """Hears everything the site says, counts it by (stream, sequence), says how far it has it, sends plans."""
+
+    def __init__(self, broker, *, watermarks=True):
+        self._watermarks = watermarks
+        self.statuses, self.acks, self.events = [], [], []
+        self.contents, self.conflicts = {}, []
+        self.times_seen = Counter()
+        self._ready = threading.Event()
+        self.paho = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, "the-cloud", protocol=mqtt.MQTTv5)
+        self.paho.reconnect_delay_set(0.1, 0.2)
+        self.paho.on_connect = lambda client, *_: client.subscribe(PREFIX + "edge/#", qos=1)
+        self.paho.on_subscribe = lambda *_: self._ready.set()
+        self.paho.on_message = lambda _client, _data, message: self._arrived(message)
+        properties = Properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = 3600
+        self.paho.connect("127.0.0.1", broker.port, keepalive=10, properties=properties)
+        self.paho.loop_start()
+        assert self._ready.wait(DEADLINE_S)
+
+    def _arrived(self, message):
+        content = json.loads(message.payload)
+        kept = {"status": self.statuses, "ack": self.acks, "event": self.events}
+        name = message.topic.removeprefix(PREFIX + "edge/")
+        if content.get("seq") is not None:
+            key = (content["stream"], content["seq"])
+            self.times_seen[key] += 1
+            if self.contents.setdefault(key, message.payload) != message.payload:
+                self.conflicts.append(key)
+            if self.times_seen[key] > 1:
+                return
+            if self._watermarks:
+                self._say_stored()
+        if name in kept:
+            kept[name].append(content)
+
+    def _say_stored(self):
+        stored = {stream: self.complete_to(stream) for stream, _ in list(self.contents)}
+        body = {"schema": "1.0", "site_id": SITE, "stored": stored}
+        self.paho.publish(PREFIX + "cloud/watermark", json.dumps(body), qos=1, retain=True)
+
+    def send(self, payload, kind="rolling"):
+        """Publishes a plan; returns once the broker has it."""
+        sent = self.paho.publish(PREFIX + f"cloud/plan/{kind}", payload, qos=1, retain=True)
+        sent.wait_for_publish(DEADLINE_S)
+        assert sent.is_published()
+
+    def ack(self, version, stage, kind="rolling"):
+        """Waits for the acknowledgement of this stage."""
+
+        def found():
+            wanted = (version, stage, kind)
+            return next((a for a in list(self.acks) if (a["version"], a["stage"], a["kind"]) == wanted), None)
+
+        return until(found, f"{kind} plan {version} is {stage}")
+
+    @property
+    def status(self):
+        """The newest status."""
+        return until(lambda: self.statuses, "a status")[-1]
+
+    def seqs(self, stream):
+        return sorted(seq for name, seq in list(self.contents) if name == stream)
+
+    def complete_to(self, stream):
+        have = set(self.seqs(stream))
+        highest = 0
+        while highest + 1 in have:
+            highest += 1
+        return highest
+
+    def sample_times(self):
+        """The instants of all samples, in order of the sequence that brought them."""
+        frames = [
+            json.loads(self.contents[key])
+            for key in sorted(key for key in list(self.contents) if key[0] == "telemetry")
+        ]
+        return [datetime.fromisoformat(f["start"]).timestamp() + t / 1000 for f in frames for t in f["t_ms"]]
+
+    def assert_complete(self):
+        """No sequence missing on any stream, none with two contents, no instant twice, time only forward."""
+        for stream in ("telemetry", "ack", "event"):
+            seqs = self.seqs(stream)
+            assert seqs == list(range(1, len(seqs) + 1)), f"{stream} has gaps: {seqs}"
+        assert self.conflicts == []
+        times = self.sample_times()
+        assert times == sorted(set(times))
+
+    def close(self):
+        self.paho.disconnect()
+        self.paho.loop_stop()
+
+
+def ems(*arguments, socket_path=None, timeout_s=30):
+    """The `ems` command, its output into pipes."""
+    environment = {**os.environ, "EMS_SOCKET": str(socket_path)} if socket_path else dict(os.environ)
+    return subprocess.run(
+        [sys.executable, "-m", "agent.cli.main", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        env=environment,
+        check=False,
+    )

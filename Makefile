@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help demo test check lock clean
+.PHONY: help demo test check bench lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -21,6 +21,9 @@ check: $(VENV)/ready  ## ruff, mypy --strict, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(VENV)/ready  ## what the daemon costs, and how soon it is in control (two minutes)
+	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m tests.benchmarks.daemon_cost $(ARGS)
 
 lock: $(VENV)/ready  ## renew requirements.lock from pyproject.toml
 	$(BIN)/python -m pip install -q "pip-tools>=7"

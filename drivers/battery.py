@@ -91,6 +91,7 @@ class SunSpecBattery:
             live_charge_limit_w=_live_limit(reads, "WChaRteMax", "AChaMax"),
             ready=_ready(reads),
             held_setpoint_w=_held(reads),
+            has_dead_man=self.has_dead_man,
         )
 
     async def write_setpoint(self, power_w: float) -> WriteOutcome:

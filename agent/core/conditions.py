@@ -62,6 +62,9 @@ def _silent_devices(now: SiteView, mono_s: float) -> list[Condition]:
         if battery.power_w.value is not None and battery.soc_pct.value is None:
             text = f"SoC {battery.soc_pct.quality}: the battery rests at 0 kW until its SoC can be read"
             found.append(Condition("soc_unknown", battery.device_id, Severity.ALARM, text))
+        if battery.has_dead_man is False:
+            text = "the device has no dead-man: it would hold its last setpoint for ever if this agent died"
+            found.append(Condition("no_dead_man", battery.device_id, Severity.WARNING, text))
         if battery.ready.value == 0:
             text = "not connected, not running or in local control: check the unit, then set it to remote"
             found.append(Condition("not_ready", battery.device_id, Severity.WARNING, text))

@@ -67,6 +67,7 @@ def _aged_battery(sample: BatterySample, at: float) -> BatterySample:
         sample.live_charge_limit_w.at(at),
         sample.ready.at(at),
         sample.held_setpoint_w.at(at),
+        sample.has_dead_man,
     )
 
 

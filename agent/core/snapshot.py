@@ -66,6 +66,8 @@ class BatterySample:
     """1 when connected and able to follow a setpoint, 0 when not."""
     held_setpoint_w: Reading = NEVER
     """The setpoint the device holds now, read back; missing while it holds none (control not enabled)."""
+    has_dead_man: bool | None = None
+    """Whether the device returns to 0 W by itself when setpoints stop coming; None while that is not known."""
 
 
 @dataclass(frozen=True, slots=True)

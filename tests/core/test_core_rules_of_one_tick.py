@@ -229,6 +229,13 @@ def test_pv_power_is_unknown_as_soon_as_one_inverter_is():
     assert (row.pv_w, row.load_w) == (None, None)
 
 
+def test_a_battery_without_a_dead_man_is_told_but_used():
+    sample = replace(battery(), has_dead_man=False)
+    state, effects = step(SITE, State(), inputs(0.0, Plans(plan(100e3)), batteries=(sample,)))
+    assert ("no_dead_man", "bess") in state.conditions
+    assert effects.decision.setpoint_w == 100e3
+
+
 def test_every_change_of_source_is_told_once_with_its_reason():
     state, first = step(SITE, State(), inputs(0.0, Plans(plan(100e3))))
     assert [(e.code, e.data["to"]) for e in first.events] == [("source_changed", "rolling")]

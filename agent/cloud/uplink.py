@@ -39,6 +39,10 @@ class Confirm(StrEnum):
     PUBACK = "puback"
 
 
+FLAPS_AFTER = 5
+"""Connections in a row that the broker accepted and that soon broke: more than bad luck."""
+
+
 @dataclass(frozen=True, slots=True)
 class UplinkOptions:
     """What may differ from site to site."""
@@ -47,8 +51,8 @@ class UplinkOptions:
     watermark_wait_s: float = 2.0
     """How long a new connection waits for the retained watermark before it sends."""
     status_every_s: float = 60.0
-    id_safe_after_s: float = 60.0
-    """A connection that held this long ends the alarm about another client with our id."""
+    steady_after_s: float = 60.0
+    """A connection that held this long ends the alarms about its predecessors."""
     link: LinkOptions = field(default_factory=LinkOptions)
 
 
@@ -83,7 +87,9 @@ class Uplink:
         self._highest_sent: dict[Stream, int] = {}
         self._told_refusal: Refused | None = None
         self._told_publish_refusal: str | None = None
-        self._id_taken = False
+        self._raised: set[str] = set()
+        self._short_connections = 0
+        self._accepted = False
         self.last_trouble: str | None = None
         """Why the last connection ended or did not come about."""
 
@@ -123,6 +129,7 @@ class Uplink:
         self._watermark_seen.clear()
         await connection.subscribe(self._topics.subscribed)
         self._connection, self._drain = connection, drain
+        self._accepted = True
         parts: tuple[Awaitable[Any], ...] = (
             self._receive(connection),
             self._tell_status(connection),
@@ -207,11 +214,12 @@ class Uplink:
         return stored
 
     async def _watch_steadiness(self, drain: Drain) -> None:
-        await asyncio.sleep(self._options.id_safe_after_s)
-        if self._id_taken:
-            self._id_taken = False
-            text = "no other client has taken our id for a while"
-            await self._tell(EventState.CLEARED, Severity.ALARM, "client_id_taken", text)
+        await asyncio.sleep(self._options.steady_after_s)
+        self._short_connections = 0
+        for code in sorted(self._raised):
+            text = "the connection to the broker holds again"
+            await self._tell(EventState.CLEARED, Severity.INFO, code, text)
+        self._raised.clear()
         if drain.refused is not None and drain.refused != self._told_publish_refusal:
             self._told_publish_refusal = drain.refused
             text = f"the broker refuses what we send: {drain.refused}. Check the access list of the broker"
@@ -220,13 +228,22 @@ class Uplink:
 
     async def _on_lost(self, lost: ConnectionLost) -> None:
         self.last_trouble = str(lost)
-        if lost.reason_code == SESSION_TAKEN_OVER and not self._id_taken:
-            self._id_taken = True
-            text = (
-                f"another client connected to the broker as ems-{self._site_id} and threw us out: "
-                "look for a second agent with this site id"
-            )
-            await self._tell(EventState.RAISED, Severity.ALARM, "client_id_taken", text)
+        accepted, self._accepted = self._accepted, False
+        if accepted:
+            self._short_connections += 1
+        who = f"look for a second agent with the site id {self._site_id}"
+        if lost.reason_code == SESSION_TAKEN_OVER:
+            text = f"another client connected to the broker as ems-{self._site_id} and threw us out: {who}"
+            await self._raise("client_id_taken", Severity.ALARM, text)
+        elif self._short_connections >= FLAPS_AFTER:
+            # Some brokers (mosquitto 2.0.11) do not say that a session was taken over; this is what it looks like.
+            text = f"{self._short_connections} connections in a row soon broke ({lost}): check the line, and {who}"
+            await self._raise("connection_flaps", Severity.WARNING, text)
+
+    async def _raise(self, code: str, severity: Severity, text: str) -> None:
+        if code not in self._raised:
+            self._raised.add(code)
+            await self._tell(EventState.RAISED, severity, code, text)
 
     async def _note(self, code: str, text: str, refused: Refused) -> None:
         await self._tell(

@@ -1,0 +1,95 @@
+"""A cloud for tests: counts what comes by (stream, sequence), and says how far it has stored everything."""
+
+import asyncio
+import json
+from collections import Counter
+
+import paho.mqtt.client as mqtt
+from cloud_documents import SITE
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+DEADLINE_S = 15.0
+PREFIX = f"ems/v1/{SITE}/"
+
+
+async def until(condition, what="the condition", deadline_s=DEADLINE_S):
+    """Returns when the condition holds; fails by name when it does not in time."""
+
+    async def poll():
+        while not condition():  # noqa: ASYNC110 - any condition, also on threads and disks
+            await asyncio.sleep(0.005)
+
+    try:
+        await asyncio.wait_for(poll(), deadline_s)
+    except TimeoutError:
+        raise AssertionError(f"not within {deadline_s} s: {what}") from None
+
+
+class Cloud:
+    """A paho client with a session of its own; `watermarks=False` makes it say nothing about what it stored."""
+
+    def __init__(self, broker, *, watermarks=True):
+        self.loop = asyncio.get_running_loop()
+        self.watermarks = watermarks
+        self.statuses, self.messages = [], []
+        self.topics = {}
+        self.contents = {}
+        self.times_seen = Counter()
+        self.ready = asyncio.Event()
+        self.paho = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, "the-cloud", protocol=mqtt.MQTTv5)
+        self.paho.reconnect_delay_set(1, 1)
+        self.paho.on_connect = lambda client, *_: client.subscribe(PREFIX + "edge/#", qos=1)
+        self.paho.on_subscribe = lambda *_: self.loop.call_soon_threadsafe(self.ready.set)
+        self.paho.on_message = lambda _c, _u, message: self.loop.call_soon_threadsafe(self._arrived, message)
+        properties = Properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = 3600
+        self.paho.connect("127.0.0.1", broker.port, keepalive=5, clean_start=False, properties=properties)
+        self.paho.loop_start()
+
+    def _arrived(self, message):
+        content = json.loads(message.payload)
+        name = message.topic.removeprefix(PREFIX)
+        self.messages.append((name, content))
+        if name == "edge/status":
+            self.statuses.append(content)
+        if content.get("seq") is None:
+            return
+        key = (content["stream"], content["seq"])
+        self.times_seen[key] += 1
+        self.topics.setdefault(key, name)
+        assert self.contents.setdefault(key, message.payload) == message.payload, "a sequence with other content"
+        if self.watermarks:
+            self.say_stored({stream: self.complete_to(stream) for stream, _ in self.contents})
+
+    def say_stored(self, stored):
+        body = {"schema": "1.0", "site_id": SITE, "stored": stored}
+        self.paho.publish(PREFIX + "cloud/watermark", json.dumps(body), qos=1, retain=True)
+
+    def send_plan(self, payload, kind="rolling", *, retain=True):
+        return self.paho.publish(PREFIX + f"cloud/plan/{kind}", payload, qos=1, retain=retain)
+
+    def seqs(self, stream):
+        return sorted(seq for name, seq in self.contents if name == stream)
+
+    def complete_to(self, stream):
+        have = set(self.seqs(stream))
+        highest = 0
+        while highest + 1 in have:
+            highest += 1
+        return highest
+
+    def acks(self):
+        return [content for name, content in self.messages if name == "edge/ack" and content["seq"] is not None]
+
+    def events(self):
+        return [content for name, content in self.messages if name == "edge/event"]
+
+    def samples(self):
+        """Every (boot, time) of the frames stored, once per frame that has it."""
+        frames = [json.loads(payload) for (stream, _), payload in self.contents.items() if stream == "telemetry"]
+        return Counter((f["boot_id"], f["start"], t) for f in frames for t in f["t_ms"])
+
+    def close(self):
+        self.paho.disconnect()
+        self.paho.loop_stop()

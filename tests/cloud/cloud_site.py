@@ -1,0 +1,80 @@
+"""A site's cloud side as the app wires it, for tests."""
+
+import asyncio
+import time
+from functools import partial
+
+from cloud_documents import NOW, SITE
+
+from agent.cloud.documents import PlanDesk
+from agent.cloud.messages import Status, status_message, telemetry_frame
+from agent.cloud.mqtt_link import BrokerAddress, LinkOptions
+from agent.cloud.uplink import Uplink, UplinkOptions
+from agent.core.admission import PlanLimits
+from agent.core.plan import Plans
+from agent.core.records import Sample
+
+QUICK = LinkOptions(first_wait_s=0.05, longest_wait_s=0.1, taken_over_wait_s=0.1)
+LIMITS = PlanLimits(500e3, 500e3, 500e3, 500e3)
+
+
+class EdgeSite:
+    """Store, desk and uplink of one site, as the app wires them."""
+
+    def __init__(self, store, broker, options):
+        self.store = store
+        self.plans = Plans()
+        self.now = NOW
+        self._samples = 0
+        self.boot_id = f"{time.monotonic_ns():x}"
+        self.uplink = Uplink(
+            site_id=SITE,
+            address=BrokerAddress.parse(broker.url),
+            outbox=store,
+            status=self._status,
+            on_plan=self._on_plan,
+            utc_s=lambda: self.now,
+            options=options or UplinkOptions(link=QUICK, watermark_wait_s=0.2),
+        )
+        self.desk = PlanDesk(
+            store=store,
+            site_id=SITE,
+            limits=lambda: LIMITS,
+            held=lambda: self.plans,
+            utc_s=lambda: self.now,
+            on_stored=self._on_stored,
+            courtesy=self.uplink.courtesy,
+            on_answered=self.uplink.notify,
+        )
+        self._task = None
+
+    async def _on_plan(self, kind, payload):
+        await self.desk.receive(kind, payload)
+
+    def _on_stored(self, plan):
+        self.plans = self.plans.replaced(plan)
+        self.uplink.status_changed()
+
+    def _status(self):
+        plans = self.plans
+        return status_message(SITE, Status(self.now, "neutral", "test", plans, {}, (), True, "", "0", self.boot_id))
+
+    async def frame(self):
+        """One more sample, sealed into a frame of its own; its sequence."""
+        self._samples += 1
+        at = NOW + self._samples
+        await self.store.append_sample(Sample(self.boot_id, at, 1, 2, 3, None, 50, 50.01, 2, 2, "neutral"))
+        seq = await self.store.seal_frame(partial(telemetry_frame, SITE))
+        self.uplink.notify()
+        return seq
+
+    def begin(self):
+        self._task = asyncio.create_task(self.uplink.run())
+        return self
+
+    async def end(self):
+        """The uplink stops; the store stays."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,74 @@
+"""A real broker for any test: `mosquitto()` makes one on a free loopback port, to be started, killed and started."""
+
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+DEADLINE_S = 10.0
+CONFIG = """\
+listener {port} 127.0.0.1
+allow_anonymous true
+persistence true
+persistence_location {directory}/
+autosave_on_changes true
+autosave_interval 1
+max_queued_messages 10000
+user root
+"""
+
+
+class Mosquitto:
+    """One broker: keeps its port and its disk over kill -9."""
+
+    def __init__(self, binary, directory):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.url = f"mqtt://127.0.0.1:{self.port}"
+        self._config = directory / "mosquitto.conf"
+        self._config.write_text(CONFIG.format(port=self.port, directory=directory))
+        self._log = directory / "mosquitto.log"
+        self._binary = binary
+        self._process = None
+
+    def start(self):
+        """Returns once it answers."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen([self._binary, "-c", str(self._config)], stderr=log, stdout=log)
+        deadline = time.monotonic() + DEADLINE_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return self
+            except OSError:
+                assert self._process.poll() is None, self._log.read_text()
+                assert time.monotonic() < deadline, "the broker does not answer"
+                time.sleep(0.01)
+
+    def kill(self):
+        """As a power cut does."""
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self):
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
+
+@pytest.fixture
+def mosquitto(tmp_path_factory):
+    """A factory of brokers; all of them are gone after the test."""
+    binary = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+    assert binary, "the tests need the broker mosquitto: sudo apt-get install mosquitto"
+    brokers = []
+
+    def make():
+        brokers.append(Mosquitto(binary, tmp_path_factory.mktemp("mosquitto")))
+        return brokers[-1].start()
+
+    yield make
+    for broker in brokers:
+        broker.stop()

@@ -4,6 +4,7 @@ Everything waits on conditions with a deadline; `until` is the one place that po
 """
 
 import asyncio
+import base64
 import json
 import os
 import signal
@@ -106,6 +107,10 @@ def iso(utc_s):
     return datetime.fromtimestamp(utc_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def unix(text):
+    return datetime.fromisoformat(text).timestamp()
+
+
 def slot_now(slot_s=1):
     return time.time() // slot_s * slot_s
 
@@ -133,7 +138,9 @@ class SitePlant:
 
     def __init__(self, config=STILL):
         self._loop = asyncio.new_event_loop()
-        self.site = SimulatedSite(config)
+        self.truths = {}
+        """What was so at each whole second, by Unix time."""
+        self.site = SimulatedSite(config, truth_every_s=1.0, on_truth=self._note)
         self._thread = threading.Thread(target=self._loop.run_forever, name="plant")
         self._thread.start()
         self._call(self.site.start())
@@ -147,9 +154,32 @@ class SitePlant:
 
         return self._call(now())
 
+    def _note(self, truth):
+        self.truths[round(truth.utc_s)] = truth
+
+    def net_wh(self, from_utc_s, to_utc_s):
+        """Energy that truly went to the grid between two whole seconds."""
+        begin, end = self.truths[from_utc_s], self.truths[to_utc_s]
+        return end.export_wh - begin.export_wh - (end.import_wh - begin.import_wh)
+
     @property
     def battery_w(self):
         return self.truth().battery_w
+
+    def reboot_battery(self):
+        self._do(self.site.battery.reboot)
+
+    def another_controller_writes(self, power_w):
+        def write():
+            self.site.battery.control.write({"WSet": power_w}, self.site.plant.utc_s)
+            self.site.battery.apply_setpoint()
+
+        self._do(write)
+
+    @property
+    def requests(self):
+        """Modbus requests that the battery has had."""
+        return self.site._battery_server.requests
 
     @property
     def control(self):
@@ -161,6 +191,13 @@ class SitePlant:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def _do(self, action):
+        async def now():
+            self.site.advance_to_now()
+            action()
+
+        self._call(now())
 
     def _call(self, coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(DEADLINE_S)
@@ -229,6 +266,11 @@ class Agent:
         """The ledger of the last minutes by start of slot."""
         rows = self.ask("slots", from_utc_s=time.time() - 300, to_utc_s=time.time())["result"]
         return {row["start_utc_s"]: row for row in rows}
+
+    def import_plan(self, payload):
+        """A technician brings a plan; it must be taken."""
+        reply = self.ask("plan_import", document=base64.b64encode(payload).decode())
+        assert reply["ok"], reply
 
     def kill(self):
         """As a power cut does."""
@@ -322,7 +364,7 @@ class CountingCloud:
             json.loads(self.contents[key])
             for key in sorted(key for key in list(self.contents) if key[0] == "telemetry")
         ]
-        return [datetime.fromisoformat(f["start"]).timestamp() + t / 1000 for f in frames for t in f["t_ms"]]
+        return [unix(f["start"]) + t / 1000 for f in frames for t in f["t_ms"]]
 
     def assert_complete(self):
         """No sequence missing on any stream, none with two contents, no instant twice, time only forward."""

@@ -1,9 +1,7 @@
 """A plan's way from the cloud to the battery's terminals, and what happens where it says nothing."""
 
-from datetime import datetime
-
 import pytest
-from integration_site import TICK_S, document, near, slot_now, until
+from integration_site import TICK_S, document, near, slot_now, unix, until
 
 
 @pytest.fixture
@@ -75,7 +73,7 @@ def test_when_the_rolling_plan_runs_out_the_yearly_one_decides_within_a_tick_and
 
 
 def test_a_slot_without_a_number_is_filled_from_the_yearly_plan_for_that_slot_only(site):
-    plant, cloud, agent = site
+    _, cloud, agent = site
     start = slot_now() + 1
     cloud.send(document(1, [40.0] * 10, start=start, kind="yearly"), "yearly")
     cloud.send(document(1, [100.0, None, 80.0, 80.0, 80.0, 80.0], start=start))
@@ -89,5 +87,5 @@ def test_a_slot_without_a_number_is_filled_from_the_yearly_plan_for_that_slot_on
 
 def assert_at(event, utc_s):
     """The event belongs to the first tick of the slot that begins at `utc_s`."""
-    late_s = datetime.fromisoformat(event["at"]).timestamp() - utc_s
+    late_s = unix(event["at"]) - utc_s
     assert -0.01 <= late_s <= TICK_S + 0.05, late_s

@@ -1,0 +1,124 @@
+"""The agent or the broker killed with -9, and what must have survived."""
+
+import itertools
+import time
+
+import pytest
+from integration_site import TICK_S, document, near, slot_now, until
+
+
+def all_sent(agent, cloud):
+    """Nothing waits on the site's disk and nothing is missing at the cloud."""
+
+    def done():
+        frames = cloud.seqs("telemetry")
+        return agent.status()["cloud"]["outbox_depth"] == 0 and cloud.complete_to("telemetry") == len(frames)
+
+    return done
+
+
+def test_a_plan_killed_right_after_stored_is_executed_after_the_restart_without_any_broker(parts, mosquitto):
+    broker, plant = mosquitto(), parts.plant()
+    cloud = parts.cloud(broker)
+    agent = parts.agent(plant, broker).start()
+    cloud.send(document(7, [75.0] * 600))
+    cloud.ack(7, "stored")
+    agent.kill()
+    broker.kill()
+    agent.start()
+    status = agent.status()
+    assert status["cloud"]["connected"] is False
+    assert (status["plans"]["rolling"]["version"], status["source"]) == (7, "rolling")
+    until(lambda: near(plant.battery_w, 75_000.0), "the plan is executed")
+    broker.start()
+    until(lambda: agent.status()["cloud"]["connected"], "the link is back")
+    until(all_sent(agent, cloud), "everything is at the cloud")
+    assert "active" in {ack["stage"] for ack in cloud.acks if ack["version"] == 7}
+    cloud.assert_complete()
+
+
+def test_after_a_kill_the_running_slot_is_accounted_from_its_start_and_the_sequence_goes_on(parts, mosquitto):
+    broker, plant = mosquitto(), parts.plant()
+    cloud = parts.cloud(broker)
+    agent = parts.agent(plant, broker).start()
+    start = slot_now(4) + 4
+    cloud.send(document(1, [100.0] * 100, start=start, slot_s=4, target="grid"))
+    until(lambda: ((agent.status()["slot"] or {}).get("done_wh") or 0.0) > 20.0, "some of the slot is delivered")
+    frames = cloud.complete_to("telemetry")
+    agent.kill()
+    agent.start()
+    row = until(lambda: agent.slots().get(start), "the slot is done")
+    assert row["source"] == "rolling"
+    assert row["planned_wh"] == pytest.approx(100_000 * 4 / 3600)
+    assert row["delivered_wh"] == pytest.approx(plant.net_wh(start, start + 4), abs=1.0), "as the plant knows it"
+    until(lambda: cloud.complete_to("telemetry") > frames + 2, "telemetry goes on")
+    until(all_sent(agent, cloud), "everything is at the cloud")
+    cloud.assert_complete()
+
+
+@pytest.mark.parametrize("confirm", ["watermark", "puback"])
+def test_while_the_broker_is_dead_the_plan_goes_on_and_afterwards_telemetry_is_complete(parts, mosquitto, confirm):
+    broker, plant = mosquitto(), parts.plant()
+    cloud = parts.cloud(broker, watermarks=confirm == "watermark")
+    agent = parts.agent(plant, broker, confirm=confirm).start()
+    start = slot_now() + 1
+    powers_kw = list(itertools.islice(itertools.cycle([40.0, -40.0]), 600))
+    cloud.send(document(1, powers_kw, start=start))
+    cloud.ack(1, "active")
+    frames = len(cloud.seqs("telemetry"))
+    until(lambda: len(cloud.seqs("telemetry")) > frames, "a frame has just come")
+    broker.kill()
+    killed = slot_now()
+    until(lambda: killed + 2 in agent.slots(), "two whole slots without the broker")
+    rows = agent.slots()
+    status = agent.status()
+    broker.start()
+    for i in (1, 2):
+        row = rows[killed + i]
+        assert row["source"] == "rolling"
+        assert row["delivered_wh"] == pytest.approx(row["planned_wh"], rel=0.35), "one tick of reaction in five"
+    assert status["cloud"]["connected"] is False
+    assert status["cloud"]["outbox_depth"] >= 2
+    until(lambda: agent.status()["cloud"]["connected"], "the link is back")
+    until(lambda: (times := cloud.sample_times()) and times[-1] > killed + 3, "the outage's telemetry is there")
+    until(all_sent(agent, cloud), "everything is at the cloud")
+    cloud.assert_complete()
+    pauses = (after - before for before, after in itertools.pairwise(cloud.sample_times()))
+    skipped = sum(max(0, round(pause_s / TICK_S) - 1) for pause_s in pauses)
+    assert skipped <= agent.status()["counters"]["late_ticks"], "each tick of the outage has its sample"
+
+
+def test_the_simulated_battery_rests_by_its_own_dead_man_when_the_agent_is_killed_for_good(parts):
+    plant = parts.plant()
+    agent = parts.agent(plant, dead_man="2 s").start()
+    agent.import_plan(document(1, [90.0] * 600))
+    until(lambda: near(plant.battery_w, 90_000.0), "the battery discharges")
+    refreshed = agent.status()["counters"]["writes_verified"]
+    until(lambda: agent.status()["counters"]["writes_verified"] > refreshed + 2, "the setpoint is refreshed in time")
+    assert plant.control.reversions == 0
+    assert near(plant.battery_w, 90_000.0)
+    agent.kill()
+    killed = time.monotonic()
+    until(lambda: near(plant.battery_w, 0.0, 100.0), "the battery rests")
+    assert plant.control.reversions == 1
+    assert time.monotonic() - killed < 2.5
+
+
+def test_on_sigterm_it_ends_within_ten_seconds_with_the_battery_at_rest_and_says_goodbye(parts, mosquitto):
+    broker, plant = mosquitto(), parts.plant()
+    cloud = parts.cloud(broker)
+    agent = parts.agent(plant, broker).start()
+    cloud.send(document(1, [110.0] * 600))
+    until(lambda: near(plant.battery_w, 110_000.0), "the battery discharges")
+    assert agent.terminate() == 0
+    assert plant.control.wanted_w == 0.0
+    until(lambda: near(plant.battery_w, 0.0, 100.0), "the battery rests", 1.0)
+    until(lambda: cloud.status["online"] is False, "status offline")
+    assert not agent.socket.exists()
+
+
+def test_on_sigterm_with_a_dead_battery_and_no_broker_it_ends_within_ten_seconds_too(parts):
+    plant = parts.plant()
+    agent = parts.agent(plant).start()
+    plant.faults["battery"].silent = True
+    assert agent.terminate() == 0

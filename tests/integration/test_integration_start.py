@@ -1,0 +1,126 @@
+"""What must not start: a bad site file, and a second agent on one store. Nothing is begun half."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from integration_site import SITE_FILE, Agent, ems, until
+
+NO_METER = ('meter = "grid-meter"', 'meter = "main-meter"')
+BAD = {
+    "an unknown key": ('poll = "200 ms"', 'pol = "200 ms"', "device[0] (bess).pol: unknown key; did you mean 'poll'?"),
+    "a wrong unit": ('"500 kW"', '"500 A"', "device[0] (bess).rated_power: "),
+    "a number without a unit": ('"500 kW"', "500", "device[0] (bess).rated_power: "),
+    "two devices on one address": ("unit_id = 3", "unit_id = 2", "device[2] (grid-meter).url: "),
+    "a meter that is no device": (*NO_METER, "connection_point.meter: 'main-meter' is not the id"),
+    "a device url of another kind": (
+        '"tcp://127.0.0.1:{battery_port}"',
+        '"bus://1"',
+        "device[0] (bess).url: 'bus://1'",
+    ),
+    "a broker url of another kind": ('"{broker}"', '"http://cloud"', "cloud.broker: 'http://cloud' is not"),
+    "a dead-man that is longer than a minute": ('"{dead_man}"', '"90 s"', "device[0] (bess).dead_man: "),
+    "something that is not TOML": ("schema = 1", "schema =", "is not TOML: "),
+}
+
+
+class Listener:
+    """Stands where the battery and the gateway should be, and knows whether anybody came."""
+
+    def __init__(self):
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server.setblocking(False)
+        self.battery_port = self.gateway_port = self._server.getsockname()[1]
+
+    @property
+    def untouched(self):
+        try:
+            self._server.accept()[0].close()
+        except BlockingIOError:
+            return True
+        return False
+
+    def close(self):
+        self._server.close()
+
+
+@pytest.fixture
+def listener():
+    made = Listener()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("old, new, complaint", BAD.values(), ids=BAD.keys())
+def test_a_site_file_with_it_is_refused_by_file_key_and_reason_and_nothing_is_begun(
+    tmp_path, listener, old, new, complaint
+):
+    assert old in SITE_FILE
+    agent = Agent(tmp_path, listener, text=SITE_FILE.replace(old, new, 1))
+    refused = ems("run", "--config", str(agent.file))
+    assert refused.returncode == 4
+    assert f"{agent.file}: {complaint}" in refused.stderr
+    assert "Nothing was started" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["site.toml"], "no store, no socket"
+    assert listener.untouched
+    assert ems("config", "check", "--config", str(agent.file)).returncode == 1
+
+
+def test_a_site_file_that_is_not_there_is_named(tmp_path):
+    refused = ems("run", "--config", str(tmp_path / "none.toml"))
+    assert refused.returncode == 4
+    assert f"{tmp_path}/none.toml: cannot be read: No such file" in refused.stderr
+
+
+def test_a_store_that_cannot_be_made_is_named(tmp_path, listener):
+    (tmp_path / "file").write_text("")
+    agent = Agent(tmp_path, listener, folder=tmp_path / "file")
+    refused = ems("run", "--config", str(agent.file))
+    assert refused.returncode == 4
+    assert f"{tmp_path}/file/store: " in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert listener.untouched
+
+
+def test_a_second_agent_on_the_same_store_ends_within_a_second_naming_the_first_and_touches_nothing(parts):
+    plant = parts.plant()
+    agent = parts.agent(plant).start()
+    until(lambda: agent.status()["counters"]["writes_verified"], "the first agent works")
+    agent.process.send_signal(signal.SIGSTOP)  # so that every trace there is comes from the second one
+    try:
+        until(lambda: state(agent.process.pid) == "T", "the first agent holds still")
+        before, requests = trace(agent.folder), plant.requests
+        took_s, seconds = [], []
+        for _ in range(3):
+            began_s = time.monotonic()
+            seconds.append(ems("run", "--config", str(agent.file)))
+            took_s.append(time.monotonic() - began_s)
+        assert {second.returncode for second in seconds} == {4}
+        assert f"process {agent.process.pid} already runs the agent" in seconds[0].stderr
+        assert min(took_s) < 1.0, "the best of three, for the machine may be busy"
+        assert trace(agent.folder) == before
+        assert plant.requests == requests
+    finally:
+        agent.process.send_signal(signal.SIGCONT)
+    ticks = agent.status()["counters"]["ticks"]
+    until(lambda: agent.status()["counters"]["ticks"] > ticks + 2, "the first agent goes on")
+
+
+def state(pid):
+    """The kernel's letter for what the process does."""
+    return subprocess.check_output(["ps", "-o", "state=", "-p", str(pid)], text=True).strip()
+
+
+def trace(folder):
+    """Every file with its size and the time of its last change."""
+    found = [path for path in folder.rglob("*") if path.name != "agent.log"]
+    return {path.relative_to(folder): (path.lstat().st_size, path.lstat().st_mtime_ns) for path in found}
+
+
+def test_the_daemon_loads_no_solver():
+    code = "import sys, agent.app; sys.exit(any(m in sys.modules for m in ('scipy', 'numpy')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -114,7 +114,7 @@ class Broker:
         """Nothing runs yet; `folder` (default: a new temporary one) holds configuration, sessions and log."""
         self.kind = chosen_kind() if kind is None else kind
         self.port = free_port()
-        self._own_folder = None if folder else tempfile.TemporaryDirectory(prefix="ems-broker-")
+        self._own_folder = None if folder is not None else tempfile.TemporaryDirectory(prefix="ems-broker-")
         self.folder = folder or Path(self._own_folder.name if self._own_folder else "")
         self._child: Child | None = None
 
@@ -131,6 +131,11 @@ class Broker:
     def url(self) -> str:
         """Where clients connect."""
         return f"mqtt://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, None when it was never started."""
+        return None if self._child is None else self._child.pid
 
     @property
     def running(self) -> bool:

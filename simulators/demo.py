@@ -42,6 +42,8 @@ BOOT_S = 5
 READY_TIMEOUT_S = 30.0
 DRAIN_TIMEOUT_S = 10.0
 STEP_S = 0.1
+MAX_STARTS = 20
+"""Live, an agent that somebody killed is started again, but not for ever."""
 LEDGER_EVERY_S = 1.0
 LEDGER_SPAN_SLOTS = 60
 
@@ -91,7 +93,8 @@ def build(folder: Path, planner: Planner, seed: int, stack: ExitStack, say: Say)
     """Start everything, each part ended by `stack`; raises DemoError or BrokerError when a part does not come up."""
     clock = planner.clock
     say(f"1/4 broker: starting, on a free port; logs are in {folder}")
-    broker = Broker()
+    (folder / "broker").mkdir()
+    broker = Broker(folder=folder / "broker")
     stack.callback(broker.stop)
     broker.start()
     say(f"2/4 cloud: planning on JEPX prices of {SHOW_START:%d %B %Y}, talking through {broker.kind}")
@@ -164,7 +167,9 @@ class Run:
         """One turn of the loop: ask the agent, play the script; raises DemoError when a part ended by itself."""
         agent, facts = self.stage.agent, self.show.facts
         self._status = agent.status() if agent.running else None
-        if not agent.running and facts.restart_utc_s is None and agent.starts:
+        if not self.options.headless and agent.starts < MAX_STARTS:
+            self.show.heal(now_utc_s)
+        elif not agent.running and facts.restart_utc_s is None:
             raise agent.failure()
         if not self.stage.simulator.running:
             raise DemoError("the simulated site ended by itself")
@@ -187,7 +192,11 @@ class Run:
             caption=self.show.caption or "The market opens in a moment.",
             progress=self._progress(now_utc_s),
             past_slots=self._rows,
+            hint=f"look: ems watch --socket {self.stage.agent.socket_path}   kill: {self._pids()}",
         )
+
+    def _pids(self) -> str:
+        return f"agent {self.stage.agent.pid}, broker {self.stage.broker.pid}"
 
     def _progress(self, now_utc_s: float) -> str:
         slot = int((now_utc_s - self.show.start_utc_s) // self.stage.clock.slot_s) + 1
@@ -312,6 +321,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         keep = False
         return 130
+    except SystemExit:
+        keep = False
+        raise
     finally:
         if keep:
             print(f"demo: logs, site file and databases are kept in {folder}", file=sys.stderr)

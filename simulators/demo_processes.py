@@ -121,7 +121,7 @@ class AgentProcess:
     def __init__(self, config: Path, log: Path) -> None:
         """Nothing runs yet; `config` is the agent's site file, its socket lies beside it."""
         self._config, self._log = config, log
-        self._socket_path = config.parent / "ems.sock"
+        self.socket_path = config.parent / "ems.sock"
         self._child: Child | None = None
         self._former: Counter[str] = Counter()
         self._last: dict[str, Any] | None = None
@@ -195,7 +195,7 @@ class AgentProcess:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
                 line.settimeout(ASK_TIMEOUT_S)
-                line.connect(str(self._socket_path))
+                line.connect(str(self.socket_path))
                 line.sendall(json.dumps(request).encode() + b"\n")
                 with line.makefile("rb") as stream:
                     reply = json.loads(stream.readline())

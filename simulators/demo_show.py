@@ -16,6 +16,8 @@ MIN_SHOW_SLOTS = 20
 """A shorter show has no room for every act between slot edges."""
 RESTART_PAUSE_S = 0.5
 """Between the agent's death and its new start; systemd would wait about as long."""
+HEAL_SLOTS = 5
+"""A broker that somebody else killed comes back after so many slots."""
 INTO_SLOT = 0.2
 """Acts come this part into a slot, so that they hit a slot that runs."""
 PLANS = ("rolling", "yearly")
@@ -106,11 +108,11 @@ class Show:
         self.caption = ""
         self._say = say
         self._seen_source: str | None = None
+        self._broker_back_utc_s: float | None = None
         line = self.timeline
         self._cues: list[tuple[float, Callable[[float], None]]] = [
             (0.0, self._begin),
             (line.broker_down, self._kill_broker),
-            (line.broker_up, self._start_broker),
             (line.planning_pauses, lambda _: stage.cloud.pause_planning()),
             (line.agent_killed, self._kill_agent),
             (line.last_plan, self._publish_last_plan),
@@ -124,8 +126,21 @@ class Show:
             _, act = self._cues.pop(0)
             act(now_utc_s)
         self._start_agent_when_due(now_utc_s)
+        self._start_broker_when_due(now_utc_s)
         if status is not None:
             self._note(now_utc_s, status)
+
+    def heal(self, now_utc_s: float) -> None:
+        """Bring back what somebody outside the script killed, as systemd and an operator would."""
+        facts, broker, agent = self.facts, self.stage.broker, self.stage.agent
+        if not agent.running and facts.restart_utc_s is None:
+            facts.agent_outages.append(Span(now_utc_s))
+            facts.restart_utc_s = now_utc_s + RESTART_PAUSE_S
+            self._tell("Somebody killed the agent. It starts again, as systemd would do.")
+        if not broker.running and not _open(facts.broker_outages):
+            facts.broker_outages.append(Span(now_utc_s))
+            self._broker_back_utc_s = now_utc_s + HEAL_SLOTS * self.stage.clock.slot_s
+            self._tell(f"Somebody killed the broker. It comes back in {HEAL_SLOTS} slots; the plan goes on.")
 
     def _tell(self, text: str) -> None:
         self.caption = text
@@ -137,10 +152,15 @@ class Show:
 
     def _kill_broker(self, now_utc_s: float) -> None:
         self.stage.broker.kill()
-        self.facts.broker_outages.append(Span(now_utc_s))
+        if not _open(self.facts.broker_outages):
+            self.facts.broker_outages.append(Span(now_utc_s))
+        self._broker_back_utc_s = self.start_utc_s + self.timeline.broker_up * self.stage.clock.slot_s
         self._tell("The MQTT broker is killed (kill -9). The plan is on the agent's disk and goes on.")
 
-    def _start_broker(self, now_utc_s: float) -> None:
+    def _start_broker_when_due(self, now_utc_s: float) -> None:
+        if self._broker_back_utc_s is None or now_utc_s < self._broker_back_utc_s:
+            return
+        self._broker_back_utc_s = None
         self.stage.broker.start()
         self.facts.broker_outages[-1].end_utc_s = now_utc_s
         self._tell("The broker is back. The agent sends what it kept on disk: nothing lost, nothing twice.")
@@ -150,7 +170,8 @@ class Show:
         status = agent.status() or {}
         self.facts.plan_before_kill = (status.get("plans") or {}).get("rolling")
         agent.kill()
-        self.facts.agent_outages.append(Span(now_utc_s))
+        if not _open(self.facts.agent_outages):
+            self.facts.agent_outages.append(Span(now_utc_s))
         self.facts.restart_utc_s = now_utc_s + RESTART_PAUSE_S
         self._tell("The agent is killed (kill -9). The battery holds its setpoint; its dead-man would stop it.")
 
@@ -167,11 +188,12 @@ class Show:
             self._tell("The rolling plan has run out. The yearly plan decides, within one tick.")
         self._seen_source = source
         self._note_clips(status)
-        outages = self.facts.agent_outages
+        outages, facts = self.facts.agent_outages, self.facts
         verified = (status.get("counters") or {}).get("writes_verified") or 0
-        if outages and outages[-1].end_utc_s is None and self.stage.agent.running and verified and source in PLANS:
+        if _open(outages) and self.stage.agent.running and verified and source in PLANS:
             outages[-1].end_utc_s = now_utc_s
-            self.facts.plan_after_kill = (status.get("plans") or {}).get("rolling")
+            if facts.plan_before_kill is not None and facts.plan_after_kill is None:
+                facts.plan_after_kill = (status.get("plans") or {}).get("rolling")
             self.stage.cloud.resume_planning()
             away_s = now_utc_s - outages[-1].start_utc_s
             self._tell(f"The agent is in control again, {away_s:.1f} s after its death, under the same plan.")
@@ -193,6 +215,10 @@ class Show:
         self.facts.resumed_utc_s = now_utc_s
         self.stage.cloud.resume_planning()
         self._tell("The cloud plans again. Its new rolling plan takes over two slots later (gate closure).")
+
+
+def _open(outages: list[Span]) -> bool:
+    return bool(outages) and outages[-1].end_utc_s is None
 
 
 def unix_of(text: str | float) -> float:

@@ -32,6 +32,8 @@ class Scene:
     expected_soc_pct: float | None
     caption: str
     progress: str
+    hint: str = ""
+    """What a watcher may do in another terminal."""
     past_slots: Sequence[dict[str, Any]] = field(default_factory=tuple)
     """Finished slots, the oldest first."""
 
@@ -50,7 +52,7 @@ def picture(scene: Scene) -> Text:
         _link(scene),
         *_coming(scene),
         *_strip(scene),
-        Text(""),
+        Text(f" {scene.hint}"[:WIDTH], style="dim"),
         Text(f" > {scene.caption}"[: 2 * WIDTH], style="bold yellow"),
     ]
     return Text("\n").join(lines)
@@ -102,7 +104,7 @@ def _soc(scene: Scene) -> Text:
     expected = scene.expected_soc_pct
     if expected is not None:
         cells[min(SOC_CELLS - 1, int(expected / 100.0 * SOC_CELLS))] = "┃"
-    plan = "no plan" if expected is None else f"plan {expected:.0f} % ┃ at slot end"
+    plan = "no plan" if expected is None else f"plan {expected:.0f} % (┃)"
     return Text(f"   SoC     {soc:5.1f} %  [{''.join(cells)}] {plan}"[:WIDTH])
 
 
@@ -155,7 +157,7 @@ def _strip(scene: Scene) -> list[Text]:
         Text(f" actual +  {_bars(done, full_wh, 1)}", style="bold green"),
         Text(f" plan   -  {_bars(planned, full_wh, -1)}", style="cyan"),
         Text(f" actual -  {_bars(done, full_wh, -1)}", style="bold cyan"),
-        Text(f" source    {names}", style="dim"),
+        Text(f" source   {names}", style="dim"),
     ]
 
 

@@ -40,6 +40,15 @@ class Outbox(Protocol):
         """The event is kept and will be sent."""
 
 
+async def happened_within(event: asyncio.Event, seconds: float) -> bool:
+    """True once the event is set, False after so many seconds without it."""
+    # Not asyncio.wait_for: up to Python 3.11 it loses a cancellation that comes together with the event.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    return False
+
+
 @dataclass(slots=True)
 class _Lane:
     """One topic's share of a stream: sequences above `after`, up to `up_to`."""
@@ -101,8 +110,7 @@ class Drain:
                 await self.forget_delivered()
                 sent = sum([await self._send(lane) for lane in self._lanes])
             except StorageFailed:  # telemetry.db cannot be read just now: the broker is not the one to suffer
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), DISK_RETRY_S)
+                await happened_within(self._wake, DISK_RETRY_S)
                 continue
             if not sent:
                 await self._wake.wait()

@@ -152,5 +152,5 @@ def _rounded(value: float | None, digits: int) -> float | int | None:
     """The value with so many decimals, as an integer where there are none."""
     if value is None:
         return None
-    short = round(value, digits)
+    short = round(float(value), digits)
     return int(short) if short.is_integer() else short

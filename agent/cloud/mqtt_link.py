@@ -177,10 +177,11 @@ class Connection:
             self._established.set_result(True)
 
     def _arrived(self, message: Inbound) -> None:
-        try:
+        room = MAX_INBOUND - self.inbound.qsize()
+        if room > (RECEIVE_MAXIMUM if message.qos == 0 else 0):
             self.inbound.put_nowait(message)
-        except asyncio.QueueFull:
-            self.inbound_dropped += 1  # not acknowledged: with QoS 1 it comes again with the next connection
+        else:
+            self.inbound_dropped += 1  # only QoS 0: the broker sends no more than RECEIVE_MAXIMUM of the others
 
     def _published(self, mid: int, code: ReasonCode) -> None:
         done = self._unacknowledged.pop(mid, None)

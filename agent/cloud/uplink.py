@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from agent.cloud.drain import Drain, Outbox
+from agent.cloud.drain import Drain, Outbox, happened_within
 from agent.cloud.messages import ack_message, will_message
 from agent.cloud.mqtt_link import (
     SESSION_TAKEN_OVER,
@@ -163,8 +163,7 @@ class Uplink:
 
     async def _send(self, drain: Drain) -> None:
         if self._options.confirm is Confirm.WATERMARK:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._watermark_seen.wait(), self._options.watermark_wait_s)
+            await happened_within(self._watermark_seen, self._options.watermark_wait_s)
         await drain.run()
 
     def _sent(self, stream: Stream, seq: int) -> None:
@@ -175,8 +174,7 @@ class Uplink:
             self._status_changed.clear()
             with suppress(PublishRefused, ConnectionLost):
                 await connection.publish(self._topics.edge("status"), self._status(), retain=True)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._status_changed.wait(), self._options.status_every_s)
+            await happened_within(self._status_changed, self._options.status_every_s)
 
     async def _receive(self, connection: Connection) -> None:
         while True:

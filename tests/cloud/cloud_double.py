@@ -10,6 +10,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 DEADLINE_S = 15.0
+WATERMARK_EVERY_S = 0.05
 PREFIX = f"ems/v1/{SITE}/"
 
 
@@ -31,7 +32,6 @@ class Cloud:
 
     def __init__(self, broker, *, watermarks=True):
         self.loop = asyncio.get_running_loop()
-        self.watermarks = watermarks
         self.statuses, self.messages = [], []
         self.topics = {}
         self.contents = {}
@@ -46,6 +46,7 @@ class Cloud:
         properties.SessionExpiryInterval = 3600
         self.paho.connect("127.0.0.1", broker.port, keepalive=5, clean_start=False, properties=properties)
         self.paho.loop_start()
+        self._saying = asyncio.create_task(self._keep_saying()) if watermarks else None
 
     def _arrived(self, message):
         content = json.loads(message.payload)
@@ -59,8 +60,13 @@ class Cloud:
         self.times_seen[key] += 1
         self.topics.setdefault(key, name)
         assert self.contents.setdefault(key, message.payload) == message.payload, "a sequence with other content"
-        if self.watermarks:
-            self.say_stored({stream: self.complete_to(stream) for stream, _ in self.contents})
+
+    async def _keep_saying(self):
+        """As a real one does: now and then, so that one that was lost or overtaken does no harm."""
+        while True:
+            await asyncio.sleep(WATERMARK_EVERY_S)
+            if self.contents and self.paho.is_connected():
+                self.say_stored({stream: self.complete_to(stream) for stream in {name for name, _ in self.contents}})
 
     def say_stored(self, stored):
         body = {"schema": "1.0", "site_id": SITE, "stored": stored}
@@ -91,5 +97,7 @@ class Cloud:
         return Counter((f["boot_id"], f["start"], t) for f in frames for t in f["t_ms"])
 
     def close(self):
+        if self._saying is not None:
+            self._saying.cancel()
         self.paho.disconnect()
         self.paho.loop_stop()

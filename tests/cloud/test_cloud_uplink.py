@@ -283,6 +283,19 @@ class TestPresence:
         assert not site.uplink.connected
         assert await outbox(store) == [1, 2, 3, 4, 5]
 
+    @pytest.mark.parametrize("turns", range(6))
+    async def test_it_ends_when_told_to_even_while_the_status_changes(self, mosquitto, edge, turns):
+        broker = mosquitto()
+        site = edge(broker).begin()
+        await until(lambda: site.uplink.connected, "the connection")
+        ending = asyncio.create_task(site.end())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        site.uplink.status_changed()
+        site.uplink.notify()
+        async with asyncio.timeout(5):
+            await ending
+
 
 class TestLink:
     async def test_the_reason_that_a_broker_gives_for_throwing_us_out_is_heard(self):

@@ -1,0 +1,121 @@
+"""Every example in docs/contract.md is what the running code takes and sends."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from agent.cloud.messages import Status, ack_message, event_message, iso, status_message, telemetry_frame, will_message
+from agent.cloud.wire import parse_plan, parse_watermark, unix_time
+from agent.core.decision import Condition
+from agent.core.events import Event, EventState, Severity
+from agent.core.plan import Plan, PlanKind, Plans, Target
+from agent.core.records import Outcome, ParsedPlan, Sample, Stage, Stream
+
+SITE = "demo-01"
+CONTRACT = (Path(__file__).parents[2] / "docs/contract.md").read_text()
+EXAMPLES = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", CONTRACT, re.DOTALL)]
+
+
+def kind_of(example):
+    if "power" in example:
+        return "plan"
+    if "stored" in example:
+        return "watermark"
+    return example.get("stream") or ("status" if example["online"] else "will")
+
+
+BY_KIND = {kind: [e for e in EXAMPLES if kind_of(e) == kind] for kind in map(kind_of, EXAMPLES)}
+
+
+def test_each_message_in_use_has_an_example():
+    assert set(BY_KIND) == {"plan", "watermark", "ack", "telemetry", "event", "status", "will"}
+
+
+@pytest.mark.parametrize("example", BY_KIND["plan"])
+def test_a_plan_is_taken(example):
+    assert isinstance(parse_plan(PlanKind(example["kind"]), json.dumps(example).encode(), SITE), ParsedPlan)
+
+
+@pytest.mark.parametrize("example", BY_KIND["watermark"])
+def test_a_watermark_is_taken(example):
+    stored = parse_watermark(json.dumps(example).encode(), SITE)
+    assert stored == {Stream(name): seq for name, seq in example["stored"].items()}
+
+
+@pytest.mark.parametrize("example", BY_KIND["ack"], ids=lambda e: e["stage"])
+def test_an_ack_is_sent(example):
+    outcome = Outcome(
+        unix_time(example["at"]),
+        example["kind"],
+        example["version"],
+        example["sha256"],
+        Stage(example["stage"]),
+        example["reason"],
+        example["field"],
+        example["detail"],
+        example["subject"],
+    )
+    assert json.loads(ack_message(SITE, example["seq"], outcome)) == example
+
+
+@pytest.mark.parametrize("example", BY_KIND["telemetry"])
+def test_a_frame_is_sent(example):
+    columns, start = example["columns"], unix_time(example["start"])
+    names = [name for name in columns if name != "source"]
+    samples = [
+        Sample(
+            boot_id=example["boot_id"],
+            at_utc_s=start + t_ms / 1000,
+            source=columns["source"][i],
+            **{name: columns[name][i] for name in names},
+        )
+        for i, t_ms in enumerate(example["t_ms"])
+    ]
+    assert json.loads(telemetry_frame(SITE, example["seq"], samples)) == example
+
+
+@pytest.mark.parametrize("example", BY_KIND["event"])
+def test_an_event_is_sent(example):
+    event = Event(
+        unix_time(example["at"]),
+        EventState(example["state"]),
+        Severity(example["severity"]),
+        example["code"],
+        example["subject"],
+        example["text"],
+        example["data"],
+    )
+    assert json.loads(event_message(SITE, example["seq"], event)) == example
+
+
+@pytest.mark.parametrize("example", BY_KIND["status"])
+def test_a_status_is_sent(example):
+    held = example["plans"]["rolling"]
+    end = unix_time(held["end"])
+    plan = Plan(PlanKind.ROLLING, held["version"], held["sha256"], 0, end - 1800, 1800, Target.GRID, (0.0,))
+    status = Status(
+        at_utc_s=unix_time(example["at"]),
+        source=example["source"],
+        why=example["why"],
+        plans=Plans(rolling=plan),
+        devices=example["devices"],
+        conditions=[
+            Condition(c["code"], c["subject"], Severity(c["severity"]), c["text"]) for c in example["conditions"]
+        ],
+        clock_trusted=example["clock"]["trusted"],
+        clock_why=example["clock"]["why"],
+        software_version=example["software"]["version"],
+        boot_id=example["software"]["boot_id"],
+    )
+    assert json.loads(status_message(SITE, status)) == example
+
+
+def test_the_will_is_sent():
+    assert [json.loads(will_message(SITE))] == BY_KIND["will"]
+
+
+def test_a_time_is_written_to_the_millisecond_and_reads_back():
+    assert iso(1705287600.25) == "2024-01-15T03:00:00.250Z"
+    assert unix_time(iso(1705287301.25)) == 1705287301.25

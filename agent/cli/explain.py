@@ -7,9 +7,10 @@ from typing import Any
 import typer
 
 from agent.cli.client import JsonOption, SocketOption, ask, show_json
-from agent.cli.text import kw, local, percent
+from agent.cli.text import fitted, kw, local, percent
 
 POWERS = (("battery", "battery"), ("PV", "pv"), ("load", "load"), ("grid", "grid"))
+LABEL_WIDTH = 11
 
 
 def explain(socket: str | None = SocketOption, as_json: bool = JsonOption) -> None:
@@ -43,4 +44,4 @@ def lines(row: dict[str, Any]) -> list[str]:
     for device_id, outcome in row["last_outcomes"].items():
         verdict = f"holds {kw(outcome['held_w'])}" if outcome["confirmed"] else f"NOT confirmed: {outcome['reason']}"
         shown.append(f"read back  {device_id} {verdict}, {outcome['age_s']:.1f} s before this decision")
-    return shown
+    return fitted(shown, LABEL_WIDTH)

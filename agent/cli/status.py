@@ -7,7 +7,9 @@ from typing import Any
 import typer
 
 from agent.cli.client import JsonOption, SocketOption, ask, show_json
-from agent.cli.text import ago, direction, kw, kwh, local, percent, plan_line
+from agent.cli.text import ago, direction, fitted, kw, kwh, local, percent, plan_line
+
+LABEL_WIDTH = 9
 
 
 def status(socket: str | None = SocketOption, as_json: bool = JsonOption) -> None:
@@ -49,4 +51,4 @@ def lines(facts: dict[str, Any]) -> list[str]:
         link = "connected" if cloud["connected"] else "NOT connected"
         shown.append(f"cloud    {link} to {cloud['broker']}, {cloud['outbox_depth']} messages waiting on disk")
     shown += [f"{c['severity'].upper():<8} {c['subject']}: {c['text']}" for c in facts["conditions"]]
-    return shown
+    return fitted(shown, LABEL_WIDTH)

@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
+
+COLUMNS = 79
+"""Every terminal has one more, also the one over a slow line; some begin a new line after the last."""
+
+
+def fitted(lines: Sequence[str], indent: int) -> list[str]:
+    """The lines broken to `COLUMNS`; what runs over goes on below, `indent` in. A word (a path) is never broken."""
+    wrapper = textwrap.TextWrapper(
+        COLUMNS, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
+    return [part for line in lines for part in wrapper.wrap(line) or [""]]
 
 
 def kw(power_w: float | None) -> str:

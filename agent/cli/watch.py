@@ -11,6 +11,7 @@ import typer
 from agent.cli.client import Connection as _Connection
 from agent.cli.client import JsonOption, SocketOption, ask, socket_path
 from agent.cli.status import lines
+from agent.cli.text import COLUMNS
 
 CLEAR_LINE = "\x1b[K"
 HOME = "\x1b[H"
@@ -36,7 +37,7 @@ def watch(
             shown = ['{"ok": false}'] if as_json else ["the daemon does not answer; waiting for it to come back"]
         if on_screen:
             # Only what changed costs bytes on a slow line: no full clear, each line ends what was longer before.
-            sys.stdout.write(HOME + "".join(f"{line[:79]}{CLEAR_LINE}\n" for line in shown) + CLEAR_BELOW)
+            sys.stdout.write(HOME + "".join(f"{line[:COLUMNS]}{CLEAR_LINE}\n" for line in shown) + CLEAR_BELOW)
         else:
             sys.stdout.write("\n".join(shown) + "\n")
         sys.stdout.flush()

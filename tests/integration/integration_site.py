@@ -79,7 +79,7 @@ confirm = "{confirm}"
 frame = "1 s"
 reconnect_max = "1 s"
 [store]
-directory = "{folder}/store"
+directory = "{state}"
 [api]
 socket = "{folder}/ems.sock"
 """
@@ -209,6 +209,7 @@ class Agent:
     def __init__(self, folder, plant, *, broker="mqtt://127.0.0.1:1", text=SITE_FILE, **changes):
         values = {
             "site": SITE,
+            "state": folder / "store",
             "folder": folder,
             "battery_port": plant.battery_port,
             "gateway_port": plant.gateway_port,

@@ -8,6 +8,8 @@ import sys
 import pytest
 from integration_site import SITE, document, ems, free_port, near, until
 
+from agent.cli.text import fitted
+
 PLAN = document(5, [100.0, -50.0] * 1000, soc_end_pct=[50.0] * 2000)
 
 
@@ -91,11 +93,11 @@ def test_a_plan_on_a_stick_is_taken_and_executed(parts, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content, reason",
+    ("content", "reason"),
     [
-        (document(4, [1.0] * 10), "version_old at version: version 5 is held"),
-        (document(6, [501.0 * 1.05]), "beyond_rating at power[0]"),
-        (document(6, [1.0], kind="hourly"), "bad_value at kind"),
+        (document(4, [1.0] * 1000), "version_old at version: version 5 is held"),
+        (document(6, [526.0] * 1000), "beyond_rating at power[0]"),
+        (document(6, [1.0] * 1000, kind="hourly"), "bad_value at kind"),
         (b"\xff\xfe", "not_json"),
     ],
     ids=["older", "beyond the rating", "no such kind", "not a plan"],
@@ -165,3 +167,10 @@ def test_a_daemon_that_was_killed_leaves_a_socket_that_is_explained(parts):
     refused = ems("status", socket_path=agent.socket)
     assert refused.returncode == 3
     assert "nobody listens there: the daemon was killed" in refused.stderr
+
+
+def test_the_longest_lines_of_status_go_on_under_their_own_column():
+    reason = "no good reading for 12 s (missing): " + "control at the connection point is open loop; " * 3
+    assert all(len(line) <= 79 for line in fitted([f"ALARM    meter: {reason}"], 9))
+    assert all(line.startswith(" " * 9) for line in fitted([f"ALARM    meter: {reason}"], 9)[1:])
+    assert fitted(["", "short"], 9) == ["", "short"]

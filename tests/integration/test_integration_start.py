@@ -54,7 +54,7 @@ def listener():
     made.close()
 
 
-@pytest.mark.parametrize("old, new, complaint", BAD.values(), ids=BAD.keys())
+@pytest.mark.parametrize(("old", "new", "complaint"), BAD.values(), ids=BAD.keys())
 def test_a_site_file_with_it_is_refused_by_file_key_and_reason_and_nothing_is_begun(
     tmp_path, listener, old, new, complaint
 ):
@@ -78,7 +78,7 @@ def test_a_site_file_that_is_not_there_is_named(tmp_path):
 
 def test_a_store_that_cannot_be_made_is_named(tmp_path, listener):
     (tmp_path / "file").write_text("")
-    agent = Agent(tmp_path, listener, folder=tmp_path / "file")
+    agent = Agent(tmp_path, listener, state=tmp_path / "file" / "store")
     refused = ems("run", "--config", str(agent.file))
     assert refused.returncode == 4
     assert f"{tmp_path}/file/store: " in refused.stderr

@@ -192,11 +192,11 @@ class Run:
             caption=self.show.caption or "The market opens in a moment.",
             progress=self._progress(now_utc_s),
             past_slots=self._rows,
-            hint=f"look: ems watch --socket {self.stage.agent.socket_path}   kill: {self._pids()}",
+            hint=f"ems watch --socket {self.stage.agent.socket_path}  {self._pids()}",
         )
 
     def _pids(self) -> str:
-        return f"agent {self.stage.agent.pid}, broker {self.stage.broker.pid}"
+        return f"agent {self.stage.agent.pid} broker {self.stage.broker.pid}"
 
     def _progress(self, now_utc_s: float) -> str:
         slot = int((now_utc_s - self.show.start_utc_s) // self.stage.clock.slot_s) + 1

@@ -58,17 +58,28 @@ class Mosquitto:
             self.kill()
 
 
-@pytest.fixture
-def mosquitto(tmp_path_factory):
-    """A factory of brokers; all of them are gone after the test."""
+def _brokers(new_directory):
+    """A factory of brokers, which are all gone after it."""
     binary = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
     assert binary, "the tests need the broker mosquitto: sudo apt-get install mosquitto"
     brokers = []
 
     def make():
-        brokers.append(Mosquitto(binary, tmp_path_factory.mktemp("mosquitto")))
+        brokers.append(Mosquitto(binary, new_directory("mosquitto")))
         return brokers[-1].start()
 
     yield make
     for broker in brokers:
         broker.stop()
+
+
+@pytest.fixture
+def mosquitto(tmp_path_factory):
+    """A factory of brokers; all of them are gone after the test."""
+    yield from _brokers(tmp_path_factory.mktemp)
+
+
+@pytest.fixture(scope="module")
+def module_mosquitto(tmp_path_factory):
+    """A factory of brokers that live as long as the module's tests."""
+    yield from _brokers(tmp_path_factory.mktemp)

@@ -115,7 +115,7 @@ class Writer:
     def unfinished(self) -> tuple[Sample | None, SlotRow | None]:
         """The newest staged sample and the slot that ran, (None, None) when telemetry cannot be read."""
         try:
-            return self._bulk(self._telemetry.last_sample), self._bulk(self._telemetry.open_slot)
+            return self._read(self._telemetry.last_sample), self._read(self._telemetry.open_slot)
         except StorageFailed:
             return None, None
 
@@ -141,15 +141,15 @@ class Writer:
 
     def slots(self, from_utc_s: float, to_utc_s: float) -> list[SlotRow]:
         """The slots that begin in `[from, to)`."""
-        return self._bulk(lambda: self._telemetry.slots(from_utc_s, to_utc_s))
+        return self._read(lambda: self._telemetry.slots(from_utc_s, to_utc_s))
 
     def last_seq(self, stream: Stream) -> int:
         """The highest sequence given out."""
-        return self._bulk(lambda: self._telemetry.state(stream)).last_seq
+        return self._read(lambda: self._telemetry.state(stream)).last_seq
 
     def pending(self, stream: Stream, after: int, limit: int, up_to: int | None) -> list[tuple[int, bytes]]:
         """Waiting messages above `after` and not above `up_to`."""
-        return self._bulk(lambda: self._telemetry.pending(stream, after, limit, up_to))
+        return self._read(lambda: self._telemetry.pending(stream, after, limit, up_to))
 
     def confirm(self, stream: Stream, seq: int) -> None:
         """The outbox forgets everything up to `seq`."""
@@ -164,6 +164,13 @@ class Writer:
             with suppress(StorageFailed):  # only a hint, for the day on which telemetry.db is lost
                 self.control.settle(stream, announced_id)
         self._catch_up()
+
+    def _read(self, job: Callable[[], _R]) -> _R:
+        """The result of a job that only reads: a full disk does not look well because it can be read."""
+        fault = self.telemetry_fault
+        result = self._bulk(job)
+        self.telemetry_fault = fault
+        return result
 
     def _bulk(self, job: Callable[[], _R]) -> _R:
         """The result of a job on telemetry.db; a damaged file is replaced and the job done on the fresh one."""
@@ -219,7 +226,7 @@ class Writer:
     def _floor_id(self, stream: Stream) -> int:
         """Row ids go on above this: also above those that were announced before control.db was restored."""
         try:
-            return self._bulk(lambda: self._telemetry.state(stream)).announced_id
+            return self._read(lambda: self._telemetry.state(stream)).announced_id
         except StorageFailed:
             return 0
 
@@ -263,7 +270,7 @@ class Writer:
 
     def _tell_gaps(self) -> None:
         try:
-            for gap_id, at_utc_s, from_seq, to_seq in self._bulk(self._telemetry.untold_gaps):
+            for gap_id, at_utc_s, from_seq, to_seq in self._read(self._telemetry.untold_gaps):
                 text = f"the outbox was full: telemetry frames {from_seq} to {to_seq} were dropped, oldest first"
                 data: EventData = {"stream": "telemetry", "from": from_seq, "to": to_seq}
                 event = self._event("telemetry_dropped", Severity.WARNING, text, data)

@@ -1,0 +1,175 @@
+"""What the battery really does: usable capacity, efficiency and standby loss, learned from energy and SoC.
+
+One stretch of charging or discharging gives the terminal energy per percent of SoC:
+
+    charging     a_c = E_in  / dSoC = C / (100 * eta)
+    discharging  a_d = E_out / dSoC = C * eta / 100           (C capacity in Wh, eta one-way efficiency)
+
+so that `eta = sqrt(a_d / a_c)` and `C = 100 * sqrt(a_c * a_d)`. Each ratio is a sum over many stretches with slow
+forgetting, begun with what device and site file state, so that SoC noise averages out and a lie bends it slowly. At rest
+the fall of SoC gives the standby loss. A jump of SoC (a BMS that recalibrates) ends a stretch unlearned. A stretch that
+contradicts the estimate grossly is not learned but counted; two in a row say that SoC and energy do not belong together.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+MIN_STRETCH_PCT = 5.0
+"""A shorter stretch says more about the noise of the SoC than about the battery."""
+MAX_STRETCH_PCT = 40.0
+"""A longer one is closed, so that the estimate moves while a large battery fills for hours."""
+JUMP_PCT = 6.0
+"""A change of SoC between two ticks beyond this (four times the noise of a poor BMS), and beyond three times what
+the energy explains, is a jump."""
+PRIOR_PCT = 150.0
+"""The stated values weigh like this much SoC moved: one and a half full charges."""
+MEMORY_PCT = 2000.0
+"""Weight kept at most: twenty full charges, so that ageing is followed within weeks."""
+GROSS_SHARE = 0.25
+CONTRADICTIONS_UNTIL_TOLD = 2
+CAPACITY_BOUNDS = (0.5, 1.1)
+"""Of the stated capacity."""
+EFFICIENCY_BOUNDS = (0.80, 0.995)
+REST_SHARE = 0.002
+"""Less power than this share of the capacity per hour is rest."""
+MIN_REST_S = 4 * 3600.0
+MAX_STANDBY_PER_H = 0.005
+"""Standby loss is at most this share of the capacity per hour."""
+
+
+class Doing(StrEnum):
+    """What the battery does in the stretch at hand."""
+
+    CHARGING = "charging"
+    DISCHARGING = "discharging"
+    RESTING = "resting"
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """Energy over SoC, summed: Wh per percent."""
+
+    energy_wh: float
+    moved_pct: float
+
+    @property
+    def wh_per_pct(self) -> float:
+        """The estimate."""
+        return self.energy_wh / self.moved_pct
+
+    def with_stretch(self, energy_wh: float, moved_pct: float) -> Ratio:
+        """The sums after one more stretch; old ones fade once the memory is full."""
+        keep = min(1.0, max(0.0, (MEMORY_PCT - moved_pct) / self.moved_pct))
+        return Ratio(self.energy_wh * keep + energy_wh, self.moved_pct * keep + moved_pct)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The stretch in progress: terminal energy >= 0 and the SoC at its start and now."""
+
+    doing: Doing
+    start_soc_pct: float
+    soc_pct: float
+    energy_wh: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class BatteryModel:
+    """The estimate; `fresh_model` makes one, which is also what "reset" means."""
+
+    stated_capacity_wh: float
+    stated_efficiency: float
+    charging: Ratio
+    discharging: Ratio
+    standby_w: float = 0.0
+    stretches: int = 0
+    """Learned from so far."""
+    contradictions: int = 0
+    """Stretches in a row that contradicted the estimate."""
+    stretch: Stretch | None = None
+
+    @property
+    def one_way_efficiency(self) -> float:
+        """Terminals to cells or back, bounded."""
+        return _bounded(math.sqrt(self.discharging.wh_per_pct / self.charging.wh_per_pct), EFFICIENCY_BOUNDS)
+
+    @property
+    def capacity_wh(self) -> float:
+        """Energy between 0 and 100 % SoC, bounded by what the device states."""
+        low, high = (share * self.stated_capacity_wh for share in CAPACITY_BOUNDS)
+        return _bounded(100.0 * math.sqrt(self.discharging.wh_per_pct * self.charging.wh_per_pct), (low, high))
+
+    @property
+    def contradicted(self) -> bool:
+        """True when SoC and energy do not belong together: tell, and widen the margins."""
+        return self.contradictions >= CONTRADICTIONS_UNTIL_TOLD
+
+
+def fresh_model(stated_capacity_wh: float, stated_efficiency: float) -> BatteryModel:
+    """The model that believes what it is told; capacity in Wh (> 0), one-way efficiency as a share (0..1)."""
+    assert stated_capacity_wh > 0
+    assert 0 < stated_efficiency <= 1
+    per_pct_wh = stated_capacity_wh / 100.0
+    charging = Ratio(per_pct_wh / stated_efficiency * PRIOR_PCT, PRIOR_PCT)
+    discharging = Ratio(per_pct_wh * stated_efficiency * PRIOR_PCT, PRIOR_PCT)
+    return BatteryModel(stated_capacity_wh, stated_efficiency, charging, discharging)
+
+
+def observed(model: BatteryModel, dt_s: float, power_w: float | None, soc_pct: float | None) -> BatteryModel:
+    """The model after `dt_s` at `power_w` (+ = discharge) ending at `soc_pct`; a missing value drops the stretch."""
+    if power_w is None or soc_pct is None or dt_s <= 0.0:
+        return model if model.stretch is None else replace(model, stretch=None)
+    doing = _doing(model, power_w)
+    stretch = model.stretch
+    if stretch is None:
+        return replace(model, stretch=Stretch(doing, soc_pct, soc_pct))
+    energy_wh = abs(power_w) * dt_s / 3600.0
+    explained_pct = energy_wh / model.stated_capacity_wh * 100.0
+    if abs(soc_pct - stretch.soc_pct) > max(JUMP_PCT, 3.0 * explained_pct):
+        return replace(model, stretch=Stretch(doing, soc_pct, soc_pct))
+    if doing is not stretch.doing:
+        return replace(_learned(model, stretch), stretch=Stretch(doing, stretch.soc_pct, soc_pct, energy_wh, dt_s))
+    grown = Stretch(doing, stretch.start_soc_pct, soc_pct, stretch.energy_wh + energy_wh, stretch.seconds + dt_s)
+    if abs(soc_pct - grown.start_soc_pct) >= MAX_STRETCH_PCT:
+        return replace(_learned(model, grown), stretch=Stretch(doing, soc_pct, soc_pct))
+    return replace(model, stretch=grown)
+
+
+def _doing(model: BatteryModel, power_w: float) -> Doing:
+    if abs(power_w) <= REST_SHARE * model.stated_capacity_wh:
+        return Doing.RESTING
+    return Doing.DISCHARGING if power_w > 0 else Doing.CHARGING
+
+
+def _learned(model: BatteryModel, stretch: Stretch) -> BatteryModel:
+    """The model after a finished stretch, when it is long enough to say something."""
+    if stretch.doing is Doing.RESTING:
+        return _rested(model, stretch)
+    up = stretch.doing is Doing.CHARGING
+    moved_pct = (stretch.soc_pct - stretch.start_soc_pct) * (1.0 if up else -1.0)
+    ratio = model.charging if up else model.discharging
+    expected_pct = stretch.energy_wh / ratio.wh_per_pct
+    if max(moved_pct, expected_pct) < MIN_STRETCH_PCT:
+        return model
+    # Compared by SoC moved: a SoC that stands still under real energy is a contradiction too.
+    if abs(moved_pct - expected_pct) > GROSS_SHARE * expected_pct + 2.0:
+        return replace(model, contradictions=model.contradictions + 1)
+    taught = ratio.with_stretch(stretch.energy_wh, moved_pct)
+    told = replace(model, stretches=model.stretches + 1, contradictions=0)
+    return replace(told, charging=taught) if up else replace(told, discharging=taught)
+
+
+def _rested(model: BatteryModel, stretch: Stretch) -> BatteryModel:
+    if stretch.seconds < MIN_REST_S:
+        return model
+    lost_wh = (stretch.start_soc_pct - stretch.soc_pct) / 100.0 * model.capacity_wh
+    standby_w = _bounded(lost_wh * 3600.0 / stretch.seconds, (0.0, MAX_STANDBY_PER_H * model.stated_capacity_wh))
+    return replace(model, standby_w=0.8 * model.standby_w + 0.2 * standby_w)
+
+
+def _bounded(value: float, bounds: tuple[float, float]) -> float:
+    return min(max(value, bounds[0]), bounds[1])

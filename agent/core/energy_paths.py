@@ -1,0 +1,102 @@
+"""Where the energy of an interval came from and went to: the seven paths that settlement under FIP needs.
+
+Sources are PV, battery discharge and grid import; sinks are load, battery charge and grid export. Each instant is split
+by one stated order: PV serves the load first, then the battery, then the grid; the battery serves what is left of the
+load, then the grid; the grid serves the rest. With the sign rule `grid = battery + pv + load` the paths of an instant
+add up exactly to each of the four powers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyPaths:
+    """Energies in Wh, all >= 0; `unsplit_s` are seconds in which a power was missing, so that nothing was split."""
+
+    pv_to_load_wh: float = 0.0
+    pv_to_battery_wh: float = 0.0
+    pv_to_grid_wh: float = 0.0
+    battery_to_load_wh: float = 0.0
+    battery_to_grid_wh: float = 0.0
+    grid_to_load_wh: float = 0.0
+    grid_to_battery_wh: float = 0.0
+    unsplit_s: float = 0.0
+
+    @property
+    def grid_wh(self) -> float:
+        """Net energy through the connection point, + = export, as the paths add up."""
+        exported = self.pv_to_grid_wh + self.battery_to_grid_wh
+        return exported - self.grid_to_load_wh - self.grid_to_battery_wh
+
+
+NOTHING = EnergyPaths()
+
+
+def added(
+    paths: EnergyPaths, dt_s: float, battery_w: float | None, pv_w: float | None, load_w: float | None
+) -> EnergyPaths:
+    """The paths after `dt_s` more at these powers (W, + toward the grid).
+
+    A load that shows as positive (unmeasured generation behind the meter) counts as PV; PV that draws power at night
+    counts as load.
+    """
+    if dt_s <= 0.0:
+        return paths
+    if battery_w is None or pv_w is None or load_w is None:
+        return EnergyPaths(
+            paths.pv_to_load_wh,
+            paths.pv_to_battery_wh,
+            paths.pv_to_grid_wh,
+            paths.battery_to_load_wh,
+            paths.battery_to_grid_wh,
+            paths.grid_to_load_wh,
+            paths.grid_to_battery_wh,
+            paths.unsplit_s + dt_s,
+        )
+    sun_w = max(pv_w, 0.0) + max(load_w, 0.0)
+    draw_w = max(-pv_w, 0.0) + max(-load_w, 0.0)
+    discharge_w, charge_w = max(battery_w, 0.0), max(-battery_w, 0.0)
+    pv_load_w = min(sun_w, draw_w)
+    pv_battery_w = min(sun_w - pv_load_w, charge_w)
+    pv_grid_w = sun_w - pv_load_w - pv_battery_w
+    open_load_w = draw_w - pv_load_w
+    battery_load_w = min(discharge_w, open_load_w)
+    hours = dt_s / 3600.0
+    return EnergyPaths(
+        paths.pv_to_load_wh + pv_load_w * hours,
+        paths.pv_to_battery_wh + pv_battery_w * hours,
+        paths.pv_to_grid_wh + pv_grid_w * hours,
+        paths.battery_to_load_wh + battery_load_w * hours,
+        paths.battery_to_grid_wh + (discharge_w - battery_load_w) * hours,
+        paths.grid_to_load_wh + (open_load_w - battery_load_w) * hours,
+        paths.grid_to_battery_wh + (charge_w - pv_battery_w) * hours,
+        paths.unsplit_s,
+    )
+
+
+def scaled_to(paths: EnergyPaths, grid_wh: float) -> EnergyPaths:
+    """The same paths with the grid's legs corrected so that they add up to what the meter counted.
+
+    Sampled powers and counters differ a little. The difference is put on the legs of the grid in proportion to their
+    size, since the meter is what settlement believes; without such legs nothing is invented.
+    """
+    surplus_wh = grid_wh - paths.grid_wh
+    exported = paths.pv_to_grid_wh + paths.battery_to_grid_wh
+    imported = paths.grid_to_load_wh + paths.grid_to_battery_wh
+    moved = exported + imported
+    if moved <= 0.0:
+        return paths
+    # Export legs grow and import legs shrink by the same share of themselves, never below zero.
+    share = max(-1.0, min(1.0, surplus_wh / moved))
+    return EnergyPaths(
+        paths.pv_to_load_wh,
+        paths.pv_to_battery_wh,
+        paths.pv_to_grid_wh * (1 + share),
+        paths.battery_to_load_wh,
+        paths.battery_to_grid_wh * (1 + share),
+        paths.grid_to_load_wh * (1 - share),
+        paths.grid_to_battery_wh * (1 - share),
+        paths.unsplit_s,
+    )

@@ -1,0 +1,118 @@
+"""Learning what the battery really does."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.core.battery_model import CAPACITY_BOUNDS, EFFICIENCY_BOUNDS, BatteryModel, fresh_model, observed
+
+STATED_WH, STATED_ETA, STEP_S = 1e6, 0.95, 60.0
+
+
+class Cells:
+    """A true battery that is smaller and worse than stated, with a SoC that may be noisy."""
+
+    def __init__(self, capacity_wh, eta, standby_w=0.0, noise_pct=0.0, seed=1):
+        self.capacity_wh, self.eta, self.standby_w = capacity_wh, eta, standby_w
+        self.stored_wh, self.noise_pct, self.random = 0.5 * capacity_wh, noise_pct, random.Random(seed)
+
+    def run(self, power_w):
+        through = power_w / self.eta if power_w > 0 else power_w * self.eta
+        self.stored_wh -= (through + self.standby_w) * STEP_S / 3600
+        return self.stored_wh / self.capacity_wh * 100 + self.random.gauss(0, self.noise_pct)
+
+
+def cycles(model: BatteryModel, cells: Cells, count: int, power_w=200e3) -> BatteryModel:
+    for _ in range(count):
+        for power in (power_w, -power_w):
+            moved = 0
+            while moved < 80:
+                soc_pct = cells.run(power)
+                model = observed(model, STEP_S, power, soc_pct)
+                moved += 1
+                true_pct = cells.stored_wh / cells.capacity_wh * 100
+                if (power > 0 and true_pct < 15) or (power < 0 and true_pct > 85):
+                    break
+    return model
+
+
+@pytest.mark.parametrize("noise_pct", [0.0, 1.0])
+def test_capacity_and_efficiency_are_found_within_a_percent_and_a_half(noise_pct):
+    cells = Cells(0.95 * STATED_WH, 0.92, noise_pct=noise_pct)
+    model = cycles(fresh_model(STATED_WH, STATED_ETA), cells, 60)
+    assert model.capacity_wh == pytest.approx(cells.capacity_wh, rel=0.015)
+    assert model.one_way_efficiency == pytest.approx(cells.eta, rel=0.015)
+    assert not model.contradicted
+
+
+def test_before_anything_was_seen_the_stated_values_hold():
+    model = fresh_model(STATED_WH, STATED_ETA)
+    assert (model.capacity_wh, model.one_way_efficiency) == (pytest.approx(STATED_WH), pytest.approx(STATED_ETA))
+
+
+def test_one_stretch_moves_the_estimate_only_a_little():
+    model = cycles(fresh_model(STATED_WH, STATED_ETA), Cells(0.8 * STATED_WH, 0.9), 1)
+    assert model.capacity_wh > 0.9 * STATED_WH
+
+
+def test_a_jump_of_the_soc_is_not_learned_from():
+    cells = Cells(STATED_WH, STATED_ETA)
+    jumped, calm = fresh_model(STATED_WH, STATED_ETA), fresh_model(STATED_WH, STATED_ETA)
+    for i in range(60):
+        soc_pct = cells.run(200e3)
+        calm = observed(calm, STEP_S, 200e3, soc_pct)
+        jumped = observed(jumped, STEP_S, 200e3, soc_pct + (8.0 if i >= 30 else 0.0))
+    for model in (calm, jumped):
+        closed = observed(model, STEP_S, -200e3, model.stretch.soc_pct)
+        assert closed.capacity_wh == pytest.approx(STATED_WH, rel=0.01)
+    assert jumped.contradictions == 0
+
+
+def test_a_soc_that_stands_still_under_real_energy_contradicts_and_is_told_after_two():
+    model = fresh_model(STATED_WH, STATED_ETA)
+    verdicts = []
+    for power in (200e3, -200e3, 200e3, -200e3):
+        for _ in range(60):
+            model = observed(model, STEP_S, power, 50.0)
+        verdicts.append(model.contradicted)
+    assert verdicts == [False, False, True, True]
+    assert model.capacity_wh == pytest.approx(STATED_WH)
+
+
+def test_an_honest_stretch_ends_the_contradiction():
+    model = replace(fresh_model(STATED_WH, STATED_ETA), contradictions=2)
+    assert not cycles(model, Cells(STATED_WH, STATED_ETA), 1).contradicted
+
+
+def test_standby_loss_is_learned_at_rest():
+    cells = Cells(STATED_WH, STATED_ETA, standby_w=1000.0)
+    model = fresh_model(STATED_WH, STATED_ETA)
+    for _ in range(20):
+        for _ in range(6 * 60):
+            model = observed(model, STEP_S, 0.0, cells.run(0.0))
+        model = observed(model, STEP_S, 100e3, cells.run(100e3))
+        model = observed(model, STEP_S, 0.0, cells.run(0.0))
+    assert model.standby_w == pytest.approx(1000.0, rel=0.1)
+
+
+def test_a_missing_value_drops_the_stretch_and_nothing_else():
+    model = observed(observed(fresh_model(STATED_WH, STATED_ETA), 1, 1e5, 50.0), 1, 1e5, 50.0)
+    dropped = observed(model, 1, None, 50.0)
+    assert dropped.stretch is None
+    assert replace(dropped, stretch=model.stretch) == model
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.floats(-5e5, 5e5), st.floats(0, 100), st.floats(0.1, 3600)), max_size=200))
+def test_no_history_however_wild_leaves_the_bounds(history):
+    model = fresh_model(STATED_WH, STATED_ETA)
+    for power_w, soc_pct, dt_s in history:
+        model = observed(model, dt_s, power_w, soc_pct)
+    low, high = CAPACITY_BOUNDS
+    assert low * STATED_WH <= model.capacity_wh <= high * STATED_WH
+    assert EFFICIENCY_BOUNDS[0] <= model.one_way_efficiency <= EFFICIENCY_BOUNDS[1]

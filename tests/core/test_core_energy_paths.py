@@ -1,0 +1,63 @@
+"""The seven energy paths of a slot."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.core.energy_paths import NOTHING, added, scaled_to
+
+W = st.floats(-5e5, 5e5)
+
+
+def of(battery_w, pv_w, load_w, seconds=3600.0):
+    return added(NOTHING, seconds, battery_w, pv_w, load_w)
+
+
+@pytest.mark.parametrize(
+    ("battery_w", "pv_w", "load_w", "expected"),
+    [
+        (0, 100, -30, {"pv_to_load": 30, "pv_to_grid": 70}),
+        (-50, 100, -30, {"pv_to_load": 30, "pv_to_battery": 50, "pv_to_grid": 20}),
+        (-90, 100, -30, {"pv_to_load": 30, "pv_to_battery": 70, "grid_to_battery": 20}),
+        (80, 20, -50, {"pv_to_load": 20, "battery_to_load": 30, "battery_to_grid": 50}),
+        (10, 20, -50, {"pv_to_load": 20, "battery_to_load": 10, "grid_to_load": 20}),
+        (0, -2, -50, {"grid_to_load": 52}),
+        (0, 0, 5, {"pv_to_grid": 5}),
+    ],
+)
+def test_an_hour_at_these_powers_takes_these_paths(battery_w, pv_w, load_w, expected):
+    paths = of(battery_w, pv_w, load_w)
+    names = [name for name in paths.__slots__ if name != "unsplit_s"]
+    assert {name[:-3]: getattr(paths, name) for name in names if getattr(paths, name)} == expected
+
+
+@given(W, W, W)
+def test_the_paths_add_up_to_each_power_and_none_is_negative(battery_w, pv_w, load_w):
+    p = of(battery_w, pv_w, load_w)
+    assert min(getattr(p, name) for name in p.__slots__) >= -1e-9
+    assert p.grid_wh == pytest.approx(battery_w + pv_w + load_w, abs=1e-6)
+    discharge = p.battery_to_load_wh + p.battery_to_grid_wh
+    charge = p.pv_to_battery_wh + p.grid_to_battery_wh
+    assert discharge - charge == pytest.approx(battery_w, abs=1e-6)
+
+
+@given(W, W, W, st.floats(-0.02, 0.02))
+def test_scaled_paths_add_up_to_the_meter(battery_w, pv_w, load_w, off):
+    p = of(battery_w, pv_w, load_w)
+    moved = p.pv_to_grid_wh + p.battery_to_grid_wh + p.grid_to_load_wh + p.grid_to_battery_wh
+    metered_wh = p.grid_wh + off * moved
+    scaled = scaled_to(p, metered_wh)
+    assert scaled.grid_wh == pytest.approx(metered_wh, abs=1e-6)
+    assert min(getattr(scaled, name) for name in scaled.__slots__) >= -1e-9
+
+
+def test_seconds_with_a_missing_power_are_counted_and_not_split():
+    p = added(of(10, 20, -5), 60, None, 20, -5)
+    assert p.unsplit_s == 60
+    assert p.grid_wh == of(10, 20, -5).grid_wh
+
+
+def test_no_time_moves_no_energy():
+    assert added(NOTHING, 0.0, 1.0, None, 1.0) == NOTHING

@@ -6,9 +6,10 @@ One stretch of charging or discharging gives the terminal energy per percent of 
     discharging  a_d = E_out / dSoC = C * eta / 100           (C capacity in Wh, eta one-way efficiency)
 
 so that `eta = sqrt(a_d / a_c)` and `C = 100 * sqrt(a_c * a_d)`. Each ratio is a sum over many stretches with slow
-forgetting, begun with what device and site file state, so that SoC noise averages out and a lie bends it slowly. At rest
-the fall of SoC gives the standby loss. A jump of SoC (a BMS that recalibrates) ends a stretch unlearned. A stretch that
-contradicts the estimate grossly is not learned but counted; two in a row say that SoC and energy do not belong together.
+forgetting, begun with what device and site file state, so that SoC noise averages out and a lie bends it slowly. At
+rest the fall of SoC gives the standby loss. A jump of SoC (a BMS that recalibrates) ends a stretch unlearned. A
+stretch that contradicts the estimate grossly is not learned but counted; two in a row say that SoC and energy do
+not belong together.
 """
 
 from __future__ import annotations

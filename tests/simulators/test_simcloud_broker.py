@@ -130,13 +130,17 @@ def test_a_child_dies_when_its_parent_is_killed(tmp_path):
     program = (
         "import pathlib, sys, time\n"
         "from simulators.leash import Child\n"
-        f"child = Child([sys.executable, '-c', 'import time; time.sleep(600)'], pathlib.Path({str(tmp_path)!r}) / 'log')\n"
+        "sleeper = 'import time; print(1, flush=True); time.sleep(600)'\n"
+        f"child = Child([sys.executable, '-c', sleeper], pathlib.Path({str(tmp_path)!r}) / 'log')\n"
         "print(child.pid, flush=True)\n"
         "time.sleep(600)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     child_pid = int(parent.stdout.readline())
-    assert is_alive(child_pid)
+    deadline = time.monotonic() + DEADLINE_S
+    while not (tmp_path / "log").read_bytes():  # until then it has not passed the leash
+        assert time.monotonic() < deadline, "the child did not start"
+        time.sleep(0.01)
     parent.kill()
     parent.wait()
     parent.stdout.close()

@@ -18,6 +18,8 @@ from drivers.endpoint import parse_url
 
 DEAD_BAND_SHARE = 0.001
 """Default dead band of setpoint writes, as a share of the rating."""
+MAX_SOCKET_PATH_BYTES = 107
+"""sun_path of Linux, less its final NUL."""
 
 
 class ConfigError(Exception):
@@ -154,6 +156,13 @@ class ApiSection(_Section):
     socket: str = "/run/ems-agent/ems.sock"
     read_group: str | None = "ems"
     operator_group: str | None = "ems-operator"
+
+    @field_validator("socket")
+    @classmethod
+    def _short_enough(cls, path: str) -> str:
+        if len(path.encode()) > MAX_SOCKET_PATH_BYTES:
+            raise ValueError(f"a Unix socket's path has at most {MAX_SOCKET_PATH_BYTES} bytes; choose a shorter one")
+        return path
 
 
 class SiteFile(_Section):

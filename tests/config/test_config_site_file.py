@@ -64,6 +64,7 @@ def test_limits_arrive_in_watts_and_shares_as_fractions():
         ("mqtt://127.0.0.1:1883", "127.0.0.1:1883", "cloud.broker: "),
         ('meter = "grid-meter"', 'meter = "pv"', "connection_point.meter: 'pv' is not the id of a device with role meter"),
         ('meter = "grid-meter"', "", "connection_point.meter: a site with PV or load needs the meter"),
+        ("/run/ems-agent/ems.sock", "/run/" + "x" * 120, "api.socket: a Unix socket's path has at most 107 bytes"),
         ('"Asia/Tokyo"', '"Tokio"', "site.timezone: 'Tokio' is not a time zone"),
         ('"example-01"', '"Example 1"', "site.id: "),
         ('role = "battery"', 'role = "batery"', "device[0] (bess).role: "),

@@ -96,12 +96,6 @@ class Drain:
             lane.empty = False
         self._wake.set()
 
-    def skip(self, stream: Stream, seq: int) -> None:
-        """What the cloud has stored already need not be sent."""
-        for lane in self._lanes:
-            if lane.stream is stream:
-                lane.after = max(lane.after, seq)
-
     async def run(self) -> None:
         """Sends for ever; sleeps until there is something new or the window opens."""
         while True:

@@ -54,7 +54,7 @@ def status_message(site_id: str, status: Status) -> bytes:
             "online": True,
             "source": status.source,
             "why": printable(status.why, LONGEST_TEXT),
-            "plans": {"rolling": _held(status.plans.rolling), "yearly": _held(status.plans.yearly)},
+            "plans": {"rolling": plan_held(status.plans.rolling), "yearly": plan_held(status.plans.yearly)},
             "devices": dict(status.devices),
             "conditions": [
                 {
@@ -142,7 +142,8 @@ def _packed(site_id: str, content: Mapping[str, Any]) -> bytes:
     return orjson.dumps({"schema": SCHEMA, "site_id": site_id, **content})
 
 
-def _held(plan: Plan | None) -> dict[str, Any] | None:
+def plan_held(plan: Plan | None) -> dict[str, Any] | None:
+    """Which plan is held and until when; None when there is none."""
     if plan is None:
         return None
     return {"version": plan.version, "sha256": plan.sha256, "end": iso(plan.end_utc_s)}

@@ -197,8 +197,6 @@ class Uplink:
             return
         self._told_refusal = None
         for stream, seq in stored.items():
-            if self._drain is not None:
-                self._drain.skip(stream, seq)
             with suppress(StorageFailed):  # the rows stay, and go with a later watermark
                 await self._outbox.confirm(stream, seq)
         self._watermark_seen.set()

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
+from agent.cloud.messages import iso, plan_held
 from agent.core.authority import Source, next_slots
 from agent.core.decision import Condition, Decision
 from agent.core.envelope import Clip
-from agent.core.plan import Plan, Plans, Slot
+from agent.core.plan import Plans, Slot
 from agent.core.snapshot import WriteOutcome
 
 NEXT_SLOTS = 8
-
-
-def iso(utc_s: float) -> str:
-    """Unix time as ISO 8601 in UTC, milliseconds, with Z."""
-    return datetime.fromtimestamp(utc_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def plan_held(plan: Plan | None) -> dict[str, Any] | None:
-    """Which plan is held and until when."""
-    if plan is None:
-        return None
-    return {"version": plan.version, "sha256": plan.sha256, "end": iso(plan.end_utc_s)}
 
 
 def slot_coming(source: Source, slot: Slot) -> dict[str, Any]:

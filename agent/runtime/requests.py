@@ -9,13 +9,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agent.cloud.messages import iso, plan_held
 from agent.core.admission import Refused
 from agent.core.records import Outcome, SlotRow, Stage, StorageFailed
 from agent.runtime.board import DeviceHealth
 from agent.runtime.control import ControlLoop
 from agent.runtime.local_socket import Handler, Peer, Refusal
 from agent.runtime.recorder import Recorder
-from agent.runtime.report import condition, control_facts, explanation, iso, plan_held, slots_within
+from agent.runtime.report import condition, control_facts, explanation, slots_within
 from agent.store import Store
 
 MAX_SLOTS = 2_000

@@ -185,7 +185,6 @@ class Writer:
                 result = job()
         except StorageFailed as failure:
             self.telemetry_fault = str(failure)
-            self._behind = True
             raise
         self.telemetry_fault = None
         return result

@@ -85,11 +85,14 @@ class Cloud:
             highest += 1
         return highest
 
+    def messages_of(self, topic):
+        return [content for name, content in self.messages if name == topic]
+
     def acks(self):
-        return [content for name, content in self.messages if name == "edge/ack" and content["seq"] is not None]
+        return [content for content in self.messages_of("edge/ack") if content["seq"] is not None]
 
     def events(self):
-        return [content for name, content in self.messages if name == "edge/event"]
+        return self.messages_of("edge/event")
 
     def samples(self):
         """Every (boot, time) of the frames stored, once per frame that has it."""

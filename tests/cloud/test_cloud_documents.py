@@ -121,6 +121,11 @@ class TestLife:
         await holding.send(document())
         assert (16, Stage.SUPERSEDED) not in holding.store.stages()
 
+    async def test_a_plan_that_was_marked_superseded_is_not_told_so_twice(self, holding):
+        await holding.desk.mark(holding.plans.rolling, Stage.SUPERSEDED)
+        await holding.send(document())
+        assert holding.store.stages().count((16, Stage.SUPERSEDED)) == 1
+
     async def test_a_stage_is_told_once_however_often_it_is_marked(self, holding):
         for _ in range(3):
             await holding.desk.mark(holding.plans.rolling, Stage.ACTIVE)

@@ -161,19 +161,6 @@ class TestTelemetry:
             await site.frame()
         await emptied(store)
 
-    async def test_history_leaves_half_of_the_window_to_what_is_measured_now(self, mosquitto, edge, cloud):
-        broker = mosquitto()
-        vpp = await cloud(broker)
-        site = edge(broker)
-        for _ in range(200):
-            await site.frame()
-        site.begin()
-        await until(lambda: site.uplink.connected, "the connection")
-        live = await site.frame()
-        await until(lambda: vpp.complete_to("telemetry") == live, "everything")
-        order = [content["seq"] for name, content in vpp.messages if name in {"edge/telemetry", "edge/history"}]
-        assert order.index(live) < 150, "the live frame waited behind the history"
-
 
 class TestWatermark:
     async def test_nothing_below_the_retained_watermark_is_sent_again(self, mosquitto, edge, cloud, store):
@@ -187,6 +174,19 @@ class TestWatermark:
         await until(lambda: 10 in vpp.seqs("telemetry"), "the rest")
         assert vpp.seqs("telemetry") == [7, 8, 9, 10]
         assert await outbox(store) == [7, 8, 9, 10]
+
+    async def test_nothing_is_sent_before_the_watermark_had_its_chance(self, mosquitto, edge, cloud):
+        broker = mosquitto()
+        vpp = await cloud(broker, watermarks=False)
+        site = edge(broker, UplinkOptions(link=QUICK, watermark_wait_s=60))
+        await site.frame()
+        site.begin()
+        await until(lambda: site.uplink.connected, "the connection")
+        vpp.send_plan(document())
+        await until(lambda: vpp.messages_of("edge/ack"), "the courtesy, which does not wait")
+        assert vpp.seqs("telemetry") == []
+        vpp.say_stored({})
+        await until(lambda: vpp.seqs("telemetry") == [1], "the frame")
 
     @pytest.mark.parametrize("payload", [{"telemetry": 11}, {"telemetry": "x"}], ids=["never sent", "no number"])
     async def test_a_wrong_one_deletes_nothing_and_is_told_once(self, mosquitto, edge, cloud, store, payload):

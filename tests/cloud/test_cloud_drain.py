@@ -1,0 +1,174 @@
+"""The order and the window in which the outbox is emptied."""
+
+import asyncio
+
+import pytest
+from cloud_documents import SITE
+
+from agent.cloud import drain as module
+from agent.cloud.drain import HISTORY_IN_FLIGHT, Drain
+from agent.cloud.mqtt_link import MAX_IN_FLIGHT, PublishRefused
+from agent.cloud.topics import Topics
+from agent.core.records import StorageFailed, Stream
+
+
+class Broker:
+    """Takes what it is sent when it is told to."""
+
+    def __init__(self):
+        self.sent = []
+        self.waiting = []
+
+    def publish(self, topic, payload, *, retain=False):
+        taken = asyncio.get_running_loop().create_future()
+        self.sent.append((topic.rpartition("/")[2], int(payload)))
+        self.waiting.append(taken)
+        return taken
+
+    def take(self, count):
+        for taken in self.waiting[:count]:
+            taken.set_result(None)
+        del self.waiting[:count]
+
+
+class Disk:
+    """An outbox of numbers."""
+
+    def __init__(self):
+        self.rows = {stream: [] for stream in Stream}
+        self.forgotten = []
+        self.failing = False
+        self.asked = 0
+
+    async def pending(self, stream, after_seq, limit, up_to_seq=None):
+        self.asked += 1
+        if self.failing:
+            raise StorageFailed("telemetry", "no")
+        rows = [seq for seq in self.rows[stream] if seq > after_seq and (up_to_seq is None or seq <= up_to_seq)]
+        return [(seq, str(seq).encode()) for seq in rows[:limit]]
+
+    async def forget(self, stream, seqs):
+        self.forgotten += [(stream, seq) for seq in seqs]
+
+
+class Bench:
+    def __init__(self, *, live_above=0, forget_on_puback=False):
+        self.broker, self.disk = Broker(), Disk()
+        self.highest = {}
+        self.drain = Drain(
+            self.broker,
+            self.disk,
+            Topics(SITE),
+            live_above=live_above,
+            forget_on_puback=forget_on_puback,
+            on_sent=self.highest.__setitem__,
+        )
+        self._task = asyncio.ensure_future(self.drain.run())
+
+    async def settle(self):
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+    def end(self):
+        self._task.cancel()
+
+
+@pytest.fixture
+async def bench():
+    benches = []
+
+    def make(**options):
+        benches.append(Bench(**options))
+        return benches[-1]
+
+    yield make
+    for each in benches:
+        each.end()
+
+
+async def test_acks_go_first_then_events_then_live_frames_then_history(bench):
+    at = bench(live_above=2)
+    at.disk.rows = {Stream.ACK: [1, 2], Stream.EVENT: [1], Stream.TELEMETRY: [1, 2, 3]}
+    await at.settle()
+    assert at.broker.sent == [
+        ("ack", 1),
+        ("ack", 2),
+        ("event", 1),
+        ("telemetry", 3),
+        ("history", 1),
+        ("history", 2),
+    ]
+    assert at.highest == {Stream.ACK: 2, Stream.EVENT: 1, Stream.TELEMETRY: 2}
+
+
+async def test_history_leaves_room_for_what_is_measured_now(bench):
+    at = bench(live_above=100)
+    at.disk.rows[Stream.TELEMETRY] = list(range(1, 101))
+    await at.settle()
+    assert len(at.broker.sent) == HISTORY_IN_FLIGHT
+    at.disk.rows[Stream.TELEMETRY].append(101)
+    at.drain.more()
+    await at.settle()
+    assert at.broker.sent[-1] == ("telemetry", 101)
+
+
+async def test_never_more_is_in_flight_than_the_window_and_each_puback_opens_it(bench):
+    at = bench()
+    at.disk.rows[Stream.TELEMETRY] = list(range(1, 101))
+    at.disk.rows[Stream.ACK] = list(range(1, 101))
+    await at.settle()
+    assert len(at.broker.sent) == MAX_IN_FLIGHT
+    at.broker.take(5)
+    await at.settle()
+    assert len(at.broker.sent) == MAX_IN_FLIGHT + 5
+
+
+async def test_everything_is_sent_in_order_and_once(bench):
+    at = bench()
+    at.disk.rows[Stream.EVENT] = list(range(1, 101))
+    for _ in range(60):
+        await at.settle()
+        at.drain.more()
+        at.broker.take(3)
+    assert at.broker.sent == [("event", seq) for seq in range(1, 101)]
+
+
+async def test_it_asks_the_disk_nothing_while_nothing_is_new(bench):
+    at = bench()
+    at.disk.rows[Stream.EVENT] = [1]
+    await at.settle()
+    asked = at.disk.asked
+    at.broker.take(1)
+    await at.settle()
+    assert at.disk.asked == asked
+
+
+async def test_with_puback_confirmation_what_the_broker_took_is_forgotten(bench):
+    at = bench(forget_on_puback=True)
+    at.disk.rows[Stream.EVENT] = [1, 2, 3]
+    await at.settle()
+    at.broker.take(2)
+    await at.settle()
+    assert at.disk.forgotten == [(Stream.EVENT, 1), (Stream.EVENT, 2)]
+
+
+async def test_what_the_broker_refuses_is_neither_forgotten_nor_sent_again_at_once(bench):
+    at = bench(forget_on_puback=True)
+    at.disk.rows[Stream.EVENT] = [1]
+    await at.settle()
+    at.broker.waiting[0].set_exception(PublishRefused("Not authorized"))
+    await at.settle()
+    assert (at.drain.refused, at.disk.forgotten, len(at.broker.sent)) == ("Not authorized", [], 1)
+
+
+async def test_a_disk_that_fails_is_asked_again_later(bench, monkeypatch):
+    monkeypatch.setattr(module, "DISK_RETRY_S", 0.01)
+    at = bench()
+    at.disk.failing = True
+    at.disk.rows[Stream.EVENT] = [1]
+    await at.settle()
+    assert at.broker.sent == []
+    at.disk.failing = False
+    async with asyncio.timeout(5):
+        while not at.broker.sent:  # noqa: ASYNC110 - no event tells what a broker was sent
+            await asyncio.sleep(0.005)

@@ -7,6 +7,7 @@ are those of the SunSpec models named beside them.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -44,7 +45,7 @@ class MeterConfig:
     """The counters' resolution is 10 to this power, in Wh: -2 shows what a slot of seconds moves."""
 
 
-class SunSpecDevice:
+class SunSpecDevice(ABC):
     """What the devices share: the image, brought up to date at each access; nothing is writable."""
 
     def __init__(self, image: SunSpecImage, plant: Plant, bring_to_now: Callable[[], None]) -> None:
@@ -77,9 +78,9 @@ class SunSpecDevice:
         self._bring_to_now()
         self._show()
 
+    @abstractmethod
     def _show(self) -> None:
         """Puts the plant's values into the image."""
-        raise NotImplementedError
 
 
 def _identify(image: SunSpecImage, model: str, serial: str, unit_id: int) -> None:

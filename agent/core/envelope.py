@@ -66,8 +66,9 @@ def battery_bounds(rules: BatteryRules, now: BatterySample, ahead_s: float) -> t
     rated_w = (now.rated_charge_w.value, now.rated_discharge_w.value)
     live_w = (now.live_charge_limit_w.value, now.live_discharge_limit_w.value)
     for limit, (charge_w, discharge_w) in (("nameplate", rated_w), ("live limit", live_w)):
-        lower_w = -charge_w if charge_w is not None else -math.inf
-        upper_w = discharge_w if discharge_w is not None else math.inf
+        # A negative limit is a device in trouble; it allows nothing, and above all it forces nothing.
+        lower_w = -max(charge_w, 0.0) if charge_w is not None else -math.inf
+        upper_w = max(discharge_w, 0.0) if discharge_w is not None else math.inf
         bounds.append(Bound(limit, owner, lower_w, upper_w))
     bounds.append(_soc_window(rules, now.soc_pct.value, now.capacity_wh.value, ahead_s))
     return tuple(bounds)

@@ -99,6 +99,12 @@ def test_live_limits_below_the_nameplate_win_and_are_named():
     assert (clip.limit, clip.owner, clip.before_w, clip.after_w) == ("live limit", "bess", 300e3, 70e3)
 
 
+def test_a_negative_live_limit_allows_nothing_and_forces_nothing():
+    sample = replace(battery(), live_discharge_limit_w=good(-500001.0), live_charge_limit_w=good(-1.0))
+    assert decision(inputs(plans=Plans(plan(300e3)), batteries=(sample,))).setpoint_w == 0.0
+    assert decision(inputs(plans=Plans(plan(-300e3)), batteries=(sample,))).setpoint_w == 0.0
+
+
 def test_a_missing_live_limit_is_no_limit_of_zero():
     sample = replace(battery(), live_discharge_limit_w=missing())
     assert decision(inputs(plans=Plans(plan(300e3)), batteries=(sample,))).setpoint_w == 300e3

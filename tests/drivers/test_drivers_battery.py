@@ -137,9 +137,10 @@ async def test_a_device_that_implements_nothing_yields_missing_and_no_numbers():
     nothing = chain(*[model(model_id, {}) for model_id in DEFAULTS])
     battery, _ = a_battery(nothing)
     got = await battery.read()
+    assert got.has_dead_man is False
     for field in dataclasses.fields(got):
         value = getattr(got, field.name)
-        if field.name != "device_id":
+        if field.name not in {"device_id", "has_dead_man"}:
             assert (value.value, value.quality, value.read_mono_s) == (None, Quality.MISSING, 1000.0), field.name
 
 

@@ -71,7 +71,7 @@ class SunSpecDevice(ABC):
         """The chain of models with every point not implemented."""
         return self.image.without_values()
 
-    def reboot(self) -> None:
+    def reboot(self) -> None:  # noqa: B027  # doing nothing is right for most
         """A device without writable registers has nothing to lose."""
 
     def _refresh(self) -> None:

@@ -31,33 +31,33 @@ def cleared(agent, code, subject):
     return until(found, f"{code} of {subject} is cleared")[0]
 
 
-def test_a_silent_battery_is_no_number_and_not_written_to_while_pv_and_meter_keep_their_cadence(site):
-    plant, agent = site
-    agent.import_plan(document(2, [90.0] * 600))
-    until(lambda: near(plant.control.wanted_w, 90_000.0, 1.0), "the new setpoint")
+def test_a_silent_battery_is_no_number_and_not_written_to_while_pv_and_meter_keep_their_cadence(parts):
+    plant = parts.plant()
+    agent = parts.agent(plant, dead_man="60 s").start()  # no refresh is due during the test
+    agent.import_plan(document(1, [90.0] * 600))
+    until(lambda: near(agent.status()["powers_w"]["battery"], 90_000.0), "the plan is executed and measured")
     before = agent.status()
     polls = {device["device_id"]: device["polls"] for device in before["devices"]}
     plant.faults["battery"].silent = True
     alarm = raised(agent, "device_silent", "bess")
     status = agent.status()
-    writes = status["counters"]["writes"]
-    passed_s = status["uptime_s"] - before["uptime_s"]
     assert alarm["severity"] == "alarm"
     assert status["powers_w"]["battery"] is None
     assert status["soc_pct"] is None
-    assert near(status["powers_w"]["pv"], 50_000.0)
-    assert status["powers_w"]["grid"] is not None
-    for device_id in ("pv", "grid-meter"):
-        device = agent.device(device_id)
-        assert device["failures"] == 0
-        assert device["polls"] - polls[device_id] > 0.8 * passed_s / 0.2
+    assert status["setpoint_w"] == 0.0
+    assert status["counters"]["writes"] == before["counters"]["writes"], "no write without fresh readings"
     assert "no answer within 0.3 s" in agent.device("bess")["last_error"]
-    ticks = status["counters"]["ticks"]
-    until(lambda: agent.status()["counters"]["ticks"] > ticks + 3, "decisions go on")
-    assert agent.status()["counters"]["writes"] == writes, "no write without fresh readings"
     plant.reboot_battery()
     until(lambda: near(plant.battery_w, 0.0, 100.0), "after its own power cut it rests")
     plant.faults["battery"].silent = False
+    passed_s = status["uptime_s"] - before["uptime_s"]
+    assert passed_s > 9.5, "good readings count for 10 s"
+    assert status["counters"]["ticks"] - before["counters"]["ticks"] > 0.8 * passed_s / 0.2
+    assert near(status["powers_w"]["pv"], 50_000.0)
+    assert status["powers_w"]["grid"] is not None
+    for device in status["devices"][1:]:
+        assert device["failures"] == 0
+        assert device["polls"] - polls[device["device_id"]] > 0.8 * passed_s / 0.2
     cleared(agent, "device_silent", "bess")
     until(lambda: near(plant.battery_w, 90_000.0), "the setpoint is asserted again")
 
@@ -92,7 +92,7 @@ def test_a_battery_that_answers_sentinels_gets_no_write_and_is_no_number(site):
     until(lambda: near(plant.battery_w, 70_000.0), "the plan goes on")
 
 
-@pytest.mark.parametrize("fault", ["garbage", "short_reply", "wrong_function", "drop_connection"])
+@pytest.mark.parametrize("fault", ["garbage", "short_reply"])
 def test_a_battery_that_answers_nonsense_never_becomes_a_number_and_nothing_else_suffers(site, fault):
     plant, agent = site
     polls = agent.device("grid-meter")["polls"]

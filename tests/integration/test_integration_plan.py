@@ -57,16 +57,16 @@ def source_changes(agent, to):
 def test_when_the_rolling_plan_runs_out_the_yearly_one_decides_within_a_tick_and_then_the_local_rule(site):
     plant, cloud, agent = site
     start = slot_now() + 1
-    cloud.send(document(1, [50.0] * 4, start=start, kind="yearly"), "yearly")
-    cloud.send(document(1, [100.0] * 2, start=start))
+    cloud.send(document(1, [50.0] * 2, start=start, kind="yearly"), "yearly")
+    cloud.send(document(1, [100.0], start=start))
     cloud.ack(1, "stored")
     until(lambda: source_changes(agent, "yearly"), "the yearly plan decides")
     until(lambda: near(plant.battery_w, 50_000.0), "its power")
     back = until(lambda: [e for e in source_changes(agent, "local_rule") if e["data"]["from"] == "yearly"], "the rule")
     until(lambda: near(plant.battery_w, 0.0), "the battery rests: the last value is not held")
     assert_at(source_changes(agent, "rolling")[0], start)
-    assert_at(source_changes(agent, "yearly")[0], start + 2)
-    assert_at(back[0], start + 4)
+    assert_at(source_changes(agent, "yearly")[0], start + 1)
+    assert_at(back[0], start + 2)
     assert "ended" in back[0]["text"]
     cloud.ack(1, "expired")
     cloud.ack(1, "expired", "yearly")

@@ -63,7 +63,7 @@ class _Lane:
 
 
 class Drain:
-    """The sending side of one connection. A message is sent once per connection."""
+    """The sending side of one connection. A message is sent once, unless `again_above` asks for it."""
 
     def __init__(
         self,
@@ -95,6 +95,16 @@ class Drain:
         for lane in self._lanes:
             lane.empty = False
         self._wake.set()
+
+    def again_above(self, stream: Stream, seq: int) -> None:
+        """All that waits above `seq` is sent once more; old frames as history, behind what is measured now."""
+        *others, live, history = self._lanes
+        if stream is Stream.TELEMETRY:
+            history.after, history.up_to = seq, live.after
+        else:
+            for lane in others:
+                lane.after = seq if lane.stream is stream else lane.after
+        self.more()
 
     async def run(self) -> None:
         """Sends for ever; sleeps until there is something new or the window opens."""

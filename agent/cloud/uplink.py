@@ -24,6 +24,7 @@ from agent.cloud.mqtt_link import (
     MqttLink,
     PublishRefused,
 )
+from agent.cloud.resend import ResendTimer
 from agent.cloud.topics import Topics
 from agent.cloud.wire import parse_watermark
 from agent.core.admission import Refused
@@ -50,6 +51,8 @@ class UplinkOptions:
     confirm: Confirm = Confirm.WATERMARK
     watermark_wait_s: float = 2.0
     """How long a new connection waits for the retained watermark before it sends."""
+    resend_after_s: float = 60.0
+    """What the cloud has not stored so long after it was sent is sent again, then after twice the time, and so on."""
     status_every_s: float = 60.0
     steady_after_s: float = 60.0
     """A connection that held this long ends the alarms about its predecessors."""
@@ -85,6 +88,7 @@ class Uplink:
         self._status_changed = asyncio.Event()
         self._watermark_seen = asyncio.Event()
         self._highest_sent: dict[Stream, int] = {}
+        self._resend: dict[Stream, ResendTimer] = {}
         self._told_refusal: Refused | None = None
         self._told_publish_refusal: str | None = None
         self._raised: set[str] = set()
@@ -127,6 +131,7 @@ class Uplink:
             on_sent=self._sent,
         )
         self._watermark_seen.clear()
+        self._resend = {stream: ResendTimer(self._options.resend_after_s) for stream in Stream}
         await connection.subscribe(self._topics.subscribed)
         self._connection, self._drain = connection, drain
         self._accepted = True
@@ -135,6 +140,7 @@ class Uplink:
             self._tell_status(connection),
             self._send(drain),
             self._watch_steadiness(drain),
+            self._watch_what_is_stored(drain),
         )
         tasks = [asyncio.ensure_future(part) for part in parts]
         try:
@@ -168,6 +174,7 @@ class Uplink:
 
     def _sent(self, stream: Stream, seq: int) -> None:
         self._highest_sent[stream] = max(seq, self._highest_sent.get(stream, 0))
+        self._resend[stream].sent(seq, asyncio.get_running_loop().time())
 
     async def _tell_status(self, connection: Connection) -> None:
         while True:
@@ -197,6 +204,7 @@ class Uplink:
             return
         self._told_refusal = None
         for stream, seq in stored.items():
+            self._resend[stream].stored(seq, asyncio.get_running_loop().time())
             with suppress(StorageFailed):  # the rows stay, and go with a later watermark
                 await self._outbox.confirm(stream, seq)
         self._watermark_seen.set()
@@ -208,6 +216,15 @@ class Uplink:
                 detail = f"{stream.value} {seq} was never sent; the highest was {sent}"
                 return Refused("bad_value", f"stored.{stream.value}", detail)
         return stored
+
+    async def _watch_what_is_stored(self, drain: Drain) -> None:
+        while self._options.confirm is Confirm.WATERMARK:
+            await asyncio.sleep(self._options.resend_after_s / 4)
+            for stream, timer in self._resend.items():
+                above = timer.due(asyncio.get_running_loop().time())
+                if above is not None:
+                    drain.again_above(stream, above)
+        await asyncio.Event().wait()
 
     async def _watch_steadiness(self, drain: Drain) -> None:
         await asyncio.sleep(self._options.steady_after_s)

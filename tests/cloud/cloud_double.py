@@ -99,6 +99,17 @@ class Cloud:
         frames = [json.loads(payload) for (stream, _), payload in self.contents.items() if stream == "telemetry"]
         return Counter((f["boot_id"], f["start"], t) for f in frames for t in f["t_ms"])
 
+    async def listen(self, *, on):
+        """Subscribes or unsubscribes what comes from the site; returns once the broker has done so."""
+        self.ready.clear()
+        self.paho.on_unsubscribe = self.paho.on_subscribe
+        if on:
+            self.paho.subscribe(PREFIX + "edge/#", qos=1)
+        else:
+            self.paho.unsubscribe(PREFIX + "edge/#")
+        async with asyncio.timeout(DEADLINE_S):
+            await self.ready.wait()
+
     def close(self):
         if self._saying is not None:
             self._saying.cancel()

@@ -122,6 +122,21 @@ class TestTelemetry:
         await until(lambda: vpp.complete_to("telemetry") == 30, "all frames")
         assert vpp.topics["telemetry", 7] == "edge/history"
 
+    async def test_what_nobody_heard_is_sent_again_on_the_same_connection(self, mosquitto, edge, cloud):
+        broker = mosquitto()
+        vpp = await cloud(broker, watermarks=False)
+        vpp.say_stored({"telemetry": 0})
+        site = edge(broker, UplinkOptions(link=QUICK, watermark_wait_s=0.2, resend_after_s=0.2)).begin()
+        await until(lambda: site.uplink.connected, "the connection")
+        connection = site.uplink._connection
+        await vpp.listen(on=False)
+        for _ in range(30):
+            await site.frame()
+        await until(lambda: site.uplink._drain._lanes[2].after == 30, "all sent")
+        await vpp.listen(on=True)
+        await until(lambda: vpp.complete_to("telemetry") == 30, "all of it again")
+        assert site.uplink._connection is connection
+
     async def test_the_broker_is_killed_twice_and_no_sample_is_missing_or_counted_twice(
         self, mosquitto, edge, cloud, store
     ):

@@ -29,6 +29,8 @@ CLOCK_GRAIN_S = 0.0005
 EARLIEST_YEAR, LATEST_YEAR = 2000, 2100
 MOST_SLOTS = 172_800
 """48 hours of one second, or a year of three minutes; more does not fit into a document of real numbers."""
+MAX_WATERMARK_BYTES = 4096
+"""It is read between two ticks of the control loop, so a hostile one must be small."""
 _W_PER_UNIT = {"W": 1.0, "kW": 1e3, "MW": 1e6}
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)", re.ASCII)
@@ -144,6 +146,8 @@ def parse_watermark(payload: bytes, site_id: str) -> dict[Stream, int] | Refused
     document = decompressed(payload)
     if isinstance(document, Refused):
         return document
+    if len(document) > MAX_WATERMARK_BYTES:
+        return Refused("too_large", None, f"{len(document)} bytes; a watermark has at most {MAX_WATERMARK_BYTES}")
     content = json_object(document)
     if isinstance(content, Refused):
         return content

@@ -153,6 +153,10 @@ class TestWatermark:
         payload = json.dumps({"schema": "1.0", "site_id": SITE, "stored": stored}).encode()
         assert isinstance(parse_watermark(payload, SITE), Refused)
 
+    def test_a_huge_one_is_refused_before_it_is_read(self):
+        assert parse_watermark(b"[" * 1_000_000, SITE).reason == "too_large"
+        assert parse_watermark(gzip.compress(b"[" * 1_000_000), SITE).reason == "too_large"
+
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),

@@ -132,6 +132,7 @@ async def test_registers_are_written_one_or_many_and_echoed(client):
         (b"\x10\x00\x00\x00\x00\x00", 1, 3),
         (b"\x10\x00\x00\x00\x02\x02\x00\x01", 1, 3),
         (b"\x10\x00\x00\x00\x01\x02\x00\x01\x00", 1, 3),
+        (b"\x10\x00\x00\x00\x01\x04\x00\x01", 1, 3),
         (b"\x03\x00", 1, 3),
         (b"\x17" + bytes(9), 1, 1),
         (b"\x01\x00\x00\x00\x01", 1, 1),

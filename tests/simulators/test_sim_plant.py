@@ -158,3 +158,11 @@ def test_time_that_does_not_move_forward_changes_nothing():
 def test_a_pv_field_without_sun_series_is_a_mistake():
     with pytest.raises(AssertionError, match="irradiance"):
         Plant(PlantConfig(), 0)
+
+
+def test_under_a_steadily_rising_sun_the_energy_is_that_of_the_mean_power():
+    pv = PvConfig(peak_w=100_000.0, performance_ratio=1.0, irradiance_w_per_m2=(0.0, 1_000.0))
+    plant = Plant(PlantConfig(pv=pv, day=DayConfig(solar_time_factor=1_000.0)), 0, 0.0)
+    plant.advance(36.0)
+    assert plant.pv_w == pytest.approx(100_000.0 * 36_000.0 / 43_200.0)
+    assert plant.pv_wh - 1_000.0 == pytest.approx(plant.pv_w / 2.0 * 36.0 / 3600.0)

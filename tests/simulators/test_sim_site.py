@@ -122,6 +122,9 @@ async def test_a_stopped_battery_refuses_power_until_it_is_started(clock):
         site.set_ready(True)
         clock.now_s += 5.0
         assert await get(site, "701.W", ">h") == 1_000
+        clock.now_s += 360.0
+        site.set_ready(False)
+        assert site.plant.battery.discharged_wh > 10_000.0, "it gave power until the instant of the stop"
 
 
 async def test_faults_are_set_by_device_name():

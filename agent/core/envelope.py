@@ -1,107 +1,223 @@
-"""What the site can do now: bounds on battery power, each with its owner, and what they cut off.
+"""What the site can do now: the bounds of each battery and of the connection point, each with its owner.
 
-Order of application, softest first, so that the last word is physics: connection point, then per battery
-nameplate, live limits of its BMS, SoC window, state. When the connection point asks for more than the batteries
-can do (PV above the export limit with a full battery), the batteries do what they can and the rest is reported.
+How they rank and what gives way to what is said in `agent.core.bounds`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agent.core.allocate import Unit
+from agent.core.bounds import CLIP_EPSILON_W, Bound, Clip, Rank, clamp, room
+from agent.core.curtailment import ConnectionLimits, curtailment_bound
+from agent.core.derating import FULL, Cells, Shares, derate, derating_bound
+from agent.core.envelope_rules import DEFAULT_LIMITS, BatteryLimits
+from agent.core.hybrid import inverter_bound
 from agent.core.rules import BatteryRules, SiteRules
-from agent.core.snapshot import BatterySample
+from agent.core.snapshot import BatterySample, Reading
+from agent.core.soc_window import OPEN, Gates, SocNow, SocRules, gates, soc_bounds
+
+__all__ = ["CLIP_EPSILON_W", "Bound", "Clip", "clamp"]
 
 REACTION_TICKS = 5
 """The SoC projection looks at least this many ticks ahead: read, decide, write and the device's lag take some."""
-CLIP_EPSILON_W = 1.0
-"""A cut smaller than this is rounding, not a clip worth telling."""
+SOC_READING_SLACK_PCT = 1.0
+"""A reported SoC up to this far outside 0..100 % is a full or empty battery; farther out it is not a SoC."""
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
-    """Battery power must lie in `[lower_w, upper_w]`, says `owner`, because of `limit`."""
+class BatteryMemory:
+    """What the envelope of one battery remembers from tick to tick."""
 
-    limit: str
-    owner: str
-    lower_w: float
-    upper_w: float
+    gates: Gates = OPEN
+    shares: Shares | None = None
+    """Derating shares of the last tick; None at the start."""
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
-    """One bound at work: the power before and after it."""
+class BatteryMoment:
+    """What the envelope of one battery depends on now besides its rules and readings."""
 
-    limit: str
-    owner: str
-    before_w: float
-    after_w: float
+    mono_s: float
+    dt_s: float
+    """Since the last tick."""
+    ahead_s: float
+    """To the end of the slot, at least the reaction time (see `projection_s`)."""
+    reaction_s: float
+    outage_id: str | None = None
+    pv_w: float | None = None
+    """Power of the PV behind the shared inverter; only used for DC-coupled batteries."""
+    cells: Cells = Cells()  # noqa: RUF009 (frozen)
+    soc_margin_pct: float = 0.0
+    reserve_released: bool = False
+    swing_w: float = 0.0
+    """This battery's part of the power that will even out before the slot's end, + toward the grid."""
 
 
-def clamp(power_w: float, bounds: tuple[Bound, ...]) -> tuple[float, tuple[Clip, ...]]:
-    """`power_w` after each bound in turn, the later one winning, and the clips on the way."""
-    clips: list[Clip] = []
-    for bound in bounds:
-        after_w = min(max(power_w, bound.lower_w), bound.upper_w)
-        if abs(after_w - power_w) > CLIP_EPSILON_W:
-            clips.append(Clip(bound.limit, bound.owner, power_w, after_w))
-        power_w = after_w
-    return power_w, tuple(clips)
+def battery_unit(
+    rules: BatteryRules, limits: BatteryLimits, now: BatterySample, moment: BatteryMoment, memory: BatteryMemory
+) -> tuple[Unit, BatteryMemory]:
+    """One battery as it may be used now, and what to remember; `now` holds aged readings.
+
+    A battery that is not read, not ready, in outage or without SoC takes no part: one bound of 0, named as such.
+    """
+    owner = rules.device_id
+    absent = _why_absent(now, moment.outage_id)
+    if absent:
+        rest = (Bound(absent, owner, 0.0, 0.0),)
+        return Unit(owner, rest, room(rest), doing_w=_doing(now)), memory
+    soc_pct, capacity_wh = now.soc_pct.value, now.capacity_wh.value
+    assert soc_pct is not None, "a battery without SoC is absent"
+    assert capacity_wh is not None, "a battery without capacity is absent"
+    hard, charge_w, discharge_w = _power_bounds(rules, limits, now, moment)
+    shares = memory.shares
+    if limits.deratings:
+        shares, limit = derate(limits.deratings, moment.cells, shares, moment.dt_s)
+        if shares != FULL:
+            hard.append(derating_bound(shares, limit, rules.rated_charge_w, rules.rated_discharge_w, owner))
+    soc_rules = SocRules(
+        rules.soc_min_pct,
+        rules.soc_max_pct,
+        rules.one_way_efficiency,
+        limits.reserve_pct,
+        limits.taper_pct,
+        limits.hysteresis_pct,
+    )
+    soc_now = SocNow(
+        soc_pct,
+        capacity_wh,
+        moment.ahead_s,
+        moment.reaction_s,
+        charge_w,
+        discharge_w,
+        moment.soc_margin_pct,
+        moment.reserve_released,
+        moment.swing_w,
+    )
+    closed = gates(soc_rules, soc_now, memory.gates, moment.mono_s)
+    soft, band = _by_rank(soc_bounds(soc_rules, soc_now, closed, owner))
+    bounds = (*soft, *hard, *band)
+    unit = Unit(
+        owner,
+        bounds,
+        room(bounds),
+        capacity_wh,
+        max(soc_pct - soc_rules.floor_pct, 0.0),
+        max(rules.soc_max_pct - soc_pct, 0.0),
+        limits.min_useful_w,
+        _doing(now),
+    )
+    if closed is memory.gates and shares is memory.shares:
+        return unit, memory
+    return unit, BatteryMemory(closed, shares)
 
 
 def battery_bounds(rules: BatteryRules, now: BatterySample, ahead_s: float) -> tuple[Bound, ...]:
-    """The bounds of one battery; `now` holds aged readings, `ahead_s` is the time to the slot's end.
-
-    A battery that is not read, not ready or without SoC takes no part: both bounds 0, named as such.
-    """
-    owner = rules.device_id
-    if now.power_w.value is None or now.ready.value is None:
-        return (Bound(f"readings {now.power_w.quality}", owner, 0.0, 0.0),)
-    if now.ready.value != 1:
-        return (Bound("not connected and running under remote control", owner, 0.0, 0.0),)
-    if now.soc_pct.value is None or now.capacity_wh.value is None or now.capacity_wh.value <= 0:
-        return (Bound(f"SoC or capacity {now.soc_pct.quality}", owner, 0.0, 0.0),)
-    bounds = [Bound("nameplate in the site file", "site file", -rules.rated_charge_w, rules.rated_discharge_w)]
-    rated_w = (now.rated_charge_w.value, now.rated_discharge_w.value)
-    live_w = (now.live_charge_limit_w.value, now.live_discharge_limit_w.value)
-    for limit, (charge_w, discharge_w) in (("nameplate", rated_w), ("live limit", live_w)):
-        # A negative limit is a device in trouble; it allows nothing, and above all it forces nothing.
-        lower_w = -max(charge_w, 0.0) if charge_w is not None else -math.inf
-        upper_w = max(discharge_w, 0.0) if discharge_w is not None else math.inf
-        bounds.append(Bound(limit, owner, lower_w, upper_w))
-    bounds.append(_soc_window(rules, now.soc_pct.value, now.capacity_wh.value, ahead_s))
-    return tuple(bounds)
-
-
-def _soc_window(rules: BatteryRules, soc_pct: float, capacity_wh: float, ahead_s: float) -> Bound:
-    """The constant power that would land on the SoC limit exactly `ahead_s` from now, either way.
-
-    A start outside the band leaves only the way back in.
-    """
-    above_min_wh = max(0.0, (soc_pct - rules.soc_min_pct) / 100.0 * capacity_wh)
-    below_max_wh = max(0.0, (rules.soc_max_pct - soc_pct) / 100.0 * capacity_wh)
-    ahead_h = ahead_s / 3600.0
-    discharge_w = above_min_wh * rules.one_way_efficiency / ahead_h
-    charge_w = below_max_wh / rules.one_way_efficiency / ahead_h
-    limit = f"SoC window {rules.soc_min_pct:g} to {rules.soc_max_pct:g} %"
-    return Bound(limit, rules.device_id, -charge_w, discharge_w)
+    """The bounds of one battery with default limits and no memory; `ahead_s` is the time to the slot's end."""
+    moment = BatteryMoment(0.0, 0.0, ahead_s, min(ahead_s, float(REACTION_TICKS)))
+    return battery_unit(rules, DEFAULT_LIMITS, now, moment, BatteryMemory())[0].bounds
 
 
 def connection_bound(rules: SiteRules, others_w: float | None) -> Bound:
-    """The room that the connection point leaves for the batteries, given PV and load (`others_w`) now.
+    """The room that the connection point leaves for the batteries, given PV and load (`others_w`) now."""
+    limits = ConnectionLimits(rules.export_limit_w, rules.import_limit_w)
+    return connection_bounds(rules, limits, others_w)[-1]
 
+
+def connection_bounds(
+    rules: SiteRules, limits: ConnectionLimits, others_w: float | None, silent_w: Sequence[float] = ()
+) -> tuple[Bound, ...]:
+    """The room that curtailment orders and the connection point leave for the batteries, softest first.
+
+    `others_w` is everything at the connection point but the batteries that are read now. `silent_w` are the setpoints
+    that batteries which fell silent may still hold: each may end at any moment, by the device's own dead-man, so the
+    limits must hold with and without them.
     With the meter lost PV and load are unknown: a site with either of them rests, since any battery power might
     break a limit; a site with the battery alone knows its connection power from the battery.
     """
     if others_w is None and not rules.battery_alone:
-        return Bound("connection power unknown", rules.meter_id or "no meter", 0.0, 0.0)
-    known_w = others_w or 0.0
-    lower_w, upper_w = -rules.import_limit_w - known_w, rules.export_limit_w - known_w
-    return Bound("connection limit", "site file", lower_w, upper_w)
+        return (Bound("connection power unknown", rules.meter_id or "no meter", 0.0, 0.0, Rank.CONNECTION),)
+    ups_w, downs_w = sum(w for w in silent_w if w > 0.0), sum(w for w in silent_w if w < 0.0)
+    if others_w is None:
+        least_w, most_w = downs_w, ups_w
+    else:
+        least_w, most_w = others_w - ups_w, others_w - downs_w
+    upper_w, lower_w = rules.export_limit_w - most_w, -rules.import_limit_w - least_w
+    if lower_w > upper_w:
+        # Both cannot be kept for a silent battery: count what the meter shows now.
+        now_w = others_w if others_w is not None else ups_w + downs_w
+        upper_w, lower_w = rules.export_limit_w - now_w, -rules.import_limit_w - now_w
+    connection = Bound("connection limit", "site file", lower_w, upper_w, Rank.CONNECTION)
+    order = curtailment_bound(limits, most_w, least_w)
+    return (connection,) if order is None else (order, connection)
 
 
 def projection_s(rules: SiteRules, slot_end_utc_s: float | None, utc_s: float) -> float:
     """How far ahead the SoC must stay inside its window: to the slot's end, at least the reaction time."""
     reaction_s = REACTION_TICKS * rules.tick_s
     return reaction_s if slot_end_utc_s is None else max(slot_end_utc_s - utc_s, reaction_s)
+
+
+def _why_absent(now: BatterySample, outage_id: str | None) -> str:
+    """Why this battery takes no part, "" when it does."""
+    if outage_id is not None:
+        return f"outage {outage_id}"
+    if now.power_w.value is None or now.ready.value is None:
+        return f"readings {now.power_w.quality}"
+    if now.ready.value != 1:
+        return "not connected and running under remote control"
+    soc_pct, capacity_wh = now.soc_pct.value, now.capacity_wh.value
+    if soc_pct is None or capacity_wh is None or not 0.0 < capacity_wh < math.inf:
+        return f"SoC or capacity {now.soc_pct.quality}"
+    if not -SOC_READING_SLACK_PCT <= soc_pct <= 100.0 + SOC_READING_SLACK_PCT:
+        return "SoC or capacity implausible"
+    return ""
+
+
+def _power_bounds(
+    rules: BatteryRules, limits: BatteryLimits, now: BatterySample, moment: BatteryMoment
+) -> tuple[list[Bound], float, float]:
+    """Shared inverter, nameplates and live limits, softest first; and the charge and discharge power they leave."""
+    owner = rules.device_id
+    charge_w, discharge_w = rules.rated_charge_w, rules.rated_discharge_w
+    found: list[Bound] = []
+    if limits.shared_inverter is not None:
+        found.append(inverter_bound(limits.shared_inverter, moment.pv_w, owner))
+    found.append(Bound("nameplate in the site file", "site file", -charge_w, discharge_w))
+    for limit, charge, discharge in (
+        ("nameplate", now.rated_charge_w, now.rated_discharge_w),
+        ("live limit", now.live_charge_limit_w, now.live_discharge_limit_w),
+    ):
+        up_to_charge_w, up_to_discharge_w = _limit(charge), _limit(discharge)
+        if up_to_charge_w < charge_w or up_to_discharge_w < discharge_w:
+            found.append(Bound(limit, owner, -up_to_charge_w, up_to_discharge_w))
+            charge_w, discharge_w = min(charge_w, up_to_charge_w), min(discharge_w, up_to_discharge_w)
+    return found, charge_w, discharge_w
+
+
+def _limit(reading: Reading) -> float:
+    """A limit as read, W; a missing one is no limit of zero.
+
+    A negative limit is a device in trouble: it allows nothing, and above all it forces nothing.
+    """
+    value = reading.value
+    return math.inf if value is None or math.isnan(value) else max(value, 0.0)
+
+
+def _by_rank(bounds: tuple[Bound, ...]) -> tuple[tuple[Bound, ...], tuple[Bound, ...]]:
+    """The bounds softer than physics, and physics."""
+    if bounds and bounds[-1].rank is Rank.PHYSICS:
+        return bounds[:-1], bounds[-1:]
+    return bounds, ()
+
+
+def _doing(now: BatterySample) -> tuple[float, float] | None:
+    """The lowest and highest power the battery may be giving: what is measured, and what it was last told."""
+    power_w, held_w = now.power_w.value, now.held_setpoint_w.value
+    if power_w is None:
+        return None
+    if held_w is None:
+        return (power_w, power_w)
+    return (power_w, held_w) if power_w <= held_w else (held_w, power_w)

@@ -9,6 +9,12 @@ import typer
 from agent.cli.client import JsonOption, SocketOption, ask, show_json
 from agent.cli.text import fitted, kw, local, percent
 
+DECIDERS = {
+    "rolling": "rolling plan",
+    "yearly": "yearly plan",
+    "local_rule": "local rule",
+    "neutral": "neutral state",
+}
 POWERS = (("battery", "battery"), ("PV", "pv"), ("load", "load"), ("grid", "grid"))
 LABEL_WIDTH = 11
 
@@ -28,7 +34,7 @@ def lines(row: dict[str, Any]) -> list[str]:
     place = "the connection point" if row["target"] == "grid" else "the battery"
     measured = ", ".join(f"{name} {kw(powers[key])}" for name, key in POWERS)
     shown = [
-        f"At {local(row['utc'])} the {row['source'].replace('_', ' ')} decided, because: {row['why']}.",
+        f"At {local(row['utc'])} the {DECIDERS[row['source']]} decided, because: {row['why']}.",
         f"measured   {measured}, SoC {percent(row['soc_pct'])}",
         f"wanted     {kw(row['planned_w'])} at {place}",
         f"aimed at   {kw(row['target_w'])} of battery power",
@@ -43,5 +49,5 @@ def lines(row: dict[str, Any]) -> list[str]:
         shown.append("write      nothing: the devices hold it already, or are not readable")
     for device_id, outcome in row["last_outcomes"].items():
         verdict = f"holds {kw(outcome['held_w'])}" if outcome["confirmed"] else f"NOT confirmed: {outcome['reason']}"
-        shown.append(f"read back  {device_id} {verdict}, {outcome['age_s']:.1f} s before this decision")
+        shown.append(f"read back  {device_id} {verdict}, {max(outcome['age_s'], 0.0):.1f} s before this decision")
     return fitted(shown, LABEL_WIDTH)

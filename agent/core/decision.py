@@ -98,7 +98,7 @@ class Effects:
     decision: Decision
     writes: tuple[SetpointWrite, ...]
     events: tuple[Event, ...]
-    opened: SlotAccount | None
-    """A slot that began with this tick, to be kept on disk for a restart in its middle."""
+    running: SlotAccount | None
+    """The slot that runs, as far as it came: kept on disk, so that a restart in its middle goes on counting."""
     closed: SlotRecord | None
     """A slot that ended, for the ledger."""

@@ -39,7 +39,7 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
         clock_trusted=inputs.clock_trusted,
         meter_good=now.grid_w is not None,
     )
-    account, opened, closed = _account(state, inputs, now, authority)
+    account, closed = _account(state, inputs, now, authority)
     aim_w = _aim(rules, authority, account, now, inputs)
     ahead_s = projection_s(rules, authority.slot.end_utc_s if authority.slot else None, inputs.utc_s)
     room = {
@@ -77,33 +77,33 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
         writes=writes,
     )
     after = State(inputs.mono_s, inputs.utc_s, authority.source, account, ledger, conditions)
-    return after, Effects(decision, writes, tuple(events), opened, closed)
+    return after, Effects(decision, writes, tuple(events), account, closed)
 
 
 def _account(
     state: State, inputs: Inputs, now: SiteView, authority: Authority
-) -> tuple[SlotAccount | None, SlotAccount | None, SlotRecord | None]:
-    """The account of the slot that runs now, the one that opened and the record of the one that closed.
+) -> tuple[SlotAccount | None, SlotRecord | None]:
+    """The account of the slot that runs now, and the record of the one that closed.
 
     A slot found in its middle (restart, new plan) is anchored on the counters where they reach back to its start.
     """
-    account, opened, closed = state.account, None, None
+    account, closed = state.account, None
     dt_s = inputs.mono_s - state.last_mono_s if state.last_mono_s is not None else 0.0
     slot = authority.slot
     if account is not None and slot is not None and account.same_time(slot):
         promised = replace(account, slot=slot, source=authority.source, version=authority.version)
-        return advance(promised, dt_s, now.grid_w, now.battery_w), None, None
+        return advance(promised, dt_s, now.grid_w, now.battery_w), None
     if account is not None:
         # A tick after the edge belongs to the old slot only up to the edge.
         over_s = max(inputs.utc_s - account.slot.end_utc_s, 0.0)
         account = advance(account, max(dt_s - over_s, 0.0), now.grid_w, now.battery_w)
         closed = close(account, _counter_at(now, inputs, over_s), now.soc_pct)
     if slot is None:
-        return None, None, closed
+        return None, closed
     since_start_s = max(inputs.utc_s - slot.start_utc_s, 0.0)
-    opened = SlotAccount(slot, authority.source, authority.version, _counter_at(now, inputs, since_start_s))
-    account = advance(opened, min(dt_s, since_start_s), now.grid_w, now.battery_w)
-    return account, opened, closed
+    begun = SlotAccount(slot, authority.source, authority.version, _counter_at(now, inputs, since_start_s))
+    account = advance(begun, min(dt_s, since_start_s), now.grid_w, now.battery_w)
+    return account, closed
 
 
 def _counter_at(now: SiteView, inputs: Inputs, ago_s: float) -> float | None:

@@ -99,9 +99,9 @@ class Recorder:
         if effects.closed is not None:
             row = slot_row(effects.closed)
             await self._guarded("slot", lambda: self._store.save_slot(row))
-        if effects.opened is not None:
-            begun = open_slot_row(effects.opened)
-            await self._guarded("slot", lambda: self._store.save_slot(begun))
+        if effects.running is not None:
+            so_far = open_slot_row(effects.running)
+            await self._guarded("slot", lambda: self._store.save_slot(so_far))
         # Of note: another decider, another slot, or another set of limits at work.
         note = (decision.source, decision.slot, tuple(clip.limit for clip in decision.clips))
         if note != self._noted:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
@@ -25,6 +26,8 @@ _SOFT_PENALTY = 1000.0
 band must move toward it, and a hard band would have no solution."""
 _LATER_COST = 1e-5
 """Price per kWh and slot of delay: of equal prices the earlier is used, for what is done cannot be missed."""
+_LATER_SLOTS = 200
+"""The delay counts no further, so that it stays far below any price over a whole year."""
 _BOTH_TOLERANCE_KW = 1e-4
 _MILP_TIME_LIMIT_S = 5.0
 
@@ -114,7 +117,7 @@ def _model(
     low, high = (battery.capacity_kwh * pct / 100.0 for pct in (battery.soc_min_pct, battery.soc_max_pct))
     prices = np.asarray(problem.prices, dtype=float)
     terminal = problem.terminal_price_per_kwh if problem.soc_final_pct is not None else 0.0
-    delay = _LATER_COST * np.arange(count)
+    delay = _LATER_COST * np.minimum(np.arange(count), _LATER_SLOTS)
     cost = np.concatenate(
         [
             (prices + delay) * hours,
@@ -126,12 +129,24 @@ def _model(
     )
     limits = (battery.charge_kw, battery.discharge_kw, battery.capacity_kwh)
     upper = np.concatenate([np.repeat(limits, count), np.full(2 * count + 2, np.inf)])
+    rows = _rows(count, battery.charge_efficiency * hours, hours / battery.discharge_efficiency)
+    others = np.asarray(problem.pv_kw, dtype=float) + np.asarray(problem.load_kw, dtype=float)
+    start = np.zeros(count)
+    start[0] = battery.capacity_kwh * problem.soc_now_pct / 100.0
+    wanted = 0.0 if problem.soc_final_pct is None else battery.capacity_kwh * problem.soc_final_pct / 100.0
+    lower = [start, -connection.import_kw - others, np.full(count, low), np.full(count, -np.inf), [wanted]]
+    above = [start, connection.export_kw - others, np.full(count, np.inf), np.full(count, high), [wanted]]
+    return cost, Bounds(0.0, upper), LinearConstraint(rows, np.concatenate(lower), np.concatenate(above))
+
+
+@lru_cache(maxsize=8)
+def _rows(count: int, charge_in: float, discharge_out: float) -> csr_array:
+    """The constraints' left side; it is the same for each re-plan of a horizon."""
     eye, none, last = eye_array(count), csr_array((count, count)), csr_array((count, 1))
     step = eye - diags_array(np.ones(count - 1), offsets=-1, shape=(count, count))
-    charge_in, discharge_out = battery.charge_efficiency * hours, hours / battery.discharge_efficiency
     final = csr_array((np.ones(1), ([0], [count - 1])), shape=(1, count))
     empty_row = csr_array((1, count))
-    rows = bmat(
+    return bmat(
         [
             [-charge_in * eye, discharge_out * eye, step, none, none, last, last],
             [-eye, eye, none, none, none, last, last],
@@ -141,13 +156,6 @@ def _model(
         ],
         format="csr",
     )
-    others = np.asarray(problem.pv_kw, dtype=float) + np.asarray(problem.load_kw, dtype=float)
-    start = np.zeros(count)
-    start[0] = battery.capacity_kwh * problem.soc_now_pct / 100.0
-    wanted = 0.0 if problem.soc_final_pct is None else battery.capacity_kwh * problem.soc_final_pct / 100.0
-    lower = [start, -connection.import_kw - others, np.full(count, low), np.full(count, -np.inf), [wanted]]
-    above = [start, connection.export_kw - others, np.full(count, np.inf), np.full(count, high), [wanted]]
-    return cost, Bounds(0.0, upper), LinearConstraint(rows, np.concatenate(lower), np.concatenate(above))
 
 
 def _solve_exclusive(

@@ -1,0 +1,297 @@
+"""Runs a scenario: the real control tick in a loop on virtual time, against the true plant, with a cloud that plans.
+
+Within a tick: `step()` at its begin, on readings taken `READ_AGE_S` before; its writes land `WRITE_DELAY_S` after it.
+At a tick of 1 s both meet, and the plant takes one step. At slot edges the true energies are taken exactly.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from agent.core.clock_trust import judge
+from agent.core.decision import Decision, Effects, Inputs, SetpointWrite, State
+from agent.core.plan import Plans, Slot, Target
+from agent.core.snapshot import BatterySample, MeterSample, PvSample, WriteOutcome
+from agent.core.step import step
+from simulators.invariants import HEALED_WITHIN_S, Invariants
+from simulators.scenario import SECONDS_PER_DAY, Scenario
+from simulators.scenario_cloud import LEAD_S, REPLAN_EVERY_S, Cloud
+from simulators.scenario_faults import Injector, drawn
+from simulators.scenario_plant import SitePlant
+
+READ_AGE_S = 0.5
+"""Age of all readings at a tick: half a poll of 1 s; with shorter ticks half a tick."""
+WRITE_DELAY_S = 0.5
+"""From a tick to the device holding the new setpoint, likewise."""
+START_MONO_S = 1_000.0
+START_SOC_PCT = 50.0
+CHART_POINTS = 2_880
+CHART_DAYS = 3
+"""The charts show this many days; the numbers cover all."""
+PROGRESS_EVERY_S = 900.0
+
+
+@dataclass(slots=True)
+class TrueSlot:
+    """One slot as promised at its start and as it truly went, Wh toward the grid."""
+
+    start_s: float
+    price: float
+    promise: Slot | None
+    source: str
+    begin_battery_wh: float
+    begin_grid_wh: float
+    battery_wh: float = 0.0
+    grid_wh: float = 0.0
+    clipped_ticks: int = 0
+
+    @property
+    def error_wh(self) -> float | None:
+        """Delivered less promised at the promised place; None without a promise."""
+        if self.promise is None:
+            return None
+        done_wh = self.grid_wh if self.promise.target is Target.GRID else self.battery_wh
+        return done_wh - self.promise.energy_wh
+
+
+@dataclass(slots=True)
+class ChartPoint:
+    """The site at one instant; powers in W, true values where there are two."""
+
+    second: float
+    planned_w: float
+    target: Target
+    setpoint_w: float
+    battery_w: float
+    pv_w: float
+    load_w: float
+    soc_pct: float
+    frequency_hz: float | None
+    clips: tuple[str, ...]
+
+
+@dataclass
+class RunRecord:
+    """What a run leaves."""
+
+    scenario: Scenario
+    invariants: Invariants
+    slots: list[TrueSlot] = field(default_factory=list)
+    points: list[ChartPoint] = field(default_factory=list)
+    clips: Counter[str] = field(default_factory=Counter)
+    """Ticks in which each limit was at work."""
+    events: Counter[str] = field(default_factory=Counter)
+    writes: Counter[str] = field(default_factory=Counter)
+    """By device."""
+    sources: Counter[str] = field(default_factory=Counter)
+    """Ticks by deciding source."""
+    faults: Counter[str] = field(default_factory=Counter)
+    replans: Counter[str] = field(default_factory=Counter)
+    """Local re-plans by reason; filled when the core asks for them."""
+    soc_min_pct: float = 100.0
+    soc_max_pct: float = 0.0
+    stored_change_wh: float = 0.0
+    discharged_wh: float = 0.0
+    charged_wh: float = 0.0
+    wall_s: float = 0.0
+    ticks: int = 0
+    hash: int = 0
+    """Of all setpoints and true energies: the same seed gives the same hash (invariant 16)."""
+    outage_soc_pct: list[float] = field(default_factory=list)
+    """True SoC when the rolling plan of each outage had run out and the yearly one took over."""
+
+
+class Run:
+    """One run in progress."""
+
+    def __init__(self, scenario: Scenario, *, open_loop: bool = False) -> None:
+        """`open_loop`: the plan is executed at the battery, so that nothing steers the connection's energy."""
+        self.scenario = scenario
+        self._open_loop = open_loop
+        self.plant = SitePlant(scenario, START_SOC_PCT)
+        self.record = RunRecord(scenario, Invariants(scenario.rules, scenario.seed))
+        self._cloud = Cloud(scenario, open_loop=open_loop)
+        self._injector = Injector(drawn(scenario), self.plant)
+        self.record.faults.update(str(fault.kind) for fault in self._injector.faults)
+        self._state = State()
+        self._plans = Plans().replaced(self._cloud.yearly(scenario.start_utc_s))
+        self._floor_utc_s = scenario.start_utc_s - 1.0
+        self._batteries: list[BatterySample] = [BatterySample(b.device_id) for b in scenario.rules.batteries]
+        self._pvs: tuple[PvSample, ...] = tuple(PvSample(device_id) for device_id in scenario.rules.pv_ids)
+        self._meter = MeterSample(scenario.rules.meter_id) if scenario.rules.meter_id is not None else None
+        self._outcomes: tuple[WriteOutcome, ...] = ()
+        self._slot: TrueSlot | None = None
+        self._chart_every = max(1, round(self._chart_step_s() / scenario.tick_s))
+
+    def run(self, progress: Callable[[float], None] | None = None) -> RunRecord:
+        """The record of the whole run; `progress` is told the share done now and then."""
+        scenario, record, tick_s = self.scenario, self.record, self.scenario.tick_s
+        started = time.perf_counter()
+        stored_wh = self.plant.stored_wh
+        age_s, delay_s = min(READ_AGE_S, tick_s / 2), min(WRITE_DELAY_S, tick_s / 2)
+        told_every = max(1, round(PROGRESS_EVERY_S / tick_s))
+        self._poll(START_MONO_S - age_s)
+        for tick in range(scenario.ticks):
+            now_s = tick * tick_s
+            effects = self._tick(tick, now_s)
+            self._pass_time(now_s, delay_s, effects.writes)
+            next_s = now_s + tick_s - age_s
+            self.plant.advance_to(next_s, START_MONO_S + next_s)
+            self._poll(START_MONO_S + next_s)
+            if progress is not None and tick % told_every == 0:
+                progress(tick / scenario.ticks)
+        end_s = scenario.days * float(SECONDS_PER_DAY)
+        self.plant.advance_to(end_s, START_MONO_S + end_s)
+        self._edge(end_s, None)
+        record.ticks = scenario.ticks
+        record.stored_change_wh = self.plant.stored_wh - stored_wh
+        record.discharged_wh = sum(device.physics.discharged_wh for device in self.plant.devices)
+        record.charged_wh = sum(device.physics.charged_wh for device in self.plant.devices)
+        record.wall_s = time.perf_counter() - started
+        return record
+
+    def _tick(self, tick: int, now_s: float) -> Effects:
+        """One control tick and everything that looks at it."""
+        scenario, record, injector = self.scenario, self.record, self._injector
+        injector.advance_to(now_s)
+        utc_s, mono_s = scenario.start_utc_s + now_s + injector.clock_offset_s, START_MONO_S + now_s
+        trust = judge(utc_s, self._floor_utc_s)
+        self._floor_utc_s = trust.floor_utc_s
+        self._hear_cloud(now_s)
+        inputs = Inputs(
+            utc_s=utc_s,
+            mono_s=mono_s,
+            clock_trusted=trust.trusted,
+            plans=self._plans,
+            batteries=tuple(self._batteries),
+            pvs=self._pvs,
+            meter=self._meter,
+            outcomes=self._outcomes,
+        )
+        self._state, effects = step(scenario.rules, self._state, inputs)
+        decision = effects.decision
+        record.invariants.check(tick, inputs, effects, self._state, self.plant)
+        if injector.faults and not injector.any_active and now_s - injector.healed_at_s > HEALED_WITHIN_S:
+            away = any(start <= now_s < end for start, end in scenario.outages)
+            record.invariants.check_normal(tick, inputs, decision, self._state, cloud=not away)
+        self._note(tick, now_s, effects)
+        return effects
+
+    def _hear_cloud(self, now_s: float) -> None:
+        """A new rolling plan a minute before each half-hour, and at once at the start, unless the cloud is away."""
+        scenario = self.scenario
+        first = now_s == 0.0
+        if not first and (now_s + LEAD_S) % REPLAN_EVERY_S >= scenario.tick_s:
+            return
+        if any(start <= now_s < end for start, end in scenario.outages):
+            return
+        told = [sample.soc_pct.value for sample in self._batteries if sample.soc_pct.value is not None]
+        if len(told) < len(self._batteries):
+            return
+        soc_pct = sum(told) / len(told)
+        plan = self._cloud.rolling(scenario.start_utc_s + now_s, soc_pct)
+        self._plans = self._plans.replaced(plan)
+
+    def _pass_time(self, now_s: float, delay_s: float, writes: tuple[SetpointWrite, ...]) -> None:
+        """To the slot's edge where there is one now, on to the landing of the writes, and land them."""
+        plant = self.plant
+        mono_s = START_MONO_S + plant.now_s
+        if now_s % self.scenario.slot_s == 0.0:
+            plant.advance_to(now_s, mono_s)
+            mono_s = START_MONO_S + now_s
+        land_s = now_s + delay_s
+        plant.advance_to(land_s, mono_s)
+        if not writes:
+            self._outcomes = ()
+            return
+        by_id = {device.rules.device_id: device for device in plant.devices}
+        outcomes = (by_id[write.device_id].write(write.power_w, START_MONO_S + land_s) for write in writes)
+        self._outcomes = tuple(outcomes)
+
+    def _poll(self, mono_s: float) -> None:
+        """The newest readings; what does not answer keeps its old ones."""
+        plant = self.plant
+        for index, device in enumerate(plant.devices):
+            sample = device.sample(mono_s, plant.now_s)
+            if sample is not None:
+                self._batteries[index] = sample
+        if not plant.pv_silent:
+            self._pvs = plant.poll_pv(mono_s)
+        if not plant.meter_silent:
+            self._meter = plant.poll_meter(mono_s)
+
+    def _note(self, tick: int, now_s: float, effects: Effects) -> None:
+        """What the report needs of this tick; the plant still stands at the last poll."""
+        record, decision = self.record, effects.decision
+        for write in effects.writes:
+            record.writes[write.device_id] += 1
+        for event in effects.events:
+            record.events[event.code] += 1
+        for clip in decision.clips:
+            record.clips[clip.limit] += 1
+        record.sources[decision.source.value] += 1
+        if effects.writes:
+            packed = struct.pack("<qd", tick, decision.setpoint_w)
+            record.hash = zlib.crc32(packed, record.hash)
+        soc_pct = self.plant.soc_pct
+        record.soc_min_pct = min(record.soc_min_pct, soc_pct)
+        record.soc_max_pct = max(record.soc_max_pct, soc_pct)
+        if now_s % self.scenario.slot_s == 0.0:
+            self._edge(now_s, decision)
+        if decision.clips and self._slot is not None:
+            self._slot.clipped_ticks += 1
+        if tick % self._chart_every == 0 and now_s < CHART_DAYS * SECONDS_PER_DAY:
+            self._draw(now_s, decision, soc_pct)
+
+    def _edge(self, now_s: float, decision: Decision | None) -> None:
+        """Closes the slot that ended at `now_s` and opens the next, with the energies of exactly that instant."""
+        plant, scenario = self.plant, self.scenario
+        plant.advance_to(now_s, START_MONO_S + plant.now_s)
+        if self._slot is not None:
+            self._slot.battery_wh = plant.battery_wh - self._slot.begin_battery_wh
+            self._slot.grid_wh = plant.grid_wh - self._slot.begin_grid_wh
+            self.record.slots.append(self._slot)
+            self.record.hash = zlib.crc32(struct.pack("<dd", plant.battery_wh, plant.grid_wh), self.record.hash)
+        if decision is None:
+            return
+        start_utc_s = scenario.start_utc_s + now_s
+        price = scenario.prices.window(start_utc_s, 1, scenario.slot_s)[0]
+        promise = self._promise(decision)
+        self._slot = TrueSlot(now_s, price, promise, decision.source.value, plant.battery_wh, plant.grid_wh)
+        for start, _ in scenario.outages:
+            if start + 2 * SECONDS_PER_DAY <= now_s < start + 2 * SECONDS_PER_DAY + scenario.slot_s:
+                self.record.outage_soc_pct.append(plant.soc_pct)
+
+    def _promise(self, decision: Decision) -> Slot | None:
+        """What was sold for the slot that begins."""
+        slot = decision.slot
+        if slot is None or not self._open_loop:
+            return slot
+        power_w = self._cloud.promised.get(slot.start_utc_s)
+        return Slot(slot.start_utc_s, slot.end_utc_s, power_w, self.scenario.target) if power_w is not None else None
+
+    def _draw(self, now_s: float, decision: Decision, soc_pct: float) -> None:
+        plant = self.plant
+        point = ChartPoint(
+            second=now_s,
+            planned_w=decision.planned_w,
+            target=decision.target,
+            setpoint_w=decision.setpoint_w,
+            battery_w=plant.battery_w,
+            pv_w=plant.pv_w,
+            load_w=plant.load_w,
+            soc_pct=soc_pct,
+            frequency_hz=decision.frequency_hz,
+            clips=tuple(clip.limit for clip in decision.clips),
+        )
+        self.record.points.append(point)
+
+    def _chart_step_s(self) -> float:
+        shown_s = min(self.scenario.days, CHART_DAYS) * SECONDS_PER_DAY
+        return max(self.scenario.tick_s, math.ceil(shown_s / CHART_POINTS))

@@ -62,13 +62,13 @@ def test_after_a_kill_the_running_slot_is_accounted_from_its_start_and_the_seque
 def test_after_a_kill_a_slot_sold_at_the_connection_point_is_brought_home_by_the_meters_counter(parts):
     plant = parts.plant()
     agent = parts.agent(plant).start()
-    start = slot_now(4) + 4
-    agent.import_plan(document(1, [100.0] * 100, start=start, slot_s=4, target="grid"))
-    until(lambda: done_wh(agent) > 30.0, "some of the slot is delivered")
+    start = slot_now(3) + 3
+    agent.import_plan(document(1, [100.0] * 100, start=start, slot_s=3, target="grid"))
+    until(lambda: done_wh(agent) > 20.0, "some of the slot is delivered")
     agent.kill()
     agent.start()
     row = until(lambda: agent.slots().get(start), "the slot is done")
-    assert row["delivered_wh"] == pytest.approx(plant.net_wh(start, start + 4), abs=1.0), "as the plant knows it"
+    assert row["delivered_wh"] == pytest.approx(plant.net_wh(start, start + 3), abs=1.0), "as the plant knows it"
     assert row["delivered_wh"] == pytest.approx(row["planned_wh"], rel=0.1)
 
 

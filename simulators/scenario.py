@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
+from zoneinfo import ZoneInfo
 
 from agent.core.plan import Target
 from agent.core.rules import SiteRules
@@ -247,3 +249,37 @@ def _moment(path: Path, line: int, text: str) -> int:
 def default_prices() -> Prices:
     """JEPX Tokyo, fiscal year 2023."""
     return read_prices(DEFAULT_PRICES, DEFAULT_PRICE_COLUMN)
+
+
+def first_midnight(prices: Prices, utc_offset_s: int) -> float:
+    """The first local midnight for which there is a price."""
+    days = -(-(prices.start_utc_s + utc_offset_s) // SECONDS_PER_DAY)
+    return float(days * SECONDS_PER_DAY - utc_offset_s)
+
+
+def offset_s(timezone: str) -> int:
+    """The zone's distance from UTC without daylight saving time: the days of a scenario all have 24 hours."""
+    january = datetime(2023, 1, 1, tzinfo=UTC)
+    offset = january.astimezone(ZoneInfo(timezone)).utcoffset()
+    return int(offset.total_seconds()) if offset is not None else 0
+
+
+def checked_slot_s(minutes: int | None, prices: Prices) -> int:
+    """The length of plan slots: as asked, else that of the prices but at most half an hour."""
+    if minutes is None:
+        return min(1800, prices.slot_s)
+    if minutes not in {5, 15, 30}:
+        raise ScenarioRefusedError(f"--slot-minutes {minutes}: use 5, 15 or 30")
+    return 60 * minutes
+
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+def chosen(option: str, text: str, choices: type[Choice]) -> Choice:
+    """The one of `choices` that `text` names."""
+    try:
+        return choices(text)
+    except ValueError:
+        known = " or ".join(choices)
+        raise ScenarioRefusedError(f"{option} {text!r}: use {known}") from None

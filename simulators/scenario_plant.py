@@ -342,6 +342,13 @@ class SitePlant:
             meter_id,
             Reading(round(noisy_w / step_w) * step_w, mono_s),
             Reading(round(frequency_hz, 3), mono_s),
-            Reading(self.export_wh // count_wh * count_wh, mono_s),
-            Reading(self.import_wh // count_wh * count_wh, mono_s),
+            self._counted(self.export_wh, count_wh, mono_s),
+            self._counted(self.import_wh, count_wh, mono_s),
         )
+
+    @staticmethod
+    def _counted(energy_wh: float, step_wh: float, mono_s: float) -> Reading:
+        """An energy counter; a step of 0 says that the meter has none."""
+        if step_wh <= 0.0:
+            return Reading(None, mono_s, Quality.MISSING)
+        return Reading(energy_wh // step_wh * step_wh, mono_s)

@@ -47,6 +47,8 @@ class TrueSlot:
     source: str
     begin_battery_wh: float
     begin_grid_wh: float
+    begin_stored_wh: float
+    end_stored_wh: float = 0.0
     battery_wh: float = 0.0
     grid_wh: float = 0.0
     clipped_ticks: int = 0
@@ -256,6 +258,7 @@ class Run:
         if self._slot is not None:
             self._slot.battery_wh = plant.battery_wh - self._slot.begin_battery_wh
             self._slot.grid_wh = plant.grid_wh - self._slot.begin_grid_wh
+            self._slot.end_stored_wh = plant.stored_wh
             self.record.slots.append(self._slot)
             self.record.hash = zlib.crc32(struct.pack("<dd", plant.battery_wh, plant.grid_wh), self.record.hash)
         if decision is None:
@@ -263,7 +266,8 @@ class Run:
         start_utc_s = scenario.start_utc_s + now_s
         price = scenario.prices.window(start_utc_s, 1, scenario.slot_s)[0]
         promise = self._promise(decision)
-        self._slot = TrueSlot(now_s, price, promise, decision.source.value, plant.battery_wh, plant.grid_wh)
+        begin_wh = (plant.battery_wh, plant.grid_wh, plant.stored_wh)
+        self._slot = TrueSlot(now_s, price, promise, decision.source.value, *begin_wh)
         for start, _ in scenario.outages:
             if start + 2 * SECONDS_PER_DAY <= now_s < start + 2 * SECONDS_PER_DAY + scenario.slot_s:
                 self.record.outage_soc_pct.append(plant.soc_pct)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from agent.cli import config_check, explain, plan, run, status, watch
+from agent.cli import config_check, explain, plan, run, simulate, status, watch
 
 EPILOG = (
     "Exit codes: 0 done; 1 refused or a check failed; 2 wrong command line; "
@@ -27,6 +27,7 @@ app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("explain")(explain.explain)
 app.command("watch")(watch.watch)
+app.command("simulate")(simulate.simulate)
 plan_app.command("show")(plan.show)
 plan_app.command("import")(plan.import_)
 config_app.command("check")(config_check.check)

@@ -17,6 +17,8 @@ MAX_SLOTS = 1000
 MAX_SLOT_S = 3600.0
 MAX_POWER_W = 1e10
 MAX_CAPACITY_WH = 1e11
+MAX_STANDBY_PER_H = 0.02
+"""Of the capacity per hour; a battery that loses more is broken, not to be planned."""
 MAX_PRICE_PER_KWH = 1e6
 """Anything beyond is a wrong unit; it would also spoil the solver's numerics."""
 MAX_UTC_S = 1e11
@@ -88,6 +90,8 @@ class ReplanRequest:
     """Wanted at the end, softly. None = each kWh left in the cells is worth `terminal_value_per_kwh`."""
     terminal_value_per_kwh: float = 0.0
     """What each kWh costs that is missing to `terminal_soc_pct` at the end."""
+    standby_w: float = 0.0
+    """What the cells lose at any time, over charge and discharge."""
 
     @property
     def energy_now_wh(self) -> float:
@@ -141,6 +145,8 @@ def planned_slot(asked: ReplanSlot, battery_w: float, soc_end_pct: float | None)
     grid_w = asked.others_w + battery_w
     surplus_w = max(0.0, grid_w - asked.export_limit_w)
     grid_w -= min(surplus_w, max(asked.pv_w, 0.0))
+    if soc_end_pct is not None:
+        soc_end_pct = max(soc_end_pct, 0.0)  # an empty battery loses nothing more
     return PlannedSlot(asked.start_utc_s, asked.end_utc_s, asked.target, battery_w, grid_w, soc_end_pct)
 
 
@@ -158,6 +164,7 @@ def physics_refusal(request: ReplanRequest) -> Refusal | None:
         ("capacity_wh", 1.0, MAX_CAPACITY_WH),
         ("charge_efficiency", 0.01, 1.0),
         ("discharge_efficiency", 0.01, 1.0),
+        ("standby_w", 0.0, MAX_STANDBY_PER_H * request.capacity_wh),
     ):
         if why := _outside(getattr(request, name), low, high):
             return Refusal(name, why)
@@ -212,7 +219,7 @@ def _outside(value: float, low: float, high: float) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class SlotRoom:
     """What the battery may do in one slot. Resting at 0 W is always inside: nothing can make a plan impossible."""
 
     lower_w: float
@@ -224,7 +231,7 @@ class Room:
     """Energy in the cells at the slot's end between these serves the awards around it."""
 
 
-def rooms(request: ReplanRequest) -> tuple[Room, ...]:
+def rooms(request: ReplanRequest) -> tuple[SlotRoom, ...]:
     """The room of each slot, what clashes softened in this order.
 
     The device's limits and the SoC band stay. Award power beyond the device's limit is cut to it. Against too much
@@ -235,7 +242,7 @@ def rooms(request: ReplanRequest) -> tuple[Room, ...]:
     return tuple(_room(request, index) for index in range(len(request.slots)))
 
 
-def _room(request: ReplanRequest, index: int) -> Room:
+def _room(request: ReplanRequest, index: int) -> SlotRoom:
     slot = request.slots[index]
     others_w = slot.others_w
     upper_w = min(
@@ -258,4 +265,4 @@ def _room(request: ReplanRequest, index: int) -> Room:
     band_wh = request.energy_max_wh - request.energy_min_wh
     fits = min(1.0, band_wh / (up_wh + down_wh)) if up_wh + down_wh > 0.0 else 1.0
     low_wh = request.energy_min_wh + up_wh * fits
-    return Room(lower_w, upper_w, must_w, low_wh, max(low_wh, request.energy_max_wh - down_wh * fits))
+    return SlotRoom(lower_w, upper_w, must_w, low_wh, max(low_wh, request.energy_max_wh - down_wh * fits))

@@ -16,7 +16,7 @@ from agent.core.plan import Plan, Target
 from agent.core.replan_request import (
     PlannedSlot,
     ReplanRequest,
-    Room,
+    SlotRoom,
     physics_refusal,
     planned_slot,
     rooms,
@@ -243,7 +243,9 @@ def rule_plan(request: ReplanRequest) -> tuple[PlannedSlot, ...]:
     energy_wh = request.energy_now_wh
     planned: list[PlannedSlot] = []
     for asked, room in zip(request.slots, rooms(request), strict=True):
-        power_w = _rule_power_w(request, room, energy_wh, asked.wanted_battery_w or 0.0, asked.hours)
+        # What the slot's standby loss takes is not there to be used.
+        usable_wh = energy_wh - request.standby_w * asked.hours
+        power_w = _rule_power_w(request, room, usable_wh, asked.wanted_battery_w or 0.0, asked.hours)
         energy_wh -= cell_wh(request, power_w, asked.hours)
         planned.append(planned_slot(asked, power_w, 100.0 * energy_wh / request.capacity_wh))
     return tuple(planned)
@@ -251,12 +253,11 @@ def rule_plan(request: ReplanRequest) -> tuple[PlannedSlot, ...]:
 
 def cell_wh(request: ReplanRequest, battery_w: float, hours: float) -> float:
     """Energy that leaves the cells (> 0) or enters them (< 0) under this power at the terminals."""
-    if battery_w > 0.0:
-        return battery_w * hours / request.discharge_efficiency
-    return battery_w * hours * request.charge_efficiency
+    factor = 1.0 / request.discharge_efficiency if battery_w > 0.0 else request.charge_efficiency
+    return (battery_w * factor + request.standby_w) * hours
 
 
-def _rule_power_w(request: ReplanRequest, room: Room, energy_wh: float, wanted_w: float, hours: float) -> float:
+def _rule_power_w(request: ReplanRequest, room: SlotRoom, energy_wh: float, wanted_w: float, hours: float) -> float:
     def out_w(down_to_wh: float) -> float:
         return max(0.0, energy_wh - down_to_wh) * request.discharge_efficiency / hours
 

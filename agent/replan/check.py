@@ -48,12 +48,13 @@ def _physics(request: ReplanRequest, proposal: Proposal) -> str | None:
             taken_wh = power_w * hours / request.discharge_efficiency
         else:
             taken_wh = power_w * hours * request.charge_efficiency
-        before_pct, soc_pct = soc_pct, soc_pct - 100.0 * taken_wh / request.capacity_wh
+        rested_pct = soc_pct - 100.0 * request.standby_w * hours / request.capacity_wh
+        before_pct, soc_pct = soc_pct, rested_pct - 100.0 * taken_wh / request.capacity_wh
         told_pct = proposal.soc_end_pct[index]
         if abs(told_pct - soc_pct) > SOC_TOLERANCE_PCT:
             return f"slots[{index}]: its power leads to {soc_pct:.2f} % SoC, not to {told_pct:.2f} %"
         # Outside the band only toward it, inside never out again.
-        if soc_pct < min(request.soc_min_pct, before_pct) - SOC_TOLERANCE_PCT:
+        if soc_pct < min(request.soc_min_pct, rested_pct) - SOC_TOLERANCE_PCT:
             return f"slots[{index}]: SoC falls to {soc_pct:.2f} %, below {request.soc_min_pct:g} %"
         if soc_pct > max(request.soc_max_pct, before_pct) + SOC_TOLERANCE_PCT:
             return f"slots[{index}]: SoC rises to {soc_pct:.2f} %, above {request.soc_max_pct:g} %"

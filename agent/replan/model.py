@@ -2,7 +2,7 @@
 
 For each slot of h hours with charge c and discharge d at the terminals, energy e in the cells at its end, deviation
 v+ - v- from the promise, surplus x (PV to be limited) and overdraw y at the connection point:
-  e[t] = e[t-1] + (eta_c c - d / eta_d) h                     e stays between the band and the start, hard
+  e[t] = e[t-1] + (eta_c c - d / eta_d - standby) h           e stays between the band and the start, hard
   d - c + others - x <= export,  d - c + others + y >= -import
   d - c [- x at the connection point] - v+ + v- = promise
   reserve_low - r <= e <= reserve_high + r,  soc_min - s <= e <= soc_max + s
@@ -19,7 +19,7 @@ from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
 from scipy.sparse import csr_array
 
 from agent.core.plan import Target
-from agent.core.replan_request import ReplanRequest, Room, rooms
+from agent.core.replan_request import ReplanRequest, SlotRoom, rooms
 from agent.replan.cost import OVERDRAW_WEIGHT, RESERVE_WEIGHT, SOC_WEIGHT, SURPLUS_WEIGHT, Weights, weights
 from agent.replan.problem import Proposal
 
@@ -83,13 +83,14 @@ class _Program:
     def column(self, kind: int, index: int) -> int:
         return kind * self.count + index
 
-    def _slot(self, index: int, room: Room, by: Weights) -> None:
+    def _slot(self, index: int, room: SlotRoom, by: Weights) -> None:
         """Bounds, cost and rows of one slot."""
         request, slot, hours = self.request, self.request.slots[index], self.request.slots[index].hours
         c, d, e, more, less, surplus, overdraw, short, outside = (self.column(kind, index) for kind in range(9))
         low, high, start = request.energy_min_wh, request.energy_max_wh, request.energy_now_wh
         self.upper[c], self.upper[d] = -room.lower_w / self.unit_w, room.upper_w / self.unit_w
-        self.lower[e], self.upper[e] = min(low, start) / self.unit_w, max(high, start) / self.unit_w
+        lost_wh = request.standby_w * (slot.end_utc_s - request.slots[0].start_utc_s) / 3600.0
+        self.lower[e], self.upper[e] = (min(low, start) - lost_wh) / self.unit_w, max(high, start) / self.unit_w
         price, tie = by.price[index] / by.unit, TIE_WEIGHT * (1.0 + index / self.count)
         self.cost[c] = (price + tie) * hours
         self.cost[d] = (by.cycle / by.unit - price + tie) * hours
@@ -97,10 +98,11 @@ class _Program:
         self.cost[short], self.cost[outside] = RESERVE_WEIGHT, SOC_WEIGHT
         add, unit_w = self.rows.add, self.unit_w
         stored = [(e, 1.0), (c, -request.charge_efficiency * hours), (d, hours / request.discharge_efficiency)]
+        before = -request.standby_w * hours / unit_w
         if index:
-            add(0.0, 0.0, (self.column(E, index - 1), -1.0), *stored)
+            add(before, before, (self.column(E, index - 1), -1.0), *stored)
         else:
-            add(start / unit_w, start / unit_w, *stored)
+            add(before + start / unit_w, before + start / unit_w, *stored)
         others, export, imported = slot.others_w, slot.export_limit_w, slot.import_limit_w
         add(-np.inf, (export - others) / unit_w, (d, 1.0), (c, -1.0), (surplus, -1.0))
         add((-imported - others) / unit_w, np.inf, (d, 1.0), (c, -1.0), (overdraw, 1.0))

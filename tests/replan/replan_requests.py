@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from agent.core.plan import Target
 from agent.core.replan_request import ReplanRequest, ReplanSlot
+from agent.replan.problem import Proposal
 
 T0 = 1_700_000_000.0 - 1_700_000_000 % 1800
 
@@ -32,6 +33,16 @@ def priced(*prices: float | None, **changes) -> ReplanRequest:
 
 def promised(*sold_w: float | None, **changes) -> ReplanRequest:
     return request(*({"sold_w": power_w} for power_w in sold_w), **changes)
+
+
+def replayed(asked, *battery_w) -> Proposal:
+    """A proposal whose SoC follows from its powers, in the test's own arithmetic."""
+    energy_wh, soc_end_pct = asked.capacity_wh * asked.soc_now_pct / 100.0, []
+    for slot, power_w in zip(asked.slots, battery_w, strict=True):
+        efficiency = 1.0 / asked.discharge_efficiency if power_w > 0 else asked.charge_efficiency
+        energy_wh -= (power_w * efficiency + asked.standby_w) * (slot.end_utc_s - slot.start_utc_s) / 3600.0
+        soc_end_pct.append(100.0 * energy_wh / asked.capacity_wh)
+    return Proposal(tuple(battery_w), tuple(soc_end_pct), used_milp=False)
 
 
 POWERS = st.floats(0.0, 800e3) | st.just(0.0)
@@ -60,9 +71,10 @@ def any_request(draw) -> ReplanRequest:
         end_utc_s = (start_utc_s // slot_s + 1) * slot_s
         slots.append(draw(any_slot(start_utc_s, end_utc_s, priced=priced, awarded=awarded)))
         start_utc_s = end_utc_s
-    low = draw(st.floats(0.0, 60.0))
+    low, capacity_wh = draw(st.floats(0.0, 60.0)), draw(st.floats(50e3, 3e6))
     return ReplanRequest(
         tuple(slots), draw(st.floats(0.0, 100.0)), low, draw(st.floats(low, 100.0)),
-        draw(st.floats(50e3, 3e6)), draw(st.floats(0.7, 1.0)), draw(st.floats(0.7, 1.0)),
+        capacity_wh, draw(st.floats(0.7, 1.0)), draw(st.floats(0.7, 1.0)),
         draw(st.sampled_from([0.0, 1.0, 8.0])), draw(st.none() | st.floats(0.0, 100.0)), draw(st.floats(0.0, 30.0)),
+        draw(st.sampled_from([0.0, 0.003, 0.02])) * capacity_wh,
     )  # fmt: skip

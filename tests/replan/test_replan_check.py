@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from replan_requests import any_request, priced, promised, request
+from replan_requests import any_request, priced, promised, replayed, request
 
 from agent.core.replan_rules import rule_plan
 from agent.replan.check import check
@@ -13,16 +13,6 @@ from agent.replan.model import solve
 from agent.replan.problem import Proposal
 
 CALM = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-def replayed(asked, *battery_w):
-    """A proposal whose SoC follows from its powers, in the test's own arithmetic."""
-    energy_wh, soc_end_pct = asked.capacity_wh * asked.soc_now_pct / 100.0, []
-    for slot, power_w in zip(asked.slots, battery_w, strict=True):
-        efficiency = 1.0 / asked.discharge_efficiency if power_w > 0 else asked.charge_efficiency
-        energy_wh -= power_w * efficiency * (slot.end_utc_s - slot.start_utc_s) / 3600.0
-        soc_end_pct.append(100.0 * energy_wh / asked.capacity_wh)
-    return Proposal(tuple(battery_w), tuple(soc_end_pct), used_milp=False)
 
 
 FREE = {"soc_now_pct": 50.0, "charge_efficiency": 0.9, "discharge_efficiency": 0.9}
@@ -42,6 +32,7 @@ def test_a_plan_that_keeps_everything_is_accepted():
         ((-51e3,), {}, {}, "beyond the battery's limits"),
         ((41e3,), {}, {}, "falls to 4.44 %"),
         ((-50e3,), {}, {"soc_max_pct": 80.0}, "rises to 95.00 %"),
+        ((1e3,), {}, {"soc_now_pct": 12.0, "standby_w": 1.5e3}, "falls to 9.39 %"),
         ((1e3,), {}, {"soc_now_pct": 5.0}, "falls to 3.89 %"),
         ((-1e3,), {}, {"soc_now_pct": 95.0, "soc_max_pct": 90.0}, "rises to 95.90 %"),
         ((31e3,), {"award_up_w": 20e3}, {}, "too little discharging power for the award"),

@@ -1,8 +1,8 @@
 """How well a response was given: the figures by which a market would judge it.
 
-The promise at an instant is baseline + what the awards owe at that frequency. The measured power
-must lie, within the tolerance, between the least and the most that was promised during the allowed response time before.
-The plain distance to the promise of the same instant is told beside it, so that a wide window hides nothing.
+The promise at an instant is baseline + what the awards owe at that frequency. The measured power must lie, within
+the tolerance, between the least and the most that was promised during the allowed response time before. The plain
+distance to the promise of the same instant is told beside it, so that a wide window hides nothing.
 """
 
 from __future__ import annotations

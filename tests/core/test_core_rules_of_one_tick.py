@@ -248,7 +248,9 @@ def test_every_change_of_source_is_told_once_with_its_reason():
     state, same = step(SITE, state, inputs(1.0, Plans(plan(100e3))))
     assert same.events == ()
     _, change = step(SITE, state, inputs(1800.0, Plans(plan(100e3))))
-    assert [(e.code, e.data["from"], e.data["to"]) for e in change.events] == [("source_changed", "rolling", "local_rule")]
+    assert [(e.code, e.data["from"], e.data["to"]) for e in change.events] == [
+        ("source_changed", "rolling", "local_rule")
+    ]
 
 
 def test_conditions_are_raised_once_and_cleared_once():
@@ -262,5 +264,11 @@ def test_conditions_are_raised_once_and_cleared_once():
 
 def test_dead_bands_and_limits_belong_to_the_site_file():
     assert BATTERY.dead_band_w == 500.0
-    row = decision(inputs(plans=Plans(plan(600e3)), batteries=(replace(battery(), live_discharge_limit_w=good(1e6), rated_discharge_w=good(1e6)),)), replace(SITE, export_limit_w=1e6))
+    row = decision(
+        inputs(
+            plans=Plans(plan(600e3)),
+            batteries=(replace(battery(), live_discharge_limit_w=good(1e6), rated_discharge_w=good(1e6)),),
+        ),
+        replace(SITE, export_limit_w=1e6),
+    )
     assert [(c.owner, c.after_w) for c in row.clips] == [("site file", 500e3)]

@@ -55,7 +55,20 @@ async def test_a_refusal_says_what_why_and_what_next(served):
     assert reply == {"ok": False, "error": {"what": "plan import", "why": "it is torn", "next": "bring another"}}
 
 
-@pytest.mark.parametrize("line", [b"", b"[]", b"nonsense", b'{"cmd": "fly"}', b'{"cmd": 7}', b'{"cmd": null}', b'{"cmd": []}', b"\xff", b"[" * 10_000])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"[]",
+        b"nonsense",
+        b'{"cmd": "fly"}',
+        b'{"cmd": 7}',
+        b'{"cmd": null}',
+        b'{"cmd": []}',
+        b"\xff",
+        b"[" * 10_000,
+    ],
+)
 async def test_a_bad_request_is_answered_and_the_next_one_served(served, line):
     bad, good = await exchange(served, line, b'{"cmd": "echo", "text": "still here"}')
     assert bad["ok"] is False

@@ -14,8 +14,8 @@ from itertools import pairwise
 
 from agent.core.bounds import Bound
 
-RECOVERY_PER_S = 0.02
-"""A derated share rises by at most this much of the rating per second: from 0 to full in 50 s."""
+RECOVERY_PER_S = 0.005
+"""A derated share rises by at most this much of the rating per second: from 0 to full in 200 s."""
 SHARE_WHEN_UNKNOWN = 0.5
 """Share of the rating while the quantity cannot be read, unless the site file says otherwise: neither blind full
 power nor a stop because of one sensor; the battery's own live limits still hold."""

@@ -92,8 +92,7 @@ def dispatch(
     for unit in units:
         softened += given_up(shares_w[unit.device_id], unit.bounds, by)
     if len(units) > 1:
-        limits = room(site_bounds).hard
-        shares_w = paced(shares_w, units, *limits)
+        shares_w = paced(shares_w, units, *room(site_bounds).soft)
     power_w = sum(shares_w.values())
     done = Dispatch(
         power_w, baseline_w, shares_w, tuple(clips), softened, total_w - power_w if len(units) > 1 else 0.0, hard[0]

@@ -47,6 +47,8 @@ class BatteryMoment:
     """To the end of the slot, at least the reaction time (see `projection_s`)."""
     reaction_s: float
     outage_id: str | None = None
+    sent_w: float | None = None
+    """The setpoint of a write that is still under way, None when there is none."""
     pv_w: float | None = None
     """Power of the PV behind the shared inverter; only used for DC-coupled batteries."""
     cells: Cells = Cells()  # noqa: RUF009 (frozen)
@@ -67,7 +69,7 @@ def battery_unit(
     absent = _why_absent(now, moment.outage_id)
     if absent:
         rest = (Bound(absent, owner, 0.0, 0.0),)
-        return Unit(owner, rest, room(rest), doing_w=_doing(now)), memory
+        return Unit(owner, rest, room(rest), doing_w=_doing(now, moment.sent_w)), memory
     soc_pct, capacity_wh = now.soc_pct.value, now.capacity_wh.value
     assert soc_pct is not None, "a battery without SoC is absent"
     assert capacity_wh is not None, "a battery without capacity is absent"
@@ -107,7 +109,7 @@ def battery_unit(
         max(soc_pct - soc_rules.floor_pct, 0.0),
         max(rules.soc_max_pct - soc_pct, 0.0),
         limits.min_useful_w,
-        _doing(now),
+        _doing(now, moment.sent_w),
     )
     if closed is memory.gates and shares is memory.shares:
         return unit, memory
@@ -213,11 +215,12 @@ def _by_rank(bounds: tuple[Bound, ...]) -> tuple[tuple[Bound, ...], tuple[Bound,
     return bounds, ()
 
 
-def _doing(now: BatterySample) -> tuple[float, float] | None:
-    """The lowest and highest power the battery may be giving: what is measured, and what it was last told."""
-    power_w, held_w = now.power_w.value, now.held_setpoint_w.value
-    if power_w is None:
+def _doing(now: BatterySample, sent_w: float | None) -> tuple[float, float] | None:
+    """The lowest and highest power the battery may be giving: as measured, as set, and as being set just now."""
+    low_w = high_w = now.power_w.value
+    if low_w is None or high_w is None:
         return None
-    if held_w is None:
-        return (power_w, power_w)
-    return (power_w, held_w) if power_w <= held_w else (held_w, power_w)
+    for other_w in (now.held_setpoint_w.value, sent_w):
+        if other_w is not None:
+            low_w, high_w = min(low_w, other_w), max(high_w, other_w)
+    return low_w, high_w

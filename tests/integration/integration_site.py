@@ -6,6 +6,7 @@ Everything waits on conditions with a deadline; `until` is the one place that po
 import asyncio
 import base64
 import json
+import math
 import os
 import signal
 import socket
@@ -113,6 +114,11 @@ def unix(text):
 
 def slot_now(slot_s=1):
     return time.time() // slot_s * slot_s
+
+
+def edge_ahead(slot_s=1, by_s=1.0):
+    """The first slot edge that is at least `by_s` away: time enough for a plan to arrive."""
+    return math.ceil((time.time() + by_s) / slot_s) * slot_s
 
 
 def document(version, power_kw, *, start=None, slot_s=1, without=(), **changes):

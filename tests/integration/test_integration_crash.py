@@ -4,7 +4,7 @@ import itertools
 import time
 
 import pytest
-from integration_site import TICK_S, document, near, slot_now, until
+from integration_site import TICK_S, document, edge_ahead, near, slot_now, until
 
 
 def all_sent(agent, cloud):
@@ -41,7 +41,7 @@ def test_after_a_kill_the_running_slot_is_accounted_from_its_start_and_the_seque
     broker, plant = mosquitto(), parts.plant()
     cloud = parts.cloud(broker)
     agent = parts.agent(plant, broker).start()
-    start = slot_now(4) + 4
+    start = edge_ahead(4)
     cloud.send(document(1, [100.0] * 100, start=start, slot_s=4))
     until(lambda: done_wh(agent) > 30.0, "some of the slot is delivered")
     frames = cloud.complete_to("telemetry")
@@ -62,7 +62,7 @@ def test_after_a_kill_the_running_slot_is_accounted_from_its_start_and_the_seque
 def test_after_a_kill_a_slot_sold_at_the_connection_point_is_brought_home_by_the_meters_counter(parts):
     plant = parts.plant()
     agent = parts.agent(plant).start()
-    start = slot_now(3) + 3
+    start = edge_ahead(3)
     agent.import_plan(document(1, [100.0] * 100, start=start, slot_s=3, target="grid"))
     until(lambda: done_wh(agent) > 20.0, "some of the slot is delivered")
     agent.kill()
@@ -108,7 +108,7 @@ def running_site(parts, broker, confirm):
     cloud = parts.cloud(broker, watermarks=confirm == "watermark")
     plant = parts.plant()
     agent = parts.agent(plant, broker, confirm=confirm).start()
-    cloud.send(document(1, [40.0, -40.0] * 300, start=slot_now() + 1))
+    cloud.send(document(1, [40.0, -40.0] * 300, start=edge_ahead()))
     cloud.ack(1, "active")
     frames = len(cloud.seqs("telemetry"))
     until(lambda: len(cloud.seqs("telemetry")) > frames, "a frame")

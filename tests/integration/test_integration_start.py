@@ -80,7 +80,7 @@ def test_a_store_that_cannot_be_made_is_named(tmp_path, listener):
     assert listener.untouched
 
 
-def test_a_second_agent_on_the_same_store_ends_within_a_second_naming_the_first_and_touches_nothing(parts):
+def test_a_second_agent_on_the_same_store_ends_at_once_naming_the_first_and_touches_nothing(parts):
     plant = parts.plant()
     agent = parts.agent(plant).start()
     until(lambda: agent.status()["counters"]["writes_verified"], "the first agent works")
@@ -88,20 +88,28 @@ def test_a_second_agent_on_the_same_store_ends_within_a_second_naming_the_first_
     try:
         until(lambda: state(agent.process.pid) == "T", "the first agent holds still")
         before, requests = trace(agent.folder), plant.requests
-        took_s, seconds = [], []
-        for _ in range(3):
-            began_s = time.monotonic()
-            seconds.append(ems("run", "--config", str(agent.file)))
-            took_s.append(time.monotonic() - began_s)
-        assert {second.returncode for second in seconds} == {4}
-        assert f"process {agent.process.pid} already runs the agent" in seconds[0].stderr
-        assert min(took_s) < 1.0, "the best of three, for the machine may be busy"
+        # What loading the code takes depends on how busy the machine is; the refusal itself must not wait for anything.
+        loading_s, _ = shortest(lambda: ems("run", "--config", str(agent.folder / "none.toml")))
+        took_s, second = shortest(lambda: ems("run", "--config", str(agent.file)))
+        assert second.returncode == 4
+        assert f"process {agent.process.pid} already runs the agent" in second.stderr
+        assert took_s - loading_s < 0.5
         assert trace(agent.folder) == before
         assert plant.requests == requests
     finally:
         agent.process.send_signal(signal.SIGCONT)
     ticks = agent.status()["counters"]["ticks"]
     until(lambda: agent.status()["counters"]["ticks"] > ticks + 2, "the first agent goes on")
+
+
+def shortest(run):
+    """The shortest of two runs, s, and what the last one said."""
+    took_s = []
+    for _ in range(2):
+        began_s = time.monotonic()
+        done = run()
+        took_s.append(time.monotonic() - began_s)
+    return min(took_s), done
 
 
 def state(pid):

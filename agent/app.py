@@ -17,7 +17,7 @@ from agent.cloud.wire import plan_parser
 from agent.config import ConfigError, DeviceSection, SiteFile, load
 from agent.core.decision import Effects, State
 from agent.core.plan import PlanKind, Plans
-from agent.core.records import slot_account
+from agent.core.records import StorageFailed, slot_account
 from agent.runtime import housekeeping, logs
 from agent.runtime.board import Board, DeviceHealth
 from agent.runtime.clock import Clock, SystemClock
@@ -86,6 +86,9 @@ class Daemon:
             store = await Store.open(Path(self._site.store.directory), announce, self._clock.utc_s)
         except AlreadyRunning as error:
             raise CannotStart(str(error)) from error
+        except StorageFailed as error:
+            where = self._site.store.directory
+            raise CannotStart(f"{where}: {error}; it must be writable: look at df and mount") from error
         except OSError as error:
             where = self._site.store.directory
             raise CannotStart(f"{where}: {error.strerror}; store.directory must be writable for this user") from error

@@ -17,7 +17,7 @@ import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import structlog
@@ -54,6 +54,7 @@ class Peer:
             return f"uid {self.uid}"
 
 
+_T = TypeVar("_T")
 Handler = Callable[[dict[str, Any], Peer], Awaitable[Any]]
 
 
@@ -97,9 +98,9 @@ class LocalSocket:
             if self._clients > MAX_CLIENTS:
                 return
             peer = self._peer(writer)
-            while line := await asyncio.wait_for(reader.readline(), IDLE_TIMEOUT_S):
+            while line := await _soon(reader.readline()):
                 writer.write(orjson.dumps(await self._answer(line, peer)) + b"\n")
-                await asyncio.wait_for(writer.drain(), IDLE_TIMEOUT_S)
+                await _soon(writer.drain())
         except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError) as error:
             # ValueError is asyncio's word for a line over the limit.
             log.info("local_client_dropped", reason=str(error) or type(error).__name__)
@@ -141,6 +142,12 @@ class LocalSocket:
         except KeyError:
             return gid == operator_gid
         return operator_gid in os.getgrouplist(name, gid)
+
+
+async def _soon(job: Awaitable[_T]) -> _T:
+    """The job's result, or TimeoutError from a client that does not go on; wait_for of 3.11 can lose a cancellation."""
+    async with asyncio.timeout(IDLE_TIMEOUT_S):
+        return await job
 
 
 def _gid(group: str | None) -> int | None:

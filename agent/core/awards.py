@@ -75,6 +75,8 @@ class AwardBook:
     """`spans[i]` holds up to `edges[i]`, the last one for ever; one more than edges."""
     sold: tuple[Sold, ...] = ()
     """All of them, by start."""
+    starts: tuple[float, ...] = ()
+    """When each of `sold` begins."""
 
     def at(self, utc_s: float) -> tuple[Sold, ...]:
         """The awards in force at `utc_s`, those that came first in the book first."""
@@ -82,9 +84,7 @@ class AwardBook:
 
     def starting(self, after_utc_s: float, until_utc_s: float) -> tuple[Sold, ...]:
         """The awards that begin after `after_utc_s` and not later than `until_utc_s`."""
-        if not self.sold or until_utc_s < self.sold[0].award.start_utc_s or after_utc_s >= self.edges[-1]:
-            return ()
-        return tuple(line for line in self.sold if after_utc_s < line.award.start_utc_s <= until_utc_s)
+        return self.sold[bisect_right(self.starts, after_utc_s) : bisect_right(self.starts, until_utc_s)]
 
 
 NO_AWARDS = AwardBook()
@@ -179,7 +179,7 @@ def _cut(taken: list[Sold]) -> AwardBook:
     edges = sorted({edge for line in taken for edge in (line.award.start_utc_s, line.award.end_utc_s)})
     spans: list[tuple[Sold, ...]] = [()]
     spans += [tuple(line for line in taken if line.award.start_utc_s <= edge < line.award.end_utc_s) for edge in edges]
-    return AwardBook(tuple(edges), tuple(spans), tuple(taken))
+    return AwardBook(tuple(edges), tuple(spans), tuple(taken), tuple(line.award.start_utc_s for line in taken))
 
 
 def summed(lines: Iterable[Sold], parts: Iterable[tuple[float, float]]) -> tuple[float, float]:

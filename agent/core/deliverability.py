@@ -8,7 +8,7 @@ at any edge inside it, is its shortfall. Made once a minute; told to the cloud w
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 from agent.core.awards import AwardBook, Sold
@@ -131,6 +131,8 @@ def _edges(ahead: list[Sold], slots: list[BaselineSlot], orders: Orders, now_utc
 
 def _room_then(room: Room, utc_s: float, orders: Orders, rated_w_of: Mapping[str, float]) -> Room:
     """The room with the outages and curtailments of that time."""
+    if not orders.outages and not orders.curtailments:
+        return room
     out = {o.device_id for o in orders.outages if o.start_utc_s <= utc_s < o.end_utc_s}
     if out:
         total_w = sum(rated_w_of.values())
@@ -176,9 +178,9 @@ def _physical(power_w: float, room: Room, for_s: float) -> float:
 def _after(room: Room, power_w: float, for_s: float) -> Room:
     """The room after that baseline; what is given comes back smaller by the round trip."""
     energy_wh = power_w * for_s / 3600.0
-    if energy_wh >= 0.0:
-        return replace(room, give_wh=room.give_wh - energy_wh, take_wh=room.take_wh + energy_wh / room.round_trip)
-    return replace(room, give_wh=room.give_wh - energy_wh * room.round_trip, take_wh=room.take_wh + energy_wh)
+    given_wh = energy_wh if energy_wh >= 0.0 else energy_wh * room.round_trip
+    taken_wh = given_wh / room.round_trip
+    return Room(room.discharge_w, room.charge_w, room.give_wh - given_wh, room.take_wh + taken_wh, room.round_trip)
 
 
 def _told(line: Sold, short: tuple[float, float], unanswered: Mapping[str, str]) -> Deliverability:

@@ -107,6 +107,6 @@ def trouble(now: Frequency, table: DroopTable, mono_s: float, resolution_hz: flo
         return Trouble.IMPLAUSIBLE
     if mono_s - now.read_mono_s > max_age_s(table):
         return Trouble.STALE
-    if resolution_hz is not None and resolution_hz > table.needed_resolution_hz * (1 + 1e-9):
+    if resolution_hz is not None and resolution_hz > table.needed_resolution_hz:
         return Trouble.TOO_COARSE
     return None

@@ -15,7 +15,7 @@ toward what is missing, but no award charges it by force; that is the re-planner
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from agent.core.awards import Sold, summed
@@ -106,15 +106,18 @@ def activated_wh(before_wh: float, response_w: float, dt_s: float, lines: tuple[
 
 def energy_kept_wh(lines: Iterable[Sold], spent_wh: float) -> tuple[float, float]:
     """The energy to keep (to give, to take), Wh >= 0, after `spent_wh` net went out in the response."""
-    lines = tuple(lines)
-    give_wh, take_wh = summed(lines, (line.kept_wh() for line in lines))
+    give_wh, take_wh = _kept(tuple(lines), Sold.kept_wh)
     return max(give_wh - max(spent_wh, 0.0), 0.0), max(take_wh - max(-spent_wh, 0.0), 0.0)
 
 
 def power_kept_w(lines: Iterable[Sold]) -> tuple[float, float]:
     """The power to keep free (up, down), W >= 0, with the headroom of the products."""
-    lines = tuple(lines)
-    return summed(lines, (line.kept_w() for line in lines))
+    return _kept(tuple(lines), Sold.kept_w)
+
+
+def _kept(lines: tuple[Sold, ...], part: Callable[[Sold], tuple[float, float]]) -> tuple[float, float]:
+    # One award at a time is the rule; it needs no adding up.
+    return part(lines[0]) if len(lines) == 1 else summed(lines, [part(line) for line in lines])
 
 
 def baseline_bounds(
@@ -139,8 +142,8 @@ def baseline_bounds(
     for count, line in enumerate(soon, 1):
         begin = line.award.start_utc_s
         # An award that ends before this one begins hands its energy on.
-        still = energy_kept_wh((one for one in lines if one.award.end_utc_s > begin), spent_wh)
-        fresh = energy_kept_wh((one for one in soon[:count] if one.award.end_utc_s > begin), 0.0)
+        still = energy_kept_wh([one for one in lines if one.award.end_utc_s > begin], spent_wh)
+        fresh = energy_kept_wh([one for one in soon[:count] if one.award.end_utc_s > begin], 0.0)
         bounds.append(_energy_bound(line, (still[0] + fresh[0], still[1] + fresh[1]), room, ahead_h))
     return tuple(bounds)
 

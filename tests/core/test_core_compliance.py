@@ -70,6 +70,7 @@ def test_the_slowest_of_several_steps_counts_in_both_directions():
     slow = [(-50e3, 50e3), (-50e3, 0.0), (-50e3, -50e3)]
     found = judged(quick + slow)
     assert (found.steps, found.response_time_s) == (2, 2.0)
+    assert judged([(0.0, 0.0), (50e3, 0.0), (50e3, 50e3), (0.0, 0.0)]).response_time_s == 1.0
     assert judged([slow[0], (50e3, 50e3), (0.0, 0.0)]).response_time_s == 0.0
 
 

@@ -90,6 +90,7 @@ def test_with_no_battery_known_everything_is_missing():
 def test_overlapping_awards_lack_what_those_before_them_leave():
     taken = booked(award("a", end=1800, power_w=100e3), award("b", end=1800, power_w=60e3))
     assert short(taken, [], room(discharge_w=130e3, give_wh=60e3)) == [(0, 0, True), (30e3, 20e3, False)]
+    assert short(taken, [], room(discharge_w=80e3, give_wh=20e3)) == [(20e3, 30e3, False), (60e3, 30e3, False)]
 
 
 def test_an_award_in_force_keeps_its_reserve_against_the_plan():
@@ -175,3 +176,9 @@ def test_shortfalls_are_within_what_was_sold_and_vanish_with_plenty(powers_w, wh
         assert 0.0 <= told.shortfall_wh <= 2.5e5 / 2
     plenty = deliverabilities(taken, [], room(give_wh=1e9, take_wh=1e9), T0)
     assert all(told.met for told in plenty)
+
+
+def test_an_order_in_the_middle_of_a_slot_does_not_run_the_slot_twice():
+    """100 of 160 kWh are discharged in the first half hour, whatever begins and ends in it."""
+    orders = Orders(curtailments=(Curtailment("c", T0 + 900, T0 + 1000, export_limit_w=1e9),))
+    assert short(booked(LATER), slots(200e3, 0.0), room(give_wh=160e3), orders=orders) == [(0, 0, True)]

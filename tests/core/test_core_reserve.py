@@ -222,3 +222,15 @@ def test_a_baseline_within_the_bounds_leaves_power_and_energy_for_every_award(gi
         assert here.take_wh + used_wh >= take_wh - 1e-3
     else:
         assert baseline_w >= 0.0
+
+
+def test_short_awards_one_after_the_other_in_the_slot_keep_the_largest_not_the_sum():
+    soon = sold(*(award(f"a{i}", start=600 + 300 * i, end=900 + 300 * i) for i in range(3)))
+    bounds = baseline_bounds((), soon, room(give_wh=100e3, take_wh=100e3), 1800.0)
+    assert extremes(bounds) == (pytest.approx(-100e3), pytest.approx(100e3))
+
+
+def test_an_award_upward_leaves_all_that_can_be_taken_to_the_baseline():
+    lines = sold(award(direction=Direction.UP))
+    bounds = baseline_bounds(lines, (), room(give_wh=1e9, take_wh=80e3), 1800.0)
+    assert extremes(bounds) == (pytest.approx(-160e3), 400e3)

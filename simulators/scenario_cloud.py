@@ -134,15 +134,20 @@ class Desk:
         return self.best(self.knowledge.window(now_utc_s, start_utc_s, self._slots), start_utc_s, soc_pct)
 
     def best(
-        self, prices: list[float], start_utc_s: float, soc_pct: float, final_pct: float = FINAL_SOC_PCT
+        self,
+        prices: list[float],
+        start_utc_s: float,
+        soc_pct: float,
+        final_pct: float = FINAL_SOC_PCT,
+        final_price: float | None = None,
     ) -> Schedule:
-        """The best schedule on `prices`."""
+        """The best schedule on `prices`; a kWh more or less than `final_pct` costs `final_price`, or their mean."""
         slot_s = self.scenario.slot_s
         first = int((start_utc_s + self.scenario.utc_offset_s) % SECONDS_PER_DAY // slot_s)
         per_day = len(self._pv_kw)
         places = [(first + index) % per_day for index in range(len(prices))]
         pv_kw, load_kw = [self._pv_kw[place] for place in places], [self._load_kw[place] for place in places]
-        worth = max(fmean(prices), 0.0)
+        worth = max(fmean(prices), 0.0) if final_price is None else final_price
         problem = Problem(prices, slot_s / 3600.0, soc_pct, pv_kw, load_kw, final_pct, worth)
         return optimise(problem, self.battery, self._connection)
 
@@ -331,7 +336,7 @@ def perfect_foresight(scenario: Scenario, soc_pct: float) -> Optimum:
     count = scenario.days * SECONDS_PER_DAY // scenario.slot_s
     prices = scenario.prices.window(scenario.start_utc_s, count, scenario.slot_s)
     desk, model = Desk(scenario, true_model(scenario)), true_model(scenario)
-    best = desk.best(prices, scenario.start_utc_s, soc_pct, soc_pct)
+    best = desk.best(prices, scenario.start_utc_s, soc_pct, soc_pct, fmean(scenario.prices.per_kwh))
     hours = scenario.slot_s / 3600.0
     wear = model.cycle_cost_per_kwh * hours * sum(max(0.0, power_kw) for power_kw in best.battery_kw)
     change_wh = (best.soc_end_pct[-1] - soc_pct) * 10.0 * model.capacity_kwh

@@ -131,15 +131,16 @@ class Run:
         self._slot: TrueSlot | None = None
         self._chart_every = max(1, round(self._chart_step_s() / scenario.tick_s))
 
-    def run(self, progress: Callable[[float], None] | None = None) -> RunRecord:
-        """The record of the whole run; `progress` is told the share done now and then."""
+    def run(self, progress: Callable[[float], None] | None = None, until_s: float | None = None) -> RunRecord:
+        """The record of the whole run, or of its first `until_s`; `progress` is told the share done now and then."""
         scenario, record, tick_s = self.scenario, self.record, self.scenario.tick_s
+        ticks = scenario.ticks if until_s is None else round(until_s / tick_s)
         started = time.perf_counter()
         stored_wh = self.plant.stored_wh
         age_s, delay_s = min(READ_AGE_S, tick_s / 2), min(WRITE_DELAY_S, tick_s / 2)
         told_every = max(1, round(PROGRESS_EVERY_S / tick_s))
         self._poll(START_MONO_S - age_s)
-        for tick in range(scenario.ticks):
+        for tick in range(ticks):
             now_s = tick * tick_s
             effects = self._tick(tick, now_s)
             self._pass_time(now_s, delay_s, effects.writes)
@@ -147,11 +148,11 @@ class Run:
             self.plant.advance_to(next_s, START_MONO_S + next_s)
             self._poll(START_MONO_S + next_s)
             if progress is not None and tick % told_every == 0:
-                progress(tick / scenario.ticks)
-        end_s = scenario.days * float(SECONDS_PER_DAY)
+                progress(tick / ticks)
+        end_s = ticks * tick_s
         self.plant.advance_to(end_s, START_MONO_S + end_s)
         self._edge(end_s, None)
-        record.ticks = scenario.ticks
+        record.ticks = ticks
         record.stored_change_wh = self.plant.stored_wh - stored_wh
         record.discharged_wh = sum(device.physics.discharged_wh for device in self.plant.devices)
         record.charged_wh = sum(device.physics.charged_wh for device in self.plant.devices)

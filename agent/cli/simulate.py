@@ -16,7 +16,7 @@ from agent.core.plan import Target
 
 if TYPE_CHECKING:
     from agent.config import SiteFile
-    from simulators.scenario import Scenario
+    from simulators.scenario import Scenario, Sizes
 
 DEFAULT_HOURS = 4.0
 DEFAULT_PV_SHARE, DEFAULT_LOAD_SHARE = 0.4, 0.1
@@ -85,17 +85,10 @@ def simulate(  # noqa: PLR0917 (a command's options)
         scenario = _scenario(site_file, days, seed, tick)
         found = (prices or scenarios.DEFAULT_PRICES, price_column or scenarios.DEFAULT_PRICE_COLUMN)
         read = scenarios.read_prices(*found)
-        sizes = replace(
-            scenario.sizes,
-            capacity_wh=capacity * 1000.0 if capacity is not None else scenario.sizes.capacity_wh,
-            pv_peak_w=pv_peak * 1000.0 if pv_peak is not None else scenario.sizes.pv_peak_w,
-            load_base_w=load_base * 1000.0 if load_base is not None else scenario.sizes.load_base_w,
-            lag_s=lag,
-            counter_wh=counter_step,
-        )
+        sizes = _sizes(scenario.sizes, capacity, pv_peak, load_base)
         scenario = replace(
             scenario,
-            sizes=sizes,
+            sizes=replace(sizes, lag_s=lag, counter_wh=counter_step),
             prices=read,
             start_utc_s=scenarios.first_midnight(read, scenario.utc_offset_s),
             slot_s=scenarios.checked_slot_s(slot_minutes, read),
@@ -114,15 +107,7 @@ def simulate(  # noqa: PLR0917 (a command's options)
             EXIT_REFUSED,
             as_json=as_json,
         )
-    numbers = _run(scenario, out, references=references)
-    if as_json:
-        show_json(numbers)
-    else:
-        typer.echo("\n".join(lines(numbers)))
-    if numbers["violations"]["count"]:
-        for violation in numbers["violations"]["first"]:
-            typer.echo(json.dumps(violation), err=True)
-        raise typer.Exit(EXIT_REFUSED)
+    _tell(_run(scenario, out, references=references), as_json=as_json)
 
 
 def _scenario(site_file: SiteFile, days: int, seed: int, tick: float | None) -> Scenario:
@@ -146,6 +131,23 @@ def _scenario(site_file: SiteFile, days: int, seed: int, tick: float | None) -> 
         target=Target.BATTERY if rules.battery_alone else Target.GRID,
         utc_offset_s=scenarios.offset_s(site_file.site.timezone),
     )
+
+
+def _sizes(sizes: Sizes, capacity_kwh: float | None, pv_peak_kw: float | None, load_base_kw: float | None) -> Sizes:
+    """The default sizes, with those that were given."""
+    given = {"capacity_wh": capacity_kwh, "pv_peak_w": pv_peak_kw, "load_base_w": load_base_kw}
+    return replace(sizes, **{name: 1000.0 * value for name, value in given.items() if value is not None})
+
+
+def _tell(numbers: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        show_json(numbers)
+    else:
+        typer.echo("\n".join(lines(numbers)))
+    if numbers["violations"]["count"]:
+        for violation in numbers["violations"]["first"]:
+            typer.echo(json.dumps(violation), err=True)
+        raise typer.Exit(EXIT_REFUSED)
 
 
 def _run(scenario: Scenario, out: Path | None, *, references: bool) -> dict[str, Any]:

@@ -1,0 +1,40 @@
+"""`ems simulate` from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from agent.cli.main import app
+
+SITE = str(Path(__file__).parents[2] / "config/site.example.toml")
+
+
+def simulate(*options):
+    return CliRunner().invoke(app, ["simulate", SITE, *options])
+
+
+def test_a_day_of_the_example_site_is_simulated_and_reported(tmp_path):
+    done = simulate("--tick", "60", "--seed", "7", "--out", str(tmp_path), "--json")
+    assert done.exit_code == 0, done.output
+    numbers = json.loads(done.stdout)["result"]
+    assert numbers["violations"]["count"] == 0
+    assert numbers["target"] == "grid"
+    assert json.loads((tmp_path / "result.json").read_text()) == numbers
+    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_a_bad_price_file_is_refused_with_file_line_and_column(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text("slot_start_utc,x\n2024-01-01T00:00:00Z,1\n2024-01-01T00:30:00Z,oops\n")
+    done = simulate("--prices", str(path), "--price-column", "x")
+    assert done.exit_code == 1
+    assert f"{path}: line 3: x: 'oops' is not a number" in done.output
+
+
+def test_an_unknown_choice_is_told_with_those_there_are():
+    done = simulate("--faults", "many")
+    assert done.exit_code == 1
+    assert "--faults 'many': use none or swarm" in done.output

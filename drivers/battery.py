@@ -27,7 +27,7 @@ POINTS: Final[Mapping[int, tuple[str, ...]]] = {
     704: ("WSetEna", "WSetMod", "WSet"),
     713: ("WHRtg", "SoC"),
     715: ("LocRemCtl",),
-    802: ("SoC", "LocRemCtl", "State", "V", "AChaMax", "ADisChaMax"),
+    802: ("SoC", "LocRemCtl", "State", "V", "CellVMax", "CellVMin", "AChaMax", "ADisChaMax"),
 }
 """What each poll reads. Ratings are read along with the settings: they cost nothing and so never look stale."""
 REQUIRED: Final[Mapping[int, tuple[str, ...]]] = {
@@ -45,6 +45,8 @@ STATES: Final = (
     ("715.LocRemCtl", (0,), True),
 )
 """For each state: the values that must be (True) or must not be (False) for power to be possible."""
+CELL_MAX_V = 10.0
+"""No battery cell of any chemistry reaches it."""
 POWER_MARGIN = 1.5
 """More than this multiple of the rating is not a measurement."""
 
@@ -92,6 +94,8 @@ class SunSpecBattery:
             ready=_ready(reads),
             held_setpoint_w=_held(reads),
             has_dead_man=self.has_dead_man,
+            cell_min_v=reading(reads, "802.CellVMin", high=CELL_MAX_V),
+            cell_max_v=reading(reads, "802.CellVMax", high=CELL_MAX_V),
         )
 
     async def write_setpoint(self, power_w: float) -> WriteOutcome:

@@ -82,31 +82,26 @@ def simulate(  # noqa: PLR0917 (a command's options)
 
     try:
         site_file = load(site)
-        scenario = _scenario(site_file, days, seed, tick)
-        found = (prices or scenarios.DEFAULT_PRICES, price_column or scenarios.DEFAULT_PRICE_COLUMN)
-        read = scenarios.read_prices(*found)
-        sizes = _sizes(scenario.sizes, capacity, pv_peak, load_base)
+        told = _scenario(site_file, days, seed, tick)
+        read = scenarios.read_prices(prices or scenarios.DEFAULT_PRICES, price_column or scenarios.DEFAULT_PRICE_COLUMN)
+        sizes = _sizes(told.sizes, capacity, pv_peak, load_base)
         scenario = replace(
-            scenario,
+            told,
             sizes=replace(sizes, lag_s=lag, counter_wh=counter_step),
             prices=read,
-            start_utc_s=scenarios.first_midnight(read, scenario.utc_offset_s),
+            start_utc_s=scenarios.first_midnight(read, told.utc_offset_s),
             slot_s=scenarios.checked_slot_s(slot_minutes, read),
             irradiance_w_per_m2=scenarios.read_irradiance(irradiance or scenarios.DEFAULT_IRRADIANCE),
             frequency_hz=scenarios.read_frequency(frequency) if frequency is not None else (),
             truth=scenarios.Truth(true_efficiency, true_capacity_factor, soc_noise),
-            target=scenarios.chosen("--plan-target", plan_target or scenario.target.value, Target),
+            target=scenarios.chosen("--plan-target", plan_target or told.target.value, Target),
             outages=tuple(scenarios.parse_outage(text) for text in cloud_outage or ()),
             faults=scenarios.chosen("--faults", faults, scenarios.Faults),
             wear_per_kwh=wear,
         )
     except (ConfigError, scenarios.ScenarioRefusedError) as error:
-        why = str(error)
-        fail(
-            {"what": "cannot simulate", "why": why, "next": "mend the file or the option"},
-            EXIT_REFUSED,
-            as_json=as_json,
-        )
+        refusal = {"what": "cannot simulate", "why": str(error), "next": "mend the file or the option"}
+        fail(refusal, EXIT_REFUSED, as_json=as_json)
     _tell(_run(scenario, out, references=references), as_json=as_json)
 
 

@@ -137,7 +137,17 @@ def observed(model: BatteryModel, dt_s: float, power_w: float | None, soc_pct: f
     grown = Stretch(doing, stretch.start_soc_pct, soc_pct, stretch.energy_wh + energy_wh, stretch.seconds + dt_s)
     if abs(soc_pct - grown.start_soc_pct) >= MAX_STRETCH_PCT:
         return replace(_learned(model, grown), stretch=Stretch(doing, soc_pct, soc_pct))
-    return replace(model, stretch=grown)
+    # Every tick comes by here: a plain constructor costs a fifth of `replace`.
+    return BatteryModel(
+        model.stated_capacity_wh,
+        model.stated_efficiency,
+        model.charging,
+        model.discharging,
+        model.standby_w,
+        model.stretches,
+        model.contradictions,
+        grown,
+    )
 
 
 def _doing(model: BatteryModel, power_w: float) -> Doing:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agent.core.decision import Condition
-from agent.core.envelope import CLIP_EPSILON_W
+from agent.core.awards import Response
+from agent.core.battery_model import BatteryModel
+from agent.core.bounds import CLIP_EPSILON_W, Rank
+from agent.core.decision import Condition, Decision
 from agent.core.events import Event, EventState, Severity
+from agent.core.frequency import TROUBLE_TEXT
 from agent.core.rules import SiteRules
 from agent.core.site_view import SiteView
 from agent.core.snapshot import Reading
@@ -22,9 +25,10 @@ def present(
     rules: SiteRules,
     now: SiteView,
     writes: tuple[WriteState, ...],
-    setpoint_w: float,
-    mono_s: float,
+    decision: Decision,
     *,
+    response: Response,
+    models: Mapping[str, BatteryModel],
     clock_trusted: bool,
 ) -> dict[tuple[str, str], Condition]:
     """All conditions that hold at this tick, by (code, subject)."""
@@ -32,10 +36,13 @@ def present(
     if not clock_trusted:
         text = "the clock is earlier than the last time known to be good: plans are not executed; set the clock"
         found.append(Condition("clock_untrusted", "site", Severity.ALARM, text))
-    found += _silent_devices(now, mono_s)
+    found += _silent_devices(now, decision.mono_s)
     found += _soc_outside(rules, now)
-    found += _connection_exceeded(rules, now, setpoint_w)
-    found += [condition for state in writes for condition in _write_trouble(state, mono_s)]
+    found += _connection_exceeded(rules, now, decision.setpoint_w)
+    found += _given_up(decision)
+    found += _unanswered(response)
+    found += _contradicted(models)
+    found += [condition for state in writes for condition in _write_trouble(state, decision.mono_s)]
     return {(condition.code, condition.subject): condition for condition in found}
 
 
@@ -108,6 +115,36 @@ def _connection_exceeded(rules: SiteRules, now: SiteView, setpoint_w: float) -> 
         return []
     text = "PV and load alone break the connection limit and the batteries cannot take the rest"
     return [Condition("connection_limit_exceeded", "site", Severity.ALARM, text)]
+
+
+def _given_up(decision: Decision) -> list[Condition]:
+    """Orders and awards whose bounds had to be broken."""
+    found: list[Condition] = []
+    for softened in decision.softened:
+        if softened.rank is Rank.CURTAILMENT:
+            text = f"{softened.limit} cannot be kept against: {softened.by}; the batteries do what they can"
+            found.append(Condition("curtailment_exceeded", softened.owner, Severity.ALARM, text))
+        elif softened.rank is Rank.AWARD:
+            text = f"{softened.limit} cannot be kept against: {softened.by}; tell the market before it finds out"
+            found.append(Condition("award_not_backed", softened.owner, Severity.ALARM, text))
+    return found
+
+
+def _unanswered(response: Response) -> list[Condition]:
+    return [
+        Condition("award_unanswered", answer.award_id, Severity.ALARM, TROUBLE_TEXT[answer.trouble])
+        for answer in response.answers
+        if answer.trouble is not None
+    ]
+
+
+def _contradicted(models: Mapping[str, BatteryModel]) -> list[Condition]:
+    text = "SoC and measured energy do not belong together: margins are wider; check the BMS, then its calibration"
+    return [
+        Condition("soc_contradicts_energy", device_id, Severity.WARNING, text)
+        for device_id, model in models.items()
+        if model.contradicted
+    ]
 
 
 def _write_trouble(state: WriteState, mono_s: float) -> list[Condition]:

@@ -6,9 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agent.core.authority import Source
-from agent.core.envelope import Clip
+from agent.core.awards import NO_AWARDS, AwardBook
+from agent.core.battery_model import BatteryModel
+from agent.core.bounds import Clip, Softened
+from agent.core.dispatch import DispatchState
+from agent.core.envelope import BatteryMemory
 from agent.core.events import Event, Severity
+from agent.core.evidence import EvidenceRow
+from agent.core.orders import NO_ORDERS, Orders
 from agent.core.plan import Plans, Slot, Target
+from agent.core.reserve_duty import ReserveState
 from agent.core.slot_energy import SlotAccount, SlotRecord
 from agent.core.snapshot import BatterySample, MeterSample, PvSample, WriteOutcome
 from agent.core.writes import WriteReason, WriteState
@@ -25,6 +32,9 @@ class Inputs:
     batteries: tuple[BatterySample, ...]
     pvs: tuple[PvSample, ...]
     meter: MeterSample | None
+    orders: Orders = NO_ORDERS
+    awards: AwardBook = NO_AWARDS
+    """The awards of `orders` that stand at this site, from `agent.core.awards.book`."""
     outcomes: tuple[WriteOutcome, ...] = ()
     """The writes that came to their end since the last tick."""
 
@@ -48,6 +58,11 @@ class State:
     source: Source | None = None
     account: SlotAccount | None = None
     writes: tuple[WriteState, ...] = ()
+    memories: Mapping[str, BatteryMemory] = field(default_factory=dict)
+    models: Mapping[str, BatteryModel] = field(default_factory=dict)
+    """What was learned of each battery, by device id."""
+    dispatch: DispatchState = field(default_factory=DispatchState)
+    reserve: ReserveState = field(default_factory=ReserveState)
     conditions: Mapping[tuple[str, str], Condition] = field(default_factory=dict)
 
 
@@ -77,7 +92,11 @@ class Decision:
     """Wanted battery power before limits."""
     setpoint_w: float
     """Battery power after limits, the sum of `shares_w`."""
+    baseline_w: float
+    """The same without frequency response."""
     clips: tuple[Clip, ...]
+    softened: tuple[Softened, ...]
+    """Bounds that had to be broken because harder ones stood against them."""
     shares_w: Mapping[str, float]
     battery_w: float | None
     pv_w: float | None
@@ -102,3 +121,5 @@ class Effects:
     """The slot that runs, as far as it came: kept on disk, so that a restart in its middle goes on counting."""
     closed: SlotRecord | None
     """A slot that ended, for the ledger."""
+    evidence: tuple[EvidenceRow, ...] = ()
+    """Whole seconds of frequency response that are complete now."""

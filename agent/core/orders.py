@@ -60,3 +60,6 @@ class Orders:
     awards: tuple[Award, ...] = ()
     curtailments: tuple[Curtailment, ...] = ()
     outages: tuple[Outage, ...] = ()
+
+
+NO_ORDERS = Orders()

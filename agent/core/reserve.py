@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from agent.core.awards import Sold, summed
-from agent.core.envelope import Bound
+from agent.core.bounds import Bound, Rank
 
 RESTORE_WITHIN_S = 7200.0
 """Energy spent on an activation must be back after this long (CE FCR); taken where a market does not say."""
@@ -136,7 +136,7 @@ def baseline_bounds(
     for count, line in enumerate(lines, 1):
         up_w, down_w = power_kept_w(lines[:count])
         lower_w, upper_w = min(down_w - room.charge_w, 0.0), max(room.discharge_w - up_w, 0.0)
-        bounds.append(Bound("power kept for the award", line.award.award_id, lower_w, upper_w))
+        bounds.append(Bound("power kept for the award", line.award.award_id, lower_w, upper_w, Rank.AWARD))
     for count, line in enumerate(lines, 1):
         bounds.append(_energy_bound(line, energy_kept_wh(lines[:count], spent_wh), room, ahead_h))
     for count, line in enumerate(soon, 1):
@@ -151,4 +151,4 @@ def baseline_bounds(
 def _energy_bound(line: Sold, kept_wh: tuple[float, float], room: Room, ahead_h: float) -> Bound:
     lower_w = min((kept_wh[1] - room.take_wh) / ahead_h, 0.0)
     upper_w = max((room.give_wh - kept_wh[0]) / ahead_h, 0.0)
-    return Bound("energy kept for the award", line.award.award_id, lower_w, upper_w)
+    return Bound("energy kept for the award", line.award.award_id, lower_w, upper_w, Rank.AWARD)

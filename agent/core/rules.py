@@ -5,8 +5,12 @@ The cloud cannot change any of these. All powers are W and >= 0 unless a sign is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+from agent.core.droop import DroopTable
+from agent.core.envelope_rules import DEFAULT_LIMITS, BatteryLimits, SiteLimits
 
 
 class LocalRule(StrEnum):
@@ -33,6 +37,8 @@ class BatteryRules:
     """The device returns to 0 W by itself when no write came for this long."""
     dead_band_w: float
     """A smaller change of setpoint is not written."""
+    limits: BatteryLimits = DEFAULT_LIMITS
+    """Derating, taper, reserve and the like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,14 @@ class SiteRules:
     has_load: bool
     """True when something behind the connection point draws power that no device of ours measures."""
     local_rule: LocalRule
+    limits: SiteLimits = field(default_factory=SiteLimits)
+    """Ramp and PV inverters."""
+    nominal_hz: float = 50.0
+    """Of the grid."""
+    frequency_resolution_hz: float | None = None
+    """Step of the connection meter's frequency, None where its documents do not say."""
+    products: Mapping[str, DroopTable] = field(default_factory=dict)
+    """Droop tables of the reserve products that this site sells, by name."""
 
     @property
     def battery_alone(self) -> bool:

@@ -17,23 +17,23 @@ class SiteView:
     pvs: tuple[PvSample, ...]
     meter: MeterSample | None
     battery_w: float | None
+    read_battery_w: float
+    """Power of the batteries that can be read, whether or not others are silent."""
     pv_w: float | None
     grid_w: float | None
     soc_pct: float | None
 
     @property
     def others_w(self) -> float | None:
-        """PV and load together, as the connection meter and the batteries show them."""
-        if self.grid_w is None or self.battery_w is None:
-            return None
-        return self.grid_w - self.battery_w
+        """Everything at the connection point but the batteries that can be read: PV, load, a silent battery."""
+        return self.grid_w - self.read_battery_w if self.grid_w is not None else None
 
     @property
     def load_w(self) -> float | None:
         """What is left when batteries and PV are taken from the connection power (<= 0 when it is a load)."""
-        if self.others_w is None or self.pv_w is None:
+        if self.grid_w is None or self.battery_w is None or self.pv_w is None:
             return None
-        return self.others_w - self.pv_w
+        return self.grid_w - self.battery_w - self.pv_w
 
     @property
     def frequency_hz(self) -> float | None:
@@ -52,7 +52,8 @@ def view(rules: SiteRules, inputs: Inputs) -> SiteView:
     if grid_w is None and rules.battery_alone:
         grid_w = battery_w
     pv_w = _total([sample.power_w for sample in pvs])
-    return SiteView(batteries, pvs, meter, battery_w, pv_w, grid_w, _mean_soc_pct(batteries))
+    read_w = sum(sample.power_w.value for sample in batteries if sample.power_w.value is not None)
+    return SiteView(batteries, pvs, meter, battery_w, read_w, pv_w, grid_w, _mean_soc_pct(batteries))
 
 
 def _aged_battery(sample: BatterySample, at: float) -> BatterySample:
@@ -68,6 +69,9 @@ def _aged_battery(sample: BatterySample, at: float) -> BatterySample:
         sample.ready.at(at),
         sample.held_setpoint_w.at(at),
         sample.has_dead_man,
+        sample.temperature_c.at(at),
+        sample.cell_min_v.at(at),
+        sample.cell_max_v.at(at),
     )
 
 

@@ -7,9 +7,10 @@ that a small rest never becomes a spike.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from agent.core.authority import Source
+from agent.core.energy_paths import NOTHING, EnergyPaths, added, scaled_to
 from agent.core.plan import Slot, Target
 from agent.core.snapshot import MeterSample
 
@@ -33,6 +34,9 @@ class SlotAccount:
     battery_wh: float = 0.0
     covered_s: float = 0.0
     """Seconds of the slot with measured power at the promised place."""
+    response_wh: float = 0.0
+    """Energy of frequency response within the slot: owed to the reserve, never made good by the tracker."""
+    paths: EnergyPaths = NOTHING
 
     def same_time(self, slot: Slot) -> bool:
         """True when `slot` is this slot, perhaps with a revised promise: the energy done so far still counts."""
@@ -63,24 +67,58 @@ class SlotRecord:
     battery_wh: float
     covered_s: float
     soc_end_pct: float | None
+    response_wh: float = 0.0
+    """The part of `delivered_wh` that was frequency response."""
+    paths: EnergyPaths = NOTHING
+    """Where the energy came from and went to; the grid's legs add up to the meter's counter where it has one."""
 
 
-def advance(account: SlotAccount, dt_s: float, grid_w: float | None, battery_w: float | None) -> SlotAccount:
-    """The account `dt_s` later under these measured powers; what was not measured is not counted."""
+@dataclass(frozen=True, slots=True)
+class Flows:
+    """The powers that count for an account, W, + toward the grid; None = not measured."""
+
+    grid_w: float | None
+    battery_w: float | None
+    pv_w: float | None = None
+    load_w: float | None = None
+    response_w: float = 0.0
+
+
+def advance(account: SlotAccount, dt_s: float, flows: Flows) -> SlotAccount:
+    """The account `dt_s` later under these powers; what was not measured is not counted."""
+    if dt_s <= 0.0:
+        return account
+    grid_w, battery_w = flows.grid_w, flows.battery_w
     at_place_w = battery_w if account.slot.target is Target.BATTERY else grid_w
-    return replace(
-        account,
-        grid_wh=account.grid_wh + (grid_w or 0.0) * dt_s / 3600.0,
-        battery_wh=account.battery_wh + (battery_w or 0.0) * dt_s / 3600.0,
-        covered_s=account.covered_s + (dt_s if at_place_w is not None else 0.0),
+    hours = dt_s / 3600.0
+    return SlotAccount(
+        account.slot,
+        account.source,
+        account.version,
+        account.anchor_wh,
+        account.grid_wh + (grid_w * hours if grid_w is not None else 0.0),
+        account.battery_wh + (battery_w * hours if battery_w is not None else 0.0),
+        account.covered_s + (dt_s if at_place_w is not None else 0.0),
+        account.response_wh + flows.response_w * hours,
+        added(account.paths, dt_s, battery_w, flows.pv_w, flows.load_w),
     )
 
 
 def close(account: SlotAccount, counter_wh: float | None, soc_pct: float | None) -> SlotRecord:
     """The ledger's record of a finished slot."""
-    done_wh = account.done_wh(counter_wh)
+    paths = account.paths
+    if account.anchor_wh is not None and counter_wh is not None and paths.unsplit_s == 0.0:
+        paths = scaled_to(paths, counter_wh - account.anchor_wh)
     return SlotRecord(
-        account.slot, account.source, account.version, done_wh, account.battery_wh, account.covered_s, soc_pct
+        account.slot,
+        account.source,
+        account.version,
+        account.done_wh(counter_wh),
+        account.battery_wh,
+        account.covered_s,
+        soc_pct,
+        account.response_wh,
+        paths,
     )
 
 
@@ -98,7 +136,7 @@ def net_counter_wh(meter: MeterSample, at_mono_s: float) -> float | None:
 def tracked_power_w(account: SlotAccount, utc_s: float, tick_s: float, counter_wh: float | None) -> float:
     """The connection power for now that brings the slot's energy home."""
     left_s = max(account.slot.end_utc_s - utc_s, TRACK_FLOOR_TICKS * tick_s)
-    missing_wh = account.slot.energy_wh - account.done_wh(counter_wh)
+    missing_wh = account.slot.energy_wh - (account.done_wh(counter_wh) - account.response_wh)
     # Over the floor the plan's own power is already in `missing_wh` only for the true rest of the slot.
     true_left_s = account.slot.end_utc_s - utc_s
     ahead_of_plan_wh = missing_wh - account.slot.power_w * true_left_s / 3600.0

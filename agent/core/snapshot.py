@@ -68,6 +68,10 @@ class BatterySample:
     """The setpoint the device holds now, read back; missing while it holds none (control not enabled)."""
     has_dead_man: bool | None = None
     """Whether the device returns to 0 W by itself when setpoints stop coming; None while that is not known."""
+    temperature_c: Reading = NEVER
+    """Of the cells; the one farther from the comfortable range where several are read."""
+    cell_min_v: Reading = NEVER
+    cell_max_v: Reading = NEVER
 
 
 @dataclass(frozen=True, slots=True)

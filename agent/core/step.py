@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from agent.core.allocate import allocate
 from agent.core.authority import Authority, Source, decide
 from agent.core.conditions import present, transitions
 from agent.core.decision import Decision, Effects, Inputs, SetpointWrite, State
-from agent.core.envelope import battery_bounds, clamp, connection_bound, projection_s
+from agent.core.dispatch import Request, dispatch
+from agent.core.envelope import projection_s
 from agent.core.events import Event, EventState, Severity
 from agent.core.plan import Target
+from agent.core.reserve_duty import afterwards, award_bounds, duty_now
 from agent.core.rules import BatteryRules, SiteRules
 from agent.core.site_view import SiteView, view
 from agent.core.slot_energy import (
+    Flows,
     SlotAccount,
     SlotRecord,
     advance,
@@ -22,41 +25,55 @@ from agent.core.slot_energy import (
     tracked_power_w,
 )
 from agent.core.snapshot import BatterySample
+from agent.core.units import site_bounds, units_now
 from agent.core.writes import WriteReason, WriteState, due, settled, watched
 
 
 def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects]:
     """The state after this tick, and what the shell must do.
 
-    Order: age the readings, account for the energy since the last tick, decide who decides, aim, clamp, share
-    out, compare with what the devices hold, tell what changed.
+    Order: age the readings, account for the energy since the last tick, decide who decides, aim, clamp and share
+    out with the frequency response on top, compare with what the devices hold, tell what changed.
     """
     now = view(rules, inputs)
-    authority = decide(
+    utc_s, mono_s = inputs.utc_s, inputs.mono_s
+    dt_s = mono_s - state.last_mono_s if state.last_mono_s is not None else 0.0
+    trusted = inputs.clock_trusted
+    authority = decide(rules, inputs.plans, utc_s, clock_trusted=trusted, meter_good=now.grid_w is not None)
+    duty = duty_now(
         rules,
-        inputs.plans,
-        inputs.utc_s,
-        clock_trusted=inputs.clock_trusted,
-        meter_good=now.grid_w is not None,
+        state.reserve,
+        inputs.awards,
+        now.meter.frequency_hz if now.meter is not None else None,
+        utc_s=utc_s if trusted else None,
+        mono_s=mono_s,
+        dt_s=dt_s,
     )
-    account, closed = _account(state, inputs, now, authority)
-    aim_w = _aim(rules, authority, account, now, inputs)
-    ahead_s = projection_s(rules, authority.slot.end_utc_s if authority.slot else None, inputs.utc_s)
-    room = {
-        battery_rules.device_id: battery_bounds(battery_rules, sample, ahead_s)
-        for battery_rules, sample in zip(rules.batteries, now.batteries, strict=True)
-    }
-    site_w, site_clips = clamp(aim_w, (connection_bound(rules, now.others_w),))
-    shares_w, unit_clips = allocate(site_w, room)
-    ledger, writes, events = _write(rules, state, inputs, now, shares_w)
-    setpoint_w = sum(shares_w.values())
-    conditions = present(rules, now, ledger, setpoint_w, inputs.mono_s, clock_trusted=inputs.clock_trusted)
-    events += transitions(state.conditions, conditions, inputs.utc_s)
-    events += _source_change(state, authority, inputs.utc_s)
-    counter_wh = net_counter_wh(now.meter, inputs.mono_s) if now.meter is not None else None
+    counter_wh = _counter_at(now, inputs, 0.0)
+    account, opened, closed = _account(state, inputs, now, authority, dt_s)
+    aim_w = _aim(authority, account, now, counter_wh, utc_s=utc_s, tick_s=rules.tick_s)
+    ahead_s = projection_s(rules, authority.slot.end_utc_s if authority.slot else None, utc_s)
+    units, memories, models = units_now(rules, state, inputs, now, ahead_s=ahead_s, dt_s=dt_s)
+    bounds = site_bounds(rules, inputs, now, state.writes)
+    reserved = award_bounds(
+        duty, inputs.awards, zip(rules.batteries, now.batteries, units, strict=True), bounds[-1],
+        utc_s=utc_s, ahead_s=ahead_s,
+    )  # fmt: skip
+    request = Request(aim_w, duty.response.power_w, reserved)
+    done, dispatching = dispatch(request, units, bounds, rules.limits.ramp, state.dispatch, mono_s=mono_s)
+    ledger, writes, events = _write(rules, state, inputs, now, done.shares_w)
+    reserve, evidence = afterwards(
+        state.reserve,
+        duty,
+        utc_s=utc_s,
+        battery_w=now.battery_w,
+        baseline_w=done.baseline_w,
+        setpoint_w=done.power_w,
+        clock_trusted=trusted,
+    )
     decision = Decision(
-        utc_s=inputs.utc_s,
-        mono_s=inputs.mono_s,
+        utc_s=utc_s,
+        mono_s=mono_s,
         source=authority.source,
         version=authority.version,
         why=authority.why,
@@ -64,9 +81,11 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
         target=authority.target,
         planned_w=authority.power_w,
         target_w=aim_w,
-        setpoint_w=setpoint_w,
-        clips=site_clips + unit_clips,
-        shares_w=shares_w,
+        setpoint_w=done.power_w,
+        baseline_w=done.baseline_w,
+        clips=done.clips,
+        softened=done.softened,
+        shares_w=done.shares_w,
         battery_w=now.battery_w,
         pv_w=now.pv_w,
         load_w=now.load_w,
@@ -76,34 +95,37 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
         slot_done_wh=account.done_wh(counter_wh) if account is not None else None,
         writes=writes,
     )
-    after = State(inputs.mono_s, inputs.utc_s, authority.source, account, ledger, conditions)
-    return after, Effects(decision, writes, tuple(events), account, closed)
+    conditions = present(rules, now, ledger, decision, response=duty.response, models=models, clock_trusted=trusted)
+    events += transitions(state.conditions, conditions, utc_s)
+    events += _source_change(state, authority, utc_s)
+    after = State(mono_s, utc_s, authority.source, account, ledger, memories, models, dispatching, reserve, conditions)
+    return after, Effects(decision, writes, tuple(events), opened, closed, evidence)
 
 
 def _account(
-    state: State, inputs: Inputs, now: SiteView, authority: Authority
-) -> tuple[SlotAccount | None, SlotRecord | None]:
-    """The account of the slot that runs now, and the record of the one that closed.
+    state: State, inputs: Inputs, now: SiteView, authority: Authority, dt_s: float
+) -> tuple[SlotAccount | None, SlotAccount | None, SlotRecord | None]:
+    """The account of the slot that runs now, the one that opened and the record of the one that closed.
 
     A slot found in its middle (restart, new plan) is anchored on the counters where they reach back to its start.
     """
     account, closed = state.account, None
-    dt_s = inputs.mono_s - state.last_mono_s if state.last_mono_s is not None else 0.0
     slot = authority.slot
+    flows = Flows(now.grid_w, now.battery_w, now.pv_w, now.load_w, state.reserve.response_w)
     if account is not None and slot is not None and account.same_time(slot):
-        promised = replace(account, slot=slot, source=authority.source, version=authority.version)
-        return advance(promised, dt_s, now.grid_w, now.battery_w), None
+        if account.slot is not slot or account.version != authority.version:
+            account = replace(account, slot=slot, source=authority.source, version=authority.version)
+        return advance(account, dt_s, flows), None, None
     if account is not None:
         # A tick after the edge belongs to the old slot only up to the edge.
         over_s = max(inputs.utc_s - account.slot.end_utc_s, 0.0)
-        account = advance(account, max(dt_s - over_s, 0.0), now.grid_w, now.battery_w)
+        account = advance(account, dt_s - over_s, flows)
         closed = close(account, _counter_at(now, inputs, over_s), now.soc_pct)
     if slot is None:
-        return None, closed
+        return None, None, closed
     since_start_s = max(inputs.utc_s - slot.start_utc_s, 0.0)
-    begun = SlotAccount(slot, authority.source, authority.version, _counter_at(now, inputs, since_start_s))
-    account = advance(begun, min(dt_s, since_start_s), now.grid_w, now.battery_w)
-    return account, closed
+    opened = SlotAccount(slot, authority.source, authority.version, _counter_at(now, inputs, since_start_s))
+    return advance(opened, min(dt_s, since_start_s), flows), opened, closed
 
 
 def _counter_at(now: SiteView, inputs: Inputs, ago_s: float) -> float | None:
@@ -111,25 +133,30 @@ def _counter_at(now: SiteView, inputs: Inputs, ago_s: float) -> float | None:
     return net_counter_wh(now.meter, inputs.mono_s - ago_s) if now.meter is not None else None
 
 
-def _aim(rules: SiteRules, authority: Authority, account: SlotAccount | None, now: SiteView, inputs: Inputs) -> float:
-    """The wanted battery power before limits.
+def _aim(
+    authority: Authority,
+    account: SlotAccount | None,
+    now: SiteView,
+    counter_wh: float | None,
+    *,
+    utc_s: float,
+    tick_s: float,
+) -> float:
+    """The wanted battery power before limits and without frequency response.
 
     A target at the connection point needs PV and load now; without them the planned power is asked of the
     battery itself (open loop), and the envelope decides whether the site may do that at all.
     """
-    if authority.target is Target.BATTERY:
-        return authority.power_w
-    if now.others_w is None:
+    if authority.target is Target.BATTERY or now.others_w is None:
         return authority.power_w
     grid_w = authority.power_w
     if account is not None:
-        counter_wh = _counter_at(now, inputs, 0.0)
-        grid_w = tracked_power_w(account, inputs.utc_s, rules.tick_s, counter_wh)
+        grid_w = tracked_power_w(account, utc_s, tick_s, counter_wh)
     return grid_w - now.others_w
 
 
 def _write(
-    rules: SiteRules, state: State, inputs: Inputs, now: SiteView, shares_w: dict[str, float]
+    rules: SiteRules, state: State, inputs: Inputs, now: SiteView, shares_w: Mapping[str, float]
 ) -> tuple[tuple[WriteState, ...], tuple[SetpointWrite, ...], list[Event]]:
     """The ledger brought up to date, the writes that are due, and what was noticed on the way."""
     held = {line.device_id: line for line in state.writes}

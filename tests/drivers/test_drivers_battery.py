@@ -30,7 +30,7 @@ M713 = {"WHRtg": 1000, "SoC": 555, "WH_SF": 3, "Pct_SF": -1}
 M715 = {"LocRemCtl": 0, "ControllerHb": 0}
 M802 = {
     "SoC": 44, "SoC_SF": 0, "LocRemCtl": 0, "State": 3, "V": 8000, "V_SF": -1,
-    "AChaMax": 500, "ADisChaMax": 400, "AMax_SF": 0,
+    "CellVMax": 3412, "CellVMin": 3287, "CellV_SF": -3, "AChaMax": 500, "ADisChaMax": 400, "AMax_SF": 0,
 }  # fmt: skip
 DEFAULTS = {1: COMMON, 701: M701, 702: M702, 704: M704, 713: M713, 715: M715, 802: M802}
 
@@ -97,6 +97,9 @@ async def test_a_sample_carries_every_value_scaled_and_in_our_sign():
         "live_charge_limit_w": 390_000.0,  # the setting: 500 A x 800 V is more
         "ready": 1.0,
         "held_setpoint_w": None,
+        "temperature_c": None,  # none of these models tells that of the cells
+        "cell_min_v": 3.287,
+        "cell_max_v": 3.412,
     }
     assert got.device_id == "bess"
 
@@ -140,7 +143,7 @@ async def test_a_device_that_implements_nothing_yields_missing_and_no_numbers():
     assert got.has_dead_man is False
     for field in dataclasses.fields(got):
         value = getattr(got, field.name)
-        if field.name not in {"device_id", "has_dead_man"}:
+        if field.name not in {"device_id", "has_dead_man", "temperature_c"}:
             assert (value.value, value.quality, value.read_mono_s) == (None, Quality.MISSING, 1000.0), field.name
 
 
@@ -148,6 +151,8 @@ async def test_a_device_that_implements_nothing_yields_missing_and_no_numbers():
     ("change", "field"),
     [
         ({"m713": {"SoC": 1001}}, "soc_pct"),
+        ({"m802": {"CellVMin": 10001}}, "cell_min_v"),
+        ({"m802": {"CellVMax": 65534}}, "cell_max_v"),
         ({"m701": {"W": 7501}}, "power_w"),
         ({"m701": {"W": -7501 % 65536}}, "power_w"),
     ],

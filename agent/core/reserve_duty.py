@@ -1,0 +1,116 @@
+"""The awards in force within one tick: the response they owe, the room they keep, the evidence they leave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from agent.core.allocate import Unit
+from agent.core.awards import NO_RESPONSE, AwardBook, Response, Sold, respond
+from agent.core.bounds import Bound
+from agent.core.evidence import EvidenceRow, Gathering, evidence_tick, gather
+from agent.core.frequency import NO_FREQUENCY, Frequency, watched
+from agent.core.reserve import activated_wh, baseline_bounds, battery_room, together
+from agent.core.rules import BatteryRules, SiteRules
+from agent.core.snapshot import BatterySample, Reading
+
+
+@dataclass(frozen=True, slots=True)
+class ReserveState:
+    """What the reserve remembers from tick to tick."""
+
+    frequency: Frequency = NO_FREQUENCY
+    response_w: float = 0.0
+    """Asked of the batteries on top of the baseline at the last tick, after limits."""
+    spent_wh: float = 0.0
+    """Net energy of responses, given +; forgotten as it is brought back."""
+    gathering: Gathering | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """The awards that count at this tick."""
+
+    lines: tuple[Sold, ...]
+    frequency: Frequency
+    response: Response
+    spent_wh: float
+
+
+def duty_now(
+    rules: SiteRules,
+    state: ReserveState,
+    awards: AwardBook,
+    reading: Reading | None,
+    *,
+    utc_s: float | None,
+    mono_s: float,
+    dt_s: float,
+) -> Duty:
+    """The response owed now; `utc_s` is None while the clock is not trusted, when no award can be known to count.
+
+    Without a meter the frequency is missing, and the response is 0 with that trouble.
+    """
+    lines = awards.at(utc_s) if utc_s is not None else ()
+    if not awards.edges:
+        return Duty((), state.frequency, NO_RESPONSE, 0.0)
+    frequency = watched(state.frequency, reading, rules.nominal_hz) if reading is not None else NO_FREQUENCY
+    response = respond(lines, frequency, mono_s, rules.frequency_resolution_hz)
+    return Duty(lines, frequency, response, activated_wh(state.spent_wh, state.response_w, dt_s, lines))
+
+
+def award_bounds(
+    duty: Duty,
+    awards: AwardBook,
+    batteries: Iterable[tuple[BatteryRules, BatterySample, Unit]],
+    connection: Bound,
+    *,
+    utc_s: float,
+    ahead_s: float,
+) -> tuple[Bound, ...]:
+    """The room that awards in force, and those that begin within `ahead_s`, leave to the baseline."""
+    soon = awards.starting(utc_s, utc_s + ahead_s)
+    if not duty.lines and not soon:
+        return ()
+    rooms = [
+        battery_room(
+            *unit.room.kept,
+            soc_pct=sample.soc_pct.value,
+            capacity_wh=sample.capacity_wh.value,
+            soc_min_pct=rules.soc_min_pct,
+            soc_max_pct=rules.soc_max_pct,
+            one_way_efficiency=rules.one_way_efficiency,
+        )
+        for rules, sample, unit in batteries
+    ]
+    room = together(rooms).within(connection.lower_w, connection.upper_w)
+    return baseline_bounds(duty.lines, soon, room, ahead_s, duty.spent_wh)
+
+
+def afterwards(
+    state: ReserveState,
+    duty: Duty,
+    *,
+    utc_s: float,
+    battery_w: float | None,
+    baseline_w: float,
+    setpoint_w: float,
+    clock_trusted: bool,
+) -> tuple[ReserveState, tuple[EvidenceRow, ...]]:
+    """What to remember after this tick, and the whole seconds of evidence that it completed."""
+    if not duty.lines and state.gathering is None:
+        return ReserveState(duty.frequency, 0.0, duty.spent_wh), ()
+    tick = None
+    if duty.lines:
+        tick = evidence_tick(
+            utc_s,
+            duty.lines,
+            frequency_hz=duty.frequency.hz,
+            power_w=battery_w,
+            baseline_w=baseline_w,
+            setpoint_w=setpoint_w,
+            clock_trusted=clock_trusted,
+            trouble=next((answer.trouble for answer in duty.response.answers if answer.trouble), None),
+        )
+    gathering, rows = gather(state.gathering, tick)
+    return ReserveState(duty.frequency, setpoint_w - baseline_w, duty.spent_wh, gathering), rows

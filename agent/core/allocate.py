@@ -145,7 +145,10 @@ def _split(
     *,
     discharging: bool,
 ) -> list[float]:
-    """`amount_w` (less than all `free_w` together) over the chosen batteries; no crumbs while it can be helped."""
+    """`amount_w` (less than all `free_w` together) over the chosen batteries; no crumbs while it can be helped.
+
+    A share below the useful minimum is raised to it where the battery suits better than the others, else left out.
+    """
     usable_pct = [unit.above_floor_pct if discharging else unit.below_ceiling_pct for unit in units]
     weights = _weights(units, usable_pct)
     # A battery that works already in this tick takes a little more without becoming a crumb.
@@ -154,14 +157,22 @@ def _split(
     cost_w = [least if works else least * JOIN_FACTOR for least, works in zip(least_w, working, strict=True)]
     score_pct = [usable + SWAP_PCT * works for usable, works in zip(usable_pct, working, strict=True)]
     chosen = _chosen(amount_w, free_w, cost_w, score_pct)
+    raised: list[int] = []
     while True:
-        parts = _filled(amount_w, free_w, weights, chosen)
+        parts = _filled(amount_w - sum(least_w[i] for i in raised), free_w, weights, chosen)
+        for i in raised:
+            parts[i] = least_w[i]
         crumbs = [i for i in chosen if parts[i] < least_w[i]]
         if not crumbs or len(chosen) == 1:
             return parts
         worst = min(crumbs, key=lambda i: (parts[i] / least_w[i], usable_pct[i]))
         fewer = [i for i in chosen if i != worst]
-        if sum(free_w[i] for i in fewer) < amount_w:
+        # A small battery that suits better than the others would fall behind them for ever if it were left out.
+        suits = score_pct[worst] >= sum(score_pct[i] for i in fewer) / len(fewer)
+        carried_w = amount_w - sum(least_w[i] for i in (*raised, *chosen))
+        if suits and carried_w >= 0.0 and free_w[worst] >= least_w[worst]:
+            raised.append(worst)
+        elif sum(free_w[i] for i in fewer) + sum(least_w[i] for i in raised) < amount_w:
             return parts
         chosen = fewer
 

@@ -50,7 +50,7 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
         dt_s=dt_s,
     )
     counter_wh = _counter_at(now, inputs, 0.0)
-    account, opened, closed = _account(state, inputs, now, authority, dt_s)
+    account, closed = _account(state, inputs, now, authority, dt_s)
     aim_w = _aim(authority, account, now, counter_wh, utc_s=utc_s, tick_s=rules.tick_s)
     ahead_s = projection_s(rules, authority.slot.end_utc_s if authority.slot else None, utc_s)
     units, memories, models = units_now(rules, state, inputs, now, ahead_s=ahead_s, dt_s=dt_s)
@@ -99,13 +99,13 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
     events += transitions(state.conditions, conditions, utc_s)
     events += _source_change(state, authority, utc_s)
     after = State(mono_s, utc_s, authority.source, account, ledger, memories, models, dispatching, reserve, conditions)
-    return after, Effects(decision, writes, tuple(events), opened, closed, evidence)
+    return after, Effects(decision, writes, tuple(events), account, closed, evidence)
 
 
 def _account(
     state: State, inputs: Inputs, now: SiteView, authority: Authority, dt_s: float
-) -> tuple[SlotAccount | None, SlotAccount | None, SlotRecord | None]:
-    """The account of the slot that runs now, the one that opened and the record of the one that closed.
+) -> tuple[SlotAccount | None, SlotRecord | None]:
+    """The account of the slot that runs now, and the record of the one that closed.
 
     A slot found in its middle (restart, new plan) is anchored on the counters where they reach back to its start.
     """
@@ -115,17 +115,17 @@ def _account(
     if account is not None and slot is not None and account.same_time(slot):
         if account.slot is not slot or account.version != authority.version:
             account = replace(account, slot=slot, source=authority.source, version=authority.version)
-        return advance(account, dt_s, flows), None, None
+        return advance(account, dt_s, flows), None
     if account is not None:
         # A tick after the edge belongs to the old slot only up to the edge.
         over_s = max(inputs.utc_s - account.slot.end_utc_s, 0.0)
         account = advance(account, dt_s - over_s, flows)
         closed = close(account, _counter_at(now, inputs, over_s), now.soc_pct)
     if slot is None:
-        return None, None, closed
+        return None, closed
     since_start_s = max(inputs.utc_s - slot.start_utc_s, 0.0)
-    opened = SlotAccount(slot, authority.source, authority.version, _counter_at(now, inputs, since_start_s))
-    return advance(opened, min(dt_s, since_start_s), flows), opened, closed
+    begun = SlotAccount(slot, authority.source, authority.version, _counter_at(now, inputs, since_start_s))
+    return advance(begun, min(dt_s, since_start_s), flows), closed
 
 
 def _counter_at(now: SiteView, inputs: Inputs, ago_s: float) -> float | None:

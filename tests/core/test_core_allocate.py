@@ -7,7 +7,7 @@ import timeit
 
 import pytest
 from core_fleet import Cell, Fleet
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent.core.allocate import EQUALISE_STRENGTH, SWAP_PCT, Unit, clips_of, paced, share_out
@@ -218,7 +218,14 @@ def test_no_mix_of_old_and_new_powers_leaves_the_limits_that_held_before(moves, 
     assert together or not falling or worst_low >= lower - 1e-6
 
 
+def test_a_small_battery_that_suits_better_is_not_left_behind_for_its_small_share():
+    big, small = unit("big", soc=50.0, capacity=4000.0, least=20.0), unit("small", soc=45.0, least=20.0)
+    assert shares(-60.0, big, small) == {"big": -40.0, "small": -20.0}
+    assert shares(60.0, big, small) == {"big": 60.0, "small": 0.0}
+
+
 @settings(max_examples=20, deadline=None)
+@example(socs=[15.0, 12.0], sizes=[1.0, 0.25, 1.0, 1.0, 1.0, 1.0], seed=1, least=0.05)
 @given(
     socs=st.lists(st.floats(12, 88), min_size=2, max_size=6),
     sizes=st.lists(st.floats(0.2, 3.0), min_size=6, max_size=6),

@@ -136,6 +136,7 @@ class CloudSection(_Section):
     confirm: Literal["watermark", "puback"] = "watermark"
     frame: Annotated[Time, Field(ge=1.0, le=3600.0)] = 60.0
     reconnect_max: Annotated[Time, Field(ge=1.0, le=600.0)] = 60.0
+    resend_after: Annotated[Time, Field(ge=1.0, le=3600.0)] = 60.0
 
     @field_validator("broker")
     @classmethod

@@ -53,6 +53,11 @@ class Mosquitto:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
+    def terminate(self):
+        """As a restart for maintenance does: sessions and queued messages are saved."""
+        self._process.terminate()
+        self._process.wait(DEADLINE_S)
+
     def stop(self):
         if self._process is not None and self._process.poll() is None:
             self.kill()

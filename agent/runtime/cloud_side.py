@@ -125,7 +125,7 @@ class CloudSide:
             status=self._status,
             on_plan=self._receive,
             utc_s=self._clock.utc_s,
-            options=UplinkOptions(confirm=Confirm(section.confirm), link=link),
+            options=UplinkOptions(confirm=Confirm(section.confirm), resend_after_s=section.resend_after, link=link),
         )
 
     async def _receive(self, kind: PlanKind, payload: bytes) -> Outcome:

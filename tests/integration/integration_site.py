@@ -79,6 +79,7 @@ broker = "{broker}"
 confirm = "{confirm}"
 frame = "1 s"
 reconnect_max = "1 s"
+resend_after = "2 s"
 [store]
 directory = "{state}"
 [api]

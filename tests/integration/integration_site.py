@@ -311,7 +311,7 @@ class CountingCloud:
         self.paho.on_message = lambda _client, _data, message: self._arrived(message)
         properties = Properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = 3600
-        self.paho.connect("127.0.0.1", broker.port, keepalive=10, properties=properties)
+        self.paho.connect("127.0.0.1", broker.port, keepalive=10, clean_start=False, properties=properties)
         self.paho.loop_start()
         assert self._ready.wait(DEADLINE_S)
 

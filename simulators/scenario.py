@@ -10,7 +10,7 @@ import csv
 import gzip
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -18,11 +18,16 @@ from pathlib import Path
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
+from agent.core.awards import NO_AWARDS, AwardBook, book
+from agent.core.droop_products import PRODUCTS
+from agent.core.orders import Award, Direction
 from agent.core.plan import Target
 from agent.core.rules import SiteRules
 
 MINUTES_PER_DAY = 1440
 SECONDS_PER_DAY = 86_400
+START_MONO_S = 1_000.0
+START_SOC_PCT = 50.0
 MAX_PRICE = 100_000.0
 """No market's price per kWh is beyond this, either way."""
 MAX_IRRADIANCE_W_PER_M2 = 2_000.0
@@ -33,6 +38,9 @@ DATA = Path(__file__).parent / "data"
 DEFAULT_PRICES = DATA / "jepx_spot_fy2023.csv.gz"
 DEFAULT_PRICE_COLUMN = "tokyo_jpy_per_kwh"
 DEFAULT_IRRADIANCE = DATA / "irradiance_1min_day.csv"
+DEFAULT_FREQUENCY = DATA / "grid_frequency_ce_day.csv.gz"
+DEFAULT_FREQUENCY_HZ = 50.0
+"""Nominal frequency of that grid."""
 
 
 class ScenarioRefusedError(ValueError):
@@ -120,11 +128,8 @@ class Scenario:
     faults: Faults = Faults.NONE
     wear_per_kwh: float = 1.0
     """What the cloud's optimiser reckons for wear, per kWh discharged."""
-
-    @property
-    def ticks(self) -> int:
-        """How many ticks the run has."""
-        return round(self.days * SECONDS_PER_DAY / self.tick_s)
+    awards: AwardBook = NO_AWARDS
+    """Primary reserve that was sold; while one is in force the ticks are as short as it needs."""
 
 
 def parse_outage(text: str) -> tuple[float, float]:
@@ -137,6 +142,50 @@ def parse_outage(text: str) -> tuple[float, float]:
     if not (0 <= start_h < math.inf and 0 < hours < math.inf):
         raise ScenarioRefusedError(f"--cloud-outage {text!r}: START must be at least 0 and HOURS above 0")
     return start_h * 3600.0, (start_h + hours) * 3600.0
+
+
+def parse_award(text: str, start_utc_s: float, number: int) -> Award:
+    """`PRODUCT:KW:START:HOURS[:up|down]`, times in hours from the start of the run."""
+    product, *numbers = text.split(":")
+    shape = "write PRODUCT:KW:START:HOURS, with :up or :down for one direction, for example ce-fcr-offset:200:0:24"
+    direction = Direction.BOTH
+    if len(numbers) == 4:
+        direction = chosen("--award, direction", numbers.pop(), Direction)
+    try:
+        power_kw, start_h, hours = (float(part) for part in numbers)
+    except ValueError:
+        raise ScenarioRefusedError(f"--award {text!r}: {shape}") from None
+    if not (0 <= start_h < math.inf and 0 < hours < math.inf):
+        raise ScenarioRefusedError(f"--award {text!r}: START must be at least 0 and HOURS above 0")
+    begin_utc_s = start_utc_s + start_h * 3600.0
+    return Award(f"award-{number}", product, begin_utc_s, begin_utc_s + hours * 3600.0, 1000.0 * power_kw, direction)
+
+
+def sold(texts: Sequence[str], rules: SiteRules, start_utc_s: float) -> AwardBook:
+    """The awards of these options; one that this site could not keep is refused with its reason."""
+    tables = {**PRODUCTS, **rules.products}
+    awards = [parse_award(text, start_utc_s, number) for number, text in enumerate(texts, 1)]
+    found, refused = book(
+        awards,
+        tables,
+        rated_discharge_w=sum(battery.rated_discharge_w for battery in rules.batteries),
+        rated_charge_w=sum(battery.rated_charge_w for battery in rules.batteries),
+        nominal_hz=rules.nominal_hz,
+    )
+    if refused:
+        why = refused[0].detail
+        if refused[0].reason == "unknown_product":
+            why = f"there is no droop table of this name; known: {', '.join(sorted(tables))}"
+        raise ScenarioRefusedError(f"--award {texts[refused[0].index]!r}: {why}")
+    return found
+
+
+def checked_frequency(path: Path, values: tuple[float, ...], nominal_hz: float) -> tuple[float, ...]:
+    """The frequencies, when they are of a grid of `nominal_hz`."""
+    mean_hz = sum(values) / len(values)
+    if abs(mean_hz - nominal_hz) > 1.0:
+        raise ScenarioRefusedError(f"{path}: its mean is {mean_hz:.2f} Hz, but the site is on {nominal_hz:g} Hz")
+    return values
 
 
 def read_prices(path: Path, column: str) -> Prices:

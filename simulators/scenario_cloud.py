@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from agent.core.plan import Plan, PlanKind, Target
+from agent.core.reserve import energy_kept_wh, power_kept_w
 from simulators.battery import Battery, BatteryConfig
 from simulators.optimiser import BatteryModel, Connection, Problem, Schedule, optimise
 from simulators.plant import OFFICE_DAY_SHAPE
@@ -98,15 +99,28 @@ def told_model(scenario: Scenario, capacity_factor: float = 1.0, efficiency_fact
     headroom_w = HEADROOM_SHARE * scenario.sizes.pv_peak_w if buffers else 0.0
     headroom_pct = HEADROOM_SOC_PCT if buffers else 0.0
     one_way = rules.batteries[0].one_way_efficiency * math.sqrt(efficiency_factor)
+    capacity_wh = scenario.sizes.capacity_wh * capacity_factor
+    power_w, energy_wh = kept_for_awards(scenario)
+    give_pct, take_pct = (100.0 * wh / capacity_wh for wh in (energy_wh[0] / one_way, energy_wh[1] * one_way))
     return BatteryModel(
-        capacity_kwh=scenario.sizes.capacity_wh * capacity_factor / 1000.0,
-        charge_kw=max(0.2 * charge_w, charge_w - headroom_w) / 1000.0,
-        discharge_kw=max(0.2 * discharge_w, discharge_w - headroom_w) / 1000.0,
+        capacity_kwh=capacity_wh / 1000.0,
+        charge_kw=max(0.2 * charge_w, charge_w - headroom_w - power_w[1]) / 1000.0,
+        discharge_kw=max(0.2 * discharge_w, discharge_w - headroom_w - power_w[0]) / 1000.0,
         charge_efficiency=one_way,
         discharge_efficiency=one_way,
-        soc_min_pct=max(battery.soc_min_pct for battery in rules.batteries) + headroom_pct,
-        soc_max_pct=min(battery.soc_max_pct for battery in rules.batteries) - headroom_pct,
+        soc_min_pct=max(battery.soc_min_pct for battery in rules.batteries) + headroom_pct + give_pct,
+        soc_max_pct=min(battery.soc_max_pct for battery in rules.batteries) - headroom_pct - take_pct,
         cycle_cost_per_kwh=scenario.wear_per_kwh,
+    )
+
+
+def kept_for_awards(scenario: Scenario) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Power (up, down) and energy (to give, to take) that the cloud leaves free all the time: the most ever sold."""
+    spans = scenario.awards.spans
+    powers, energies = [power_kept_w(lines) for lines in spans], [energy_kept_wh(lines, 0.0) for lines in spans]
+    return (
+        (max(up for up, _ in powers), max(down for _, down in powers)),
+        (max(give for give, _ in energies), max(take for _, take in energies)),
     )
 
 

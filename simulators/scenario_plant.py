@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy.signal import lfilter
@@ -49,6 +50,13 @@ def correlated(generator: np.random.Generator, size: int, correlation_s: float) 
     drawn = generator.standard_normal(size)
     filtered: Values = lfilter([math.sqrt(1.0 - keep * keep)], [1.0, -keep], drawn)
     return filtered
+
+
+class Frequency(Protocol):
+    """The frequency of the grid over the local day."""
+
+    def at(self, second: float) -> float:
+        """Hz at `second`."""
 
 
 class Series:
@@ -110,7 +118,9 @@ def frequency_series(scenario: Scenario) -> Values:
     if scenario.frequency_hz:
         return np.asarray(scenario.frequency_hz)
     generator = np.random.default_rng([scenario.seed, 3])
-    return 50.0 + FREQUENCY_NOISE_HZ * correlated(generator, SECONDS_PER_DAY, FREQUENCY_CORRELATION_S)
+    return scenario.rules.nominal_hz + FREQUENCY_NOISE_HZ * correlated(
+        generator, SECONDS_PER_DAY, FREQUENCY_CORRELATION_S
+    )
 
 
 def true_config(scenario: Scenario, rules: BatteryRules, soc_pct: float) -> BatteryConfig:
@@ -241,7 +251,8 @@ class BatteryDevice:
 class SitePlant:
     """The whole true site; `advance_to` moves it, `poll` reads it. Seconds count from the start of the run."""
 
-    def __init__(self, scenario: Scenario, soc_pct: float = 50.0) -> None:
+    def __init__(self, scenario: Scenario, soc_pct: float = 50.0, frequency: Frequency | None = None) -> None:
+        """`frequency` (by second of the local day) takes the place of the scenario's."""
         generator = np.random.default_rng([scenario.seed, 4])
         noise = scenario.truth.soc_noise_pct
         size = SECONDS_PER_DAY * max(1, min(scenario.days, 7)) if noise else 1
@@ -257,7 +268,7 @@ class SitePlant:
         self._day_s = (scenario.start_utc_s + scenario.utc_offset_s) % SECONDS_PER_DAY
         self._pv = Series(pv_series(scenario)) if scenario.rules.pv_ids else None
         self._load = Series(load_series(scenario)) if scenario.rules.has_load else None
-        self._frequency = Series(frequency_series(scenario))
+        self._frequency = Series(frequency_series(scenario)) if frequency is None else frequency
         self._scenario = scenario
         self._random = random.Random(f"meter {scenario.seed}")
         largest_w = total_rated_w(scenario) + scenario.sizes.pv_peak_w + 1.5 * scenario.sizes.load_base_w
@@ -280,6 +291,11 @@ class SitePlant:
     def load_w(self) -> float:
         """True load now, <= 0."""
         return self._load.at(self._day_s + self.now_s) if self._load is not None else 0.0
+
+    @property
+    def frequency_hz(self) -> float:
+        """True frequency of the grid now."""
+        return self._frequency.at(self._day_s + self.now_s)
 
     @property
     def grid_wh(self) -> float:
@@ -337,11 +353,10 @@ class SitePlant:
         grid_w = self.battery_w + self.pv_w + self.load_w
         noisy_w = grid_w * (1.0 + self._noise * self._random.gauss(0.0, 1.0))
         step_w, count_wh = self._meter_step_w, self._counter_wh
-        frequency_hz = self._frequency.at(self._day_s + self.now_s)
         return MeterSample(
             meter_id,
             Reading(round(noisy_w / step_w) * step_w, mono_s),
-            Reading(round(frequency_hz, 3), mono_s),
+            Reading(round(self.frequency_hz, 3), mono_s),
             self._counted(self.export_wh, count_wh, mono_s),
             self._counted(self.import_wh, count_wh, mono_s),
         )

@@ -15,9 +15,9 @@ from statistics import fmean
 from typing import Any
 
 from simulators.invariants import revision
-from simulators.scenario import SECONDS_PER_DAY, Scenario
+from simulators.scenario import SECONDS_PER_DAY, START_SOC_PCT, Scenario
 from simulators.scenario_cloud import Cloud, Optimum, informed, perfect_foresight, plain_execution
-from simulators.scenario_run import START_SOC_PCT, Run, RunRecord
+from simulators.scenario_run import Run, RunRecord
 
 YEARLY_AFTER_S = 48 * 3600.0
 """A rolling plan reaches this far: later in an outage the yearly plan decides."""
@@ -144,7 +144,7 @@ def _numbers(
             "without_tracker": slot_errors(scenario, open_loop) if open_loop is not None else None,
             "unit": "% of connection rating times slot length",
         },
-        "fcr": None,
+        "fcr": record.responses.numbers(scenario),
         "soc_pct": {"min": _rounded(record.soc_min_pct), "max": _rounded(record.soc_max_pct)},
         "throughput_kwh": _rounded((record.charged_wh + record.discharged_wh) / 1000.0),
         "cycles": _rounded(record.discharged_wh / 1000.0 / told_kwh),

@@ -14,23 +14,23 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from agent.core.awards import awarded_tick_s
 from agent.core.clock_trust import judge
 from agent.core.decision import Decision, Effects, Inputs, SetpointWrite, State
 from agent.core.plan import Plans, Slot, Target
 from agent.core.snapshot import BatterySample, MeterSample, PvSample, WriteOutcome
 from agent.core.step import step
 from simulators.invariants import HEALED_WITHIN_S, Invariants
-from simulators.scenario import SECONDS_PER_DAY, Scenario
+from simulators.scenario import SECONDS_PER_DAY, START_MONO_S, START_SOC_PCT, Scenario
 from simulators.scenario_cloud import LEAD_S, REPLAN_EVERY_S, Cloud
 from simulators.scenario_faults import Injector, drawn
+from simulators.scenario_fcr import Responses
 from simulators.scenario_plant import SitePlant
 
 READ_AGE_S = 0.5
 """Age of all readings at a tick: half a poll of 1 s; with shorter ticks half a tick."""
 WRITE_DELAY_S = 0.5
 """From a tick to the device holding the new setpoint, likewise."""
-START_MONO_S = 1_000.0
-START_SOC_PCT = 50.0
 CHART_POINTS = 2_880
 CHART_DAYS = 3
 """The charts show this many days; the numbers cover all."""
@@ -51,6 +51,8 @@ class TrueSlot:
     end_stored_wh: float = 0.0
     battery_wh: float = 0.0
     grid_wh: float = 0.0
+    response_wh: float = 0.0
+    """Frequency response within the slot, which was not promised to the energy market."""
     clipped_ticks: int = 0
 
     @property
@@ -59,7 +61,7 @@ class TrueSlot:
         if self.promise is None:
             return None
         done_wh = self.grid_wh if self.promise.target is Target.GRID else self.battery_wh
-        return done_wh - self.promise.energy_wh
+        return done_wh - self.response_wh - self.promise.energy_wh
 
 
 @dataclass(slots=True)
@@ -76,6 +78,8 @@ class ChartPoint:
     soc_pct: float
     frequency_hz: float | None
     clips: tuple[str, ...]
+    promised_w: float | None
+    """Battery power that the awards ask for, baseline and droop of the true frequency; None without an award."""
 
 
 @dataclass
@@ -84,6 +88,7 @@ class RunRecord:
 
     scenario: Scenario
     invariants: Invariants
+    responses: Responses
     slots: list[TrueSlot] = field(default_factory=list)
     points: list[ChartPoint] = field(default_factory=list)
     clips: Counter[str] = field(default_factory=Counter)
@@ -117,7 +122,7 @@ class Run:
         self.scenario = scenario
         self._open_loop = open_loop
         self.plant = SitePlant(scenario, START_SOC_PCT)
-        self.record = RunRecord(scenario, Invariants(scenario.rules, scenario.seed))
+        self.record = RunRecord(scenario, Invariants(scenario.rules, scenario.seed), Responses(scenario.awards))
         self._cloud = Cloud(scenario, open_loop=open_loop)
         self._injector = Injector(drawn(scenario), self.plant)
         self.record.faults.update(str(fault.kind) for fault in self._injector.faults)
@@ -129,27 +134,36 @@ class Run:
         self._meter = MeterSample(scenario.rules.meter_id) if scenario.rules.meter_id is not None else None
         self._outcomes: tuple[WriteOutcome, ...] = ()
         self._slot: TrueSlot | None = None
-        self._chart_every = max(1, round(self._chart_step_s() / scenario.tick_s))
+        self._period_s = scenario.tick_s
+        """Length of the present tick."""
+        shown_s = min(scenario.days, CHART_DAYS) * SECONDS_PER_DAY
+        self._chart_step_s = max(scenario.tick_s, math.ceil(shown_s / CHART_POINTS))
+        self._draw_at_s = 0.0
 
     def run(self, progress: Callable[[float], None] | None = None, until_s: float | None = None) -> RunRecord:
         """The record of the whole run, or of its first `until_s`; `progress` is told the share done now and then."""
-        scenario, record, tick_s = self.scenario, self.record, self.scenario.tick_s
-        ticks = scenario.ticks if until_s is None else round(until_s / tick_s)
+        scenario, record = self.scenario, self.record
+        end_s = scenario.days * SECONDS_PER_DAY if until_s is None else until_s
         started = time.perf_counter()
         stored_wh = self.plant.stored_wh
-        age_s, delay_s = min(READ_AGE_S, tick_s / 2), min(WRITE_DELAY_S, tick_s / 2)
-        told_every = max(1, round(PROGRESS_EVERY_S / tick_s))
-        self._poll(START_MONO_S - age_s)
-        for tick in range(ticks):
-            now_s = tick * tick_s
-            effects = self._tick(tick, now_s)
-            self._pass_time(now_s, delay_s, effects.writes)
-            next_s = now_s + tick_s - age_s
-            self.plant.advance_to(next_s, START_MONO_S + next_s)
-            self._poll(START_MONO_S + next_s)
-            if progress is not None and tick % told_every == 0:
-                progress(tick / ticks)
-        end_s = ticks * tick_s
+        self._poll(START_MONO_S - min(READ_AGE_S, scenario.tick_s / 2))
+        now_ms, ticks, tell_at_s = 0, 0, 0.0
+        while now_ms < 1000 * end_s:
+            now_s = now_ms / 1000.0
+            # Whole milliseconds and whole periods: a tick falls on every slot edge, however the period changes.
+            self._period_s = awarded_tick_s(scenario.awards, scenario.start_utc_s + now_s, scenario.tick_s)
+            period_ms = round(1000 * self._period_s)
+            now_ms = (now_ms // period_ms + 1) * period_ms
+            gap_s = now_ms / 1000.0 - now_s
+            effects = self._tick(ticks, now_s)
+            self._pass_time(now_s, min(WRITE_DELAY_S, gap_s / 2), effects.writes)
+            read_s = now_s + gap_s - min(READ_AGE_S, gap_s / 2)
+            self.plant.advance_to(read_s, START_MONO_S + read_s)
+            self._poll(START_MONO_S + read_s)
+            ticks += 1
+            if progress is not None and now_s >= tell_at_s:
+                progress(now_s / end_s)
+                tell_at_s += PROGRESS_EVERY_S
         self.plant.advance_to(end_s, START_MONO_S + end_s)
         self._edge(end_s, None)
         record.ticks = ticks
@@ -176,9 +190,14 @@ class Run:
             pvs=self._pvs,
             meter=self._meter,
             outcomes=self._outcomes,
+            awards=scenario.awards,
         )
+        # The plant still stands where it was read for this tick.
+        read_s = self.plant.now_s
+        record.responses.look(read_s, scenario.start_utc_s + read_s, self.plant)
         self._state, effects = step(scenario.rules, self._state, inputs)
         decision = effects.decision
+        record.responses.decided(decision, effects.evidence)
         record.invariants.check(tick, inputs, effects, self._state, self.plant)
         if injector.faults and not injector.any_active and now_s - injector.healed_at_s > HEALED_WITHIN_S:
             away = any(start <= now_s < end for start, end in scenario.outages)
@@ -190,7 +209,7 @@ class Run:
         """A new rolling plan a minute before each half-hour, and at once at the start, unless the cloud is away."""
         scenario = self.scenario
         first = now_s == 0.0
-        if not first and (now_s + LEAD_S) % REPLAN_EVERY_S >= scenario.tick_s:
+        if not first and (now_s + LEAD_S) % REPLAN_EVERY_S >= self._period_s:
             return
         if any(start <= now_s < end for start, end in scenario.outages):
             return
@@ -247,9 +266,11 @@ class Run:
         record.soc_max_pct = max(record.soc_max_pct, soc_pct)
         if now_s % self.scenario.slot_s == 0.0:
             self._edge(now_s, decision)
-        if decision.clips and self._slot is not None:
-            self._slot.clipped_ticks += 1
-        if tick % self._chart_every == 0 and now_s < CHART_DAYS * SECONDS_PER_DAY:
+        if self._slot is not None:
+            self._slot.clipped_ticks += bool(decision.clips)
+            self._slot.response_wh += (decision.setpoint_w - decision.baseline_w) * self._period_s / 3600.0
+        if now_s >= self._draw_at_s and now_s < CHART_DAYS * SECONDS_PER_DAY:
+            self._draw_at_s = now_s + self._chart_step_s
             self._draw(now_s, decision, soc_pct)
 
     def _edge(self, now_s: float, decision: Decision | None) -> None:
@@ -294,9 +315,6 @@ class Run:
             soc_pct=soc_pct,
             frequency_hz=decision.frequency_hz,
             clips=tuple(clip.limit for clip in decision.clips),
+            promised_w=self.record.responses.promised_w,
         )
         self.record.points.append(point)
-
-    def _chart_step_s(self) -> float:
-        shown_s = min(self.scenario.days, CHART_DAYS) * SECONDS_PER_DAY
-        return max(self.scenario.tick_s, math.ceil(shown_s / CHART_POINTS))

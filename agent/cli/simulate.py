@@ -16,6 +16,7 @@ from agent.core.plan import Target
 
 if TYPE_CHECKING:
     from agent.config import SiteFile
+    from agent.core.rules import SiteRules
     from simulators.scenario import Scenario, Sizes
 
 DEFAULT_HOURS = 4.0
@@ -27,7 +28,12 @@ Seed = typer.Option(1, min=0, help="The same seed gives the same run.")
 PricesOption = typer.Option(None, "--prices", help="CSV: slot_start_utc,<price columns>. Default: JEPX Tokyo, FY2023.")
 Column = typer.Option(None, "--price-column", help="Its column to use. Default: tokyo_jpy_per_kwh.")
 Irradiance = typer.Option(None, "--irradiance", help="CSV: minute_of_day,ghi_w_per_m2. Default: a very cloudy day.")
-Frequency = typer.Option(None, "--frequency", help="CSV: second_of_day,frequency_hz. Default: random around 50 Hz.")
+Frequency = typer.Option(
+    None, "--frequency", help="CSV: second_of_day,frequency_hz. Default: with --award a day of Continental Europe."
+)
+AwardOption = typer.Option(
+    None, "--award", help="PRODUCT:KW:START:HOURS[:up|down] of reserve sold, hours from the start; repeatable."
+)
 CloudOutage = typer.Option(None, "--cloud-outage", help="START:HOURS from the start of the run; repeatable.")
 FaultsOption = typer.Option("none", "--faults", help="none, or swarm: a random subset of faults, each healed.")
 PlanTarget = typer.Option(None, "--plan-target", help="battery or grid. Default: grid with PV or load, else battery.")
@@ -58,6 +64,7 @@ def simulate(  # noqa: PLR0917 (a command's options)
     price_column: str | None = Column,
     irradiance: Path | None = Irradiance,
     frequency: Path | None = Frequency,
+    award: list[str] = AwardOption,
     cloud_outage: list[str] = CloudOutage,
     faults: str = FaultsOption,
     plan_target: str | None = PlanTarget,
@@ -85,14 +92,16 @@ def simulate(  # noqa: PLR0917 (a command's options)
         told = _scenario(site_file, days, seed, tick)
         read = scenarios.read_prices(prices or scenarios.DEFAULT_PRICES, price_column or scenarios.DEFAULT_PRICE_COLUMN)
         sizes = _sizes(told.sizes, capacity, pv_peak, load_base)
+        start_utc_s = scenarios.first_midnight(read, told.utc_offset_s)
         scenario = replace(
             told,
             sizes=replace(sizes, lag_s=lag, counter_wh=counter_step),
             prices=read,
-            start_utc_s=scenarios.first_midnight(read, told.utc_offset_s),
+            start_utc_s=start_utc_s,
             slot_s=scenarios.checked_slot_s(slot_minutes, read),
             irradiance_w_per_m2=scenarios.read_irradiance(irradiance or scenarios.DEFAULT_IRRADIANCE),
-            frequency_hz=scenarios.read_frequency(frequency) if frequency is not None else (),
+            frequency_hz=_frequency(told.rules, frequency, sold=bool(award)),
+            awards=scenarios.sold(award or (), told.rules, start_utc_s),
             truth=scenarios.Truth(true_efficiency, true_capacity_factor, soc_noise),
             target=scenarios.chosen("--plan-target", plan_target or told.target.value, Target),
             outages=tuple(scenarios.parse_outage(text) for text in cloud_outage or ()),
@@ -126,6 +135,16 @@ def _scenario(site_file: SiteFile, days: int, seed: int, tick: float | None) -> 
         target=Target.BATTERY if rules.battery_alone else Target.GRID,
         utc_offset_s=scenarios.offset_s(site_file.site.timezone),
     )
+
+
+def _frequency(rules: SiteRules, path: Path | None, *, sold: bool) -> tuple[float, ...]:
+    """The file asked for; with an award and no file the bundled day, where it is of the site's grid."""
+    from simulators import scenario as scenarios  # noqa: PLC0415 (as above)
+
+    if path is None and not (sold and rules.nominal_hz == scenarios.DEFAULT_FREQUENCY_HZ):
+        return ()
+    path = path or scenarios.DEFAULT_FREQUENCY
+    return scenarios.checked_frequency(path, scenarios.read_frequency(path), rules.nominal_hz)
 
 
 def _sizes(sizes: Sizes, capacity_kwh: float | None, pv_peak_kw: float | None, load_base_kw: float | None) -> Sizes:

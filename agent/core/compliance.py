@@ -70,37 +70,62 @@ def samples_of(rows: Iterable[EvidenceRow], lines: tuple[Sold, ...]) -> Iterator
 
 def judge_response(samples: Iterable[ResponseSample], award_w: float, allowed_s: float) -> Compliance:
     """The judgement of `samples` in rising time, for `award_w` > 0 sold and `allowed_s` >= 0 to respond."""
-    assert award_w > 0.0, "an award is above 0"
-    assert allowed_s >= 0.0, "a response takes time"
-    count = judged = within = 0
-    error_sum_w = error_max_w = miss_max_w = 0.0
-    low, high = _Window(allowed_s, -1.0), _Window(allowed_s, 1.0)
-    clock = _StepClock(award_w)
+    judge = Judge(award_w, allowed_s)
     for sample in samples:
-        count += 1
+        judge.hear(sample)
+    return judge.verdict()
+
+
+class Judge:
+    """Judges a response sample by sample, in constant memory; `verdict` tells what it came to so far."""
+
+    def __init__(self, award_w: float, allowed_s: float) -> None:
+        """`award_w` > 0 was sold, and the response may take `allowed_s` >= 0."""
+        assert award_w > 0.0, "an award is above 0"
+        assert allowed_s >= 0.0, "a response takes time"
+        self._award_w = award_w
+        self._count = self._judged = self._within = 0
+        self._error_sum_w = self._error_max_w = self._miss_max_w = 0.0
+        self._low, self._high = _Window(allowed_s, -1.0), _Window(allowed_s, 1.0)
+        self._clock = _StepClock(award_w)
+
+    def hear(self, sample: ResponseSample, *, counts: bool = True) -> bool | None:
+        """Whether this sample is within tolerance, None when it cannot be judged; samples come in rising time.
+
+        One that does not count only fills the window of what was promised before: for the time until a response
+        that has just been sold must be there.
+        """
+        self._count += counts
         if sample.promised_w is None:
-            continue
-        least_w, most_w = low.after(sample.at_s, sample.promised_w), high.after(sample.at_s, sample.promised_w)
-        clock.after(sample)
-        if sample.measured_w is None:
-            continue
-        judged += 1
+            return None
+        least_w = self._low.after(sample.at_s, sample.promised_w)
+        most_w = self._high.after(sample.at_s, sample.promised_w)
+        self._clock.after(sample)
+        if sample.measured_w is None or not counts:
+            return None
+        self._judged += 1
         error_w = abs(sample.measured_w - sample.promised_w)
         miss_w = max(least_w - sample.measured_w, sample.measured_w - most_w, 0.0)
-        error_sum_w, error_max_w = error_sum_w + error_w, max(error_max_w, error_w)
-        miss_max_w = max(miss_max_w, miss_w)
-        within += miss_w <= TOLERANCE_SHARE * award_w
-    percent = 100.0 / award_w
-    return Compliance(
-        samples=count,
-        judged=judged,
-        within=within,
-        error_mean_pct=error_sum_w / judged * percent if judged else None,
-        error_max_pct=error_max_w * percent if judged else None,
-        miss_max_pct=miss_max_w * percent if judged else None,
-        steps=clock.steps,
-        response_time_s=clock.finished(),
-    )
+        self._error_sum_w += error_w
+        self._error_max_w = max(self._error_max_w, error_w)
+        self._miss_max_w = max(self._miss_max_w, miss_w)
+        fine = miss_w <= TOLERANCE_SHARE * self._award_w
+        self._within += fine
+        return fine
+
+    def verdict(self) -> Compliance:
+        """The judgement of all samples so far."""
+        percent, judged = 100.0 / self._award_w, self._judged
+        return Compliance(
+            samples=self._count,
+            judged=judged,
+            within=self._within,
+            error_mean_pct=self._error_sum_w / judged * percent if judged else None,
+            error_max_pct=self._error_max_w * percent if judged else None,
+            miss_max_pct=self._miss_max_w * percent if judged else None,
+            steps=self._clock.steps,
+            response_time_s=self._clock.finished(),
+        )
 
 
 class _Window:

@@ -1,17 +1,18 @@
-"""The tables of control.db and telemetry.db, as migrations: each is applied once, in order, never edited later."""
+"""The tables of control.db and telemetry.db, as migrations: each is applied once, in order, never edited later.
+
+A migration only adds tables and columns that may be left empty, and no new kind of row to an old table, so that the
+version of the agent before it can go on with the same files after a rollback.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sqlite_utils.db import Database
-
-CONTROL_VERSION = 1
-"""`PRAGMA user_version` of an up-to-date control.db."""
-TELEMETRY_VERSION = 1
 
 CONTROL_1 = """
 CREATE TABLE plans (
@@ -56,12 +57,35 @@ CREATE TABLE gaps (
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
+CONTROL_2 = """
+CREATE TABLE models (device_id TEXT PRIMARY KEY, saved_utc_s REAL NOT NULL, body TEXT NOT NULL);
+"""
+
+TELEMETRY_2 = """
+ALTER TABLE slots ADD COLUMN anchor_export_wh REAL;
+ALTER TABLE slots ADD COLUMN response_wh REAL;
+ALTER TABLE slots ADD COLUMN pv_to_load_wh REAL;
+ALTER TABLE slots ADD COLUMN pv_to_battery_wh REAL;
+ALTER TABLE slots ADD COLUMN pv_to_grid_wh REAL;
+ALTER TABLE slots ADD COLUMN battery_to_load_wh REAL;
+ALTER TABLE slots ADD COLUMN battery_to_grid_wh REAL;
+ALTER TABLE slots ADD COLUMN grid_to_load_wh REAL;
+ALTER TABLE slots ADD COLUMN grid_to_battery_wh REAL;
+ALTER TABLE slots ADD COLUMN split_s REAL;
+CREATE TABLE ledger_outbox (
+  stream TEXT NOT NULL, seq INTEGER NOT NULL, created_utc_s REAL NOT NULL, row_id INTEGER, payload BLOB NOT NULL,
+  PRIMARY KEY (stream, seq)
+);
+"""
+
+MIGRATIONS = {"control": (CONTROL_1, CONTROL_2), "telemetry": (TELEMETRY_1, TELEMETRY_2)}
+"""By database, oldest first; `PRAGMA user_version` of an up-to-date one is their number."""
+
 
 def bring_up_to_date(connection: sqlite3.Connection, name: str) -> None:
     """The database has all its tables afterwards; an up-to-date one costs one PRAGMA."""
-    wanted = CONTROL_VERSION if name == "control" else TELEMETRY_VERSION
     (found,) = connection.execute("PRAGMA user_version").fetchone()
-    if found < wanted:
+    if found < len(MIGRATIONS[name]):
         _migrate(connection, name)
 
 
@@ -80,12 +104,16 @@ def _migrate(connection: sqlite3.Connection, name: str) -> None:
 
     migrations = Migrations(f"ems_{name}")
 
-    @migrations()
-    def first_tables(db: Database) -> None:
-        script, version = (CONTROL_1, CONTROL_VERSION) if name == "control" else (TELEMETRY_1, TELEMETRY_VERSION)
+    for version, script in enumerate(MIGRATIONS[name], start=1):
+        migrations(name="first_tables" if version == 1 else f"version_{version}")(_applying(script, version))
+    migrations.apply(Database(connection))
+
+
+def _applying(script: str, version: int) -> Callable[[Database], None]:
+    def migration(db: Database) -> None:
         for statement in script.split(";\n"):
             if statement.strip():
                 db.execute(statement)
         db.execute(f"PRAGMA user_version = {version}")
 
-    migrations.apply(Database(connection))
+    return migration

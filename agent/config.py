@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from agent.core.admission import PlanLimits
-from agent.core.rules import BatteryRules, LocalRule, SiteRules
-from agent.quantity import Percent, Power, Time
-from drivers.endpoint import parse_url
+from agent.core.droop import NOMINAL_HZ
+from agent.core.envelope_rules import SiteLimits
+from agent.core.ramp import RampRules
+from agent.core.rules import LocalRule, SiteRules
+from agent.quantity import Frequency, Power, Ramp, Time
+from agent.site_file.device import DeviceSection
+from agent.site_file.fit import check_site
+from agent.site_file.problems import problem
+from agent.site_file.product import ProductSection
+from agent.site_file.section import Name, Section
 
-DEAD_BAND_SHARE = 0.001
-"""Default dead band of setpoint writes, as a share of the rating."""
+__all__ = ["CloudSection", "ConfigError", "DeviceSection", "SiteFile", "load"]
+
 MAX_SOCKET_PATH_BYTES = 107
 """sun_path of Linux, less its final NUL."""
 
@@ -30,14 +36,7 @@ class ConfigError(Exception):
         self.problems = tuple(problems)
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
-
-
-class SiteSection(_Section):
+class SiteSection(Section):
     """Who this site is."""
 
     id: Name
@@ -56,80 +55,33 @@ class SiteSection(_Section):
         return zone
 
 
-class ControlSection(_Section):
+class ControlSection(Section):
     """The control loop."""
 
     tick: Annotated[Time, Field(ge=0.1, le=10.0)] = 1.0
     local_rule: LocalRule = Field(default=LocalRule.IDLE, strict=False)
+    ramp_up: Annotated[Ramp, Field(gt=0)] | None = None
+    ramp_down: Annotated[Ramp, Field(gt=0)] | None = None
 
 
-class ConnectionPointSection(_Section):
+class ConnectionPointSection(Section):
     """What the grid contract allows, and who measures it."""
 
     meter: Name | None = None
     export_limit: Annotated[Power, Field(ge=0)]
     import_limit: Annotated[Power, Field(ge=0)]
     load: bool = False
+    nominal_frequency: Frequency = 50.0
 
-
-class DeviceSection(_Section):
-    """One device at one Modbus address."""
-
-    id: Name
-    role: Literal["battery", "pv", "meter"]
-    url: str
-    unit_id: Annotated[int, Field(ge=0, le=255)] = 1
-    poll: Annotated[Time, Field(ge=0.05, le=60.0)] = 1.0
-    timeout: Annotated[Time, Field(ge=0.05, le=5.0)] = 1.0
-    base_address: Annotated[int, Field(ge=0, le=65535)] | None = None
-    expected_model: str | None = None
-    expected_serial: str | None = None
-    positive: Literal["export", "import"] | None = None
-    rated_power: Annotated[Power, Field(gt=0)] | None = None
-    soc_min: Annotated[Percent, Field(ge=0, le=100)] = 5.0
-    soc_max: Annotated[Percent, Field(ge=0, le=100)] = 95.0
-    one_way_efficiency: Annotated[Percent, Field(gt=50, le=100)] = 95.0
-    dead_man: Annotated[Time, Field(ge=1, le=60)] = 60.0
-    dead_band: Annotated[Power, Field(ge=0)] | None = None
-
-    @field_validator("url")
+    @field_validator("nominal_frequency")
     @classmethod
-    def _modbus_tcp(cls, url: str) -> str:
-        parse_url(url)
-        return url
-
-    @model_validator(mode="after")
-    def _fits_role(self) -> Self:
-        if self.role == "battery" and self.rated_power is None:
-            raise ValueError('rated_power is missing: a battery needs its nameplate power, for example "500 kW"')
-        if self.role == "meter" and self.positive is None:
-            raise ValueError('positive is missing: does this meter count "export" or "import" as positive power?')
-        given = self.model_fields_set
-        for role, keys in _ONLY_FOR.items():
-            for key in keys & given if self.role != role else ():
-                raise ValueError(f"{key} is for a {role}, but this device is a {self.role}")
-        if self.soc_min >= self.soc_max:
-            raise ValueError(f"soc_min ({self.soc_min:g} %) must lie below soc_max ({self.soc_max:g} %)")
-        if self.dead_man % 1:
-            raise ValueError("dead_man must be whole seconds: devices count it so")
-        if self.dead_man <= 3 * self.poll:
-            raise ValueError("dead_man must be longer than three polls, or it would fire in normal operation")
-        return self
-
-    @property
-    def address(self) -> tuple[str, int, int]:
-        """Host, port and unit id: what makes two devices the same."""
-        endpoint = parse_url(self.url)
-        return (endpoint.host, endpoint.port, self.unit_id)
+    def _a_grid(cls, nominal_hz: float) -> float:
+        if nominal_hz not in NOMINAL_HZ:
+            raise ValueError(f'{nominal_hz:g} Hz is not a grid\'s nominal frequency: write "50 Hz" or "60 Hz"')
+        return nominal_hz
 
 
-_ONLY_FOR = {
-    "battery": {"rated_power", "soc_min", "soc_max", "one_way_efficiency", "dead_man", "dead_band"},
-    "meter": {"positive"},
-}
-
-
-class CloudSection(_Section):
+class CloudSection(Section):
     """The MQTT link."""
 
     broker: str
@@ -145,13 +97,13 @@ class CloudSection(_Section):
         return url
 
 
-class StoreSection(_Section):
+class StoreSection(Section):
     """Where plans, events and telemetry are kept."""
 
     directory: str = "/var/lib/ems-agent"
 
 
-class ApiSection(_Section):
+class ApiSection(Section):
     """The local socket of the `ems` command."""
 
     socket: str = "/run/ems-agent/ems.sock"
@@ -166,7 +118,7 @@ class ApiSection(_Section):
         return path
 
 
-class SiteFile(_Section):
+class SiteFile(Section):
     """The whole site file."""
 
     schema_: Annotated[Literal[1], Field(alias="schema")]
@@ -174,31 +126,14 @@ class SiteFile(_Section):
     control: ControlSection = ControlSection()
     connection_point: ConnectionPointSection
     device: Annotated[list[DeviceSection], Field(min_length=1, max_length=64)]
+    product: list[ProductSection] = Field(default_factory=list, max_length=32)
     cloud: CloudSection | None = None
     store: StoreSection = StoreSection()
     api: ApiSection = ApiSection()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        seen_id: dict[str, int] = {}
-        seen_address: dict[tuple[str, int, int], str] = {}
-        for index, device in enumerate(self.device):
-            where = f"device[{index}] ({device.id})"
-            if device.id in seen_id:
-                raise ValueError(f"{where}.id: device[{seen_id[device.id]}] has the same id")
-            if device.address in seen_address:
-                other = seen_address[device.address]
-                raise ValueError(f"{where}.url: {device.url} unit {device.unit_id} is already the address of {other}")
-            seen_id[device.id] = index
-            seen_address[device.address] = where
-        roles = {device.id: device.role for device in self.device}
-        if "battery" not in roles.values():
-            raise ValueError("device: there is no battery; the agent has nothing to steer")
-        meter = self.connection_point.meter
-        if meter is not None and roles.get(meter) != "meter":
-            raise ValueError(f"connection_point.meter: {meter!r} is not the id of a device with role meter")
-        if meter is None and ("pv" in roles.values() or self.connection_point.load):
-            raise ValueError("connection_point.meter: a site with PV or load needs the meter at its connection point")
+        check_site(self.device, self.product, self.connection_point)
         return self
 
     def rules(self) -> SiteRules:
@@ -207,34 +142,29 @@ class SiteFile(_Section):
         return SiteRules(
             site_id=self.site.id,
             tick_s=self.control.tick,
-            batteries=tuple(_battery_rules(d) for d in self.device if d.role == "battery"),
+            batteries=tuple(d.battery_rules() for d in self.device if d.role == "battery"),
             pv_ids=tuple(d.id for d in self.device if d.role == "pv"),
             meter_id=point.meter,
             export_limit_w=point.export_limit,
             import_limit_w=point.import_limit,
             has_load=point.load,
             local_rule=self.control.local_rule,
+            limits=SiteLimits(
+                RampRules(self.control.ramp_up, self.control.ramp_down),
+                tuple(rules for d in self.device if (rules := d.pv_rules()) is not None),
+            ),
+            nominal_hz=point.nominal_frequency,
+            frequency_resolution_hz=next((d.frequency_resolution for d in self.device if d.id == point.meter), None),
+            products={product.name: product.table(point.nominal_frequency) for product in self.product},
         )
 
     def plan_limits(self) -> PlanLimits:
         """The largest powers a plan for this site can mean."""
-        total_w = sum(d.rated_power or 0.0 for d in self.device)
+        batteries = [device.battery_rules() for device in self.device if device.role == "battery"]
+        discharge_w = sum(rules.rated_discharge_w for rules in batteries)
+        charge_w = sum(rules.rated_charge_w for rules in batteries)
         point = self.connection_point
-        return PlanLimits(total_w, total_w, point.export_limit, point.import_limit)
-
-
-def _battery_rules(device: DeviceSection) -> BatteryRules:
-    rated_w = device.rated_power or 0.0
-    return BatteryRules(
-        device_id=device.id,
-        rated_discharge_w=rated_w,
-        rated_charge_w=rated_w,
-        soc_min_pct=device.soc_min,
-        soc_max_pct=device.soc_max,
-        one_way_efficiency=device.one_way_efficiency / 100.0,
-        dead_man_s=device.dead_man,
-        dead_band_w=device.dead_band if device.dead_band is not None else rated_w * DEAD_BAND_SHARE,
-    )
+        return PlanLimits(discharge_w, charge_w, point.export_limit, point.import_limit)
 
 
 def _check_broker(url: str) -> None:
@@ -262,51 +192,4 @@ def load(path: Path) -> SiteFile:
     try:
         return SiteFile.model_validate(data)
     except ValidationError as error:
-        raise ConfigError([_problem(path, data, detail) for detail in error.errors()]) from error
-
-
-def _problem(path: Path, data: dict[str, Any], detail: Any) -> str:
-    key = _key(data, detail["loc"])
-    kind, message = detail["type"], detail["msg"]
-    if kind == "value_error":
-        message = str(detail["ctx"]["error"])
-    elif kind == "extra_forbidden":
-        message = f"unknown key{_suggestion(detail['loc'])}"
-    elif kind == "missing":
-        message = "missing"
-    # The checks that span sections name their keys themselves.
-    return f"{path}: {key}: {message}" if key else f"{path}: {message}"
-
-
-def _key(data: dict[str, Any], loc: tuple[int | str, ...]) -> str:
-    key = ""
-    at: Any = data
-    for part in loc:
-        try:
-            at = at[part]
-        except (KeyError, IndexError, TypeError):
-            at = None
-        if isinstance(part, int):
-            name = at.get("id") if isinstance(at, dict) else None
-            key += f"[{part}]" + (f" ({name})" if isinstance(name, str) else "")
-        else:
-            key += f".{part}" if key else part
-    return key
-
-
-_SECTIONS: dict[str, type[_Section]] = {
-    "site": SiteSection,
-    "control": ControlSection,
-    "connection_point": ConnectionPointSection,
-    "device": DeviceSection,
-    "cloud": CloudSection,
-    "store": StoreSection,
-    "api": ApiSection,
-}
-
-
-def _suggestion(loc: tuple[int | str, ...]) -> str:
-    section = _SECTIONS.get(str(loc[0])) if len(loc) > 1 else None
-    known = list(section.model_fields) if section else [*_SECTIONS, "schema"]
-    close = difflib.get_close_matches(str(loc[-1]), known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(sorted(known))}"
+        raise ConfigError([problem(path, data, SiteFile, detail) for detail in error.errors()]) from error

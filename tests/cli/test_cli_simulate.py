@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from agent.cli.main import app
 
-SITE = str(Path(__file__).parents[2] / "config/site.example.toml")
+CONFIG = Path(__file__).parents[2] / "config"
+SITE = str(CONFIG / "site.example.toml")
 
 
 def simulate(*options):
@@ -38,3 +40,12 @@ def test_an_unknown_choice_is_told_with_those_there_are():
     done = simulate("--faults", "many")
     assert done.exit_code == 1
     assert "--faults 'many': use none or swarm" in done.output
+
+
+@pytest.mark.parametrize("path", sorted(CONFIG.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_example_site_can_be_simulated_without_a_broken_invariant(path):
+    done = CliRunner().invoke(app, ["simulate", str(path), "--tick", "60", "--no-references", "--json"])
+    assert done.exit_code == 0, done.output
+    numbers = json.loads(done.stdout)["result"]
+    assert (numbers["violations"]["count"], numbers["days"]) == (0, 1)
+    assert numbers["cycles"] > 0.1

@@ -56,7 +56,7 @@ def test_limits_arrive_in_watts_and_shares_as_fractions():
         ("unit_id = 3", "unit_id = 300", "device[2] (grid-meter).unit_id: "),
         ('positive = "import"', "", "device[2] (grid-meter): positive is missing"),
         ('rated_power = "500 kW"', "", "device[0] (bess): rated_power is missing"),
-        ("unit_id = 2", 'unit_id = 2\nrated_power = "1 kW"', "device[1] (pv): rated_power is for a battery"),
+        ("unit_id = 3", 'unit_id = 3\nrated_power = "1 kW"', "device[2] (grid-meter): rated_power is for a battery or pv, but this device is a meter"),
         ('soc_min = "5 %"', 'soc_min = "96 %"', "device[0] (bess): soc_min (96 %) must lie below soc_max (95 %)"),
         ('dead_man = "60 s"', 'dead_man = "2 s"', "device[0] (bess): dead_man must be longer than three polls"),
         ('dead_man = "60 s"', 'dead_man = "10 min"', "device[0] (bess).dead_man: "),
@@ -69,7 +69,7 @@ def test_limits_arrive_in_watts_and_shares_as_fractions():
         ('"example-01"', '"Example 1"', "site.id: "),
         ('role = "battery"', 'role = "batery"', "device[0] (bess).role: "),
         ("schema = 1", "schema = 2", "schema: "),
-        ("schema = 1", "schema = ", "is not TOML: Invalid value (at line 4"),
+        ("schema = 1", "schema = ", "is not TOML: Invalid value (at line 6"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_its_key_and_reason(problems, old, new, expected):

@@ -1,0 +1,1 @@
+"""The parts of the site file: one module for each kind of section, and what is told about the whole."""

@@ -1,0 +1,18 @@
+"""The example site files, and the one that documents every key with all of its options switched on."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+FOLDER = Path(__file__).parents[2] / "config"
+EXAMPLES = sorted(FOLDER.glob("*.toml"))
+TEXT = (FOLDER / "site.example.toml").read_text()
+OPTION = re.compile(r"^# (?=[a-z_]+ = |\[)", re.MULTILINE)
+FULL = OPTION.sub("", TEXT)
+"""Every key in force."""
+
+
+def full():
+    return tomllib.loads(FULL)

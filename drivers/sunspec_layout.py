@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 
 HEADER_REGISTERS = 2
 """Model id and length come before the points; the length does not count them."""
@@ -56,14 +56,38 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """Points that a model repeats to its end, once per port, string or curve."""
+
+    name: str
+    size: int
+    """Registers of one repetition."""
+    points: Mapping[str, Point]
+    """Their `at` counts from the first register of the repetition."""
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """All points of one model, as published."""
 
     model_id: int
     name: str
     length: int
-    """Registers after ID and L."""
+    """Registers after ID and L, without the repeated group."""
     points: Mapping[str, Point]
+    group: Group | None = None
+
+    def groups_in(self, length: int) -> int:
+        """How many times the group fits into a model of `length` registers after ID and L."""
+        return 0 if self.group is None else max(0, length - self.length) // self.group.size
+
+    def grouped(self, index: int, name: str) -> Point:
+        """The point `name` of the group's repetition number `index`, the first being 1; `at` as for other points."""
+        assert self.group is not None
+        assert index >= 1
+        point = self.group.points[name]
+        start = HEADER_REGISTERS + self.length + (index - 1) * self.group.size
+        return replace(point, name=f"{self.group.name}.{index}.{name}", at=start + point.at)
 
 
 @cache
@@ -71,8 +95,23 @@ def layout(model_id: int) -> Layout:
     """The layout of a model that this package knows; asking for another one is a bug."""
     source = resources.files("drivers") / "sunspec_models" / f"model_{model_id}.toml"
     table = tomllib.loads(source.read_text(encoding="utf-8"))
+    points = _points(table["points"])
+    assert table["id"] == model_id
+    assert all(point.end <= table["length"] + HEADER_REGISTERS for point in points.values())
+    scales = [point.sf for point in points.values()]
+    group = None
+    if "group" in table:
+        group = Group(table["group"]["name"], table["group"]["size"], _points(table["group"]["points"]))
+        assert all(point.end <= group.size for point in group.points.values())
+        scales += [point.sf for point in group.points.values()]
+    assert all(scale is None or points[scale].type == "sunssf" for scale in scales)
+    return Layout(model_id, table["name"], table["length"], points, group)
+
+
+def _points(rows: list[dict[str, Any]]) -> dict[str, Point]:
+    """The rows of one table of the file as points."""
     points = {}
-    for row in table["points"]:
+    for row in rows:
         size = row["size"] if row["type"] == "string" else TYPE_REGISTERS[row["type"]]
         points[row["name"]] = Point(
             name=row["name"],
@@ -83,7 +122,4 @@ def layout(model_id: int) -> Layout:
             unit=row.get("unit", ""),
             writable=row.get("writable", False),
         )
-    assert table["id"] == model_id
-    assert all(point.end <= table["length"] + HEADER_REGISTERS for point in points.values())
-    assert all(point.sf is None or points[point.sf].type == "sunssf" for point in points.values())
-    return Layout(model_id, table["name"], table["length"], points)
+    return points

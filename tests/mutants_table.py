@@ -26,6 +26,7 @@ MUTANTS: list[Mutant] = [
     *_of(
         "snapshot.py",
         ("stale readings are no numbers", "now_mono_s - self.read_mono_s > STALE_AFTER_S", "False"),
+        ("NaN and infinity are no numbers", "return self.within(-BELIEVABLE, BELIEVABLE)", "return self"),
         first=_TICK,
     ),
     *_of(
@@ -60,7 +61,10 @@ MUTANTS: list[Mutant] = [
     *_of(
         "site_view.py",
         ("one unknown power makes the sum unknown", "            return None\n        total +=", "            continue\n        total +="),
-        ("one unknown SoC makes the mean unknown", "or capacity_wh <= 0:\n            return None", "or capacity_wh <= 0:\n            continue"),
+        ("one unknown SoC makes the mean unknown", "or capacity_wh is None:\n            return None", "or capacity_wh is None:\n            continue"),
+        ("SoC beyond belief", ".within(-SOC_READING_SLACK_PCT, 100.0 + SOC_READING_SLACK_PCT)", ""),
+        ("capacity above zero", ".within(LEAST_CAPACITY_WH, BELIEVABLE)", ""),
+        ("frequency beyond belief", ".within(nominal_hz - MAX_AWAY_HZ, nominal_hz + MAX_AWAY_HZ)", ""),
         first=_TICK,
     ),
     *_of(
@@ -100,8 +104,6 @@ MUTANTS: list[Mutant] = [
         "envelope.py",
         ("outage", "if outage_id is not None:", "if False:"),
         ("not ready is no power", "if now.ready.value != 1:", "if False:"),
-        ("SoC beyond belief", "if not -SOC_READING_SLACK_PCT <= soc_pct <= 100.0 + SOC_READING_SLACK_PCT:", "if False:"),
-        ("capacity above zero", "not 0.0 < capacity_wh < math.inf", "False"),
         ("a negative live limit forces nothing", "else max(value, 0.0)", "else value"),
         ("live limits", "if up_to_charge_w < charge_w or up_to_discharge_w < discharge_w:", "if False:"),
         ("no meter, no power beside PV and load", "if others_w is None and not rules.battery_alone:", "if False:"),

@@ -10,9 +10,10 @@ from agent.core.bounds import CLIP_EPSILON_W, Rank
 from agent.core.decision import Condition, Decision
 from agent.core.events import Event, EventState, Severity
 from agent.core.frequency import TROUBLE_TEXT
+from agent.core.reserve import Short
 from agent.core.rules import SiteRules
 from agent.core.site_view import SiteView
-from agent.core.snapshot import Reading
+from agent.core.snapshot import Quality, Reading
 from agent.core.writes import FAILURES_UNTIL_ALARM, REASSERTS_UNTIL_ALARM, WriteState, not_following
 
 Conditions = Mapping[tuple[str, str], Condition]
@@ -28,6 +29,7 @@ def present(
     decision: Decision,
     *,
     response: Response,
+    short: tuple[Short, ...],
     models: Mapping[str, BatteryModel],
     clock_trusted: bool,
 ) -> dict[tuple[str, str], Condition]:
@@ -37,8 +39,10 @@ def present(
         text = "the clock is earlier than the last time known to be good: plans are not executed; set the clock"
         found.append(Condition("clock_untrusted", "site", Severity.ALARM, text))
     found += _silent_devices(now, decision.mono_s)
+    found += _implausible(now)
     found += _soc_outside(rules, now)
     found += _connection_exceeded(rules, now, decision.setpoint_w)
+    found += [_not_backed(one) for one in short]
     found += _given_up(decision)
     found += _unanswered(response)
     found += _contradicted(models)
@@ -69,6 +73,9 @@ def _silent_devices(now: SiteView, mono_s: float) -> list[Condition]:
         if battery.power_w.value is not None and battery.soc_pct.value is None:
             text = f"SoC {battery.soc_pct.quality}: the battery rests at 0 kW until its SoC can be read"
             found.append(Condition("soc_unknown", battery.device_id, Severity.ALARM, text))
+        if battery.power_w.value is not None and battery.capacity_wh.value is None:
+            text = f"capacity {battery.capacity_wh.quality}: the battery rests at 0 kW until it states one"
+            found.append(Condition("capacity_unknown", battery.device_id, Severity.ALARM, text))
         if battery.has_dead_man is False:
             text = "the device has no dead-man: it would hold its last setpoint for ever if this agent died"
             found.append(Condition("no_dead_man", battery.device_id, Severity.WARNING, text))
@@ -115,6 +122,27 @@ def _connection_exceeded(rules: SiteRules, now: SiteView, setpoint_w: float) -> 
         return []
     text = "PV and load alone break the connection limit and the batteries cannot take the rest"
     return [Condition("connection_limit_exceeded", "site", Severity.ALARM, text)]
+
+
+def _implausible(now: SiteView) -> list[Condition]:
+    """Readings that cannot be meant and that nothing else tells."""
+    found: list[Condition] = []
+    for battery in now.batteries:
+        rated = (battery.rated_charge_w.value, battery.rated_discharge_w.value)
+        if any(rated_w is not None and rated_w <= 0.0 for rated_w in rated):
+            text = (
+                "the device states a rated power of 0 W or less: no power that way; check its profile's scale factors"
+            )
+            found.append(Condition("rating_implausible", battery.device_id, Severity.WARNING, text))
+    if now.meter is not None and now.meter.frequency_hz.quality is Quality.IMPLAUSIBLE:
+        text = "the frequency cannot be true on this grid: check `nominal_hz` in the site file and the meter's scale"
+        found.append(Condition("frequency_implausible", now.meter.device_id, Severity.WARNING, text))
+    return found
+
+
+def _not_backed(short: Short) -> Condition:
+    text = f"there are only {short.text} for this award now: tell the market before it finds out"
+    return Condition("award_not_backed", short.award_id, Severity.ALARM, text)
 
 
 def _given_up(decision: Decision) -> list[Condition]:

@@ -23,8 +23,6 @@ __all__ = ["CLIP_EPSILON_W", "Bound", "Clip", "clamp"]
 
 REACTION_TICKS = 5
 """The SoC projection looks at least this many ticks ahead: read, decide, write and the device's lag take some."""
-SOC_READING_SLACK_PCT = 1.0
-"""A reported SoC up to this far outside 0..100 % is a full or empty battery; farther out it is not a SoC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,8 @@ class BatteryMoment:
     """To the end of the slot, at least the reaction time (see `projection_s`)."""
     reaction_s: float
     outage_id: str | None = None
-    sent_w: float | None = None
+    may_hold_w: tuple[float, float] | None = None
+    """The lowest and highest setpoint of ours that it may hold, whatever was read back of it so far."""
     """The setpoint of a write that is still under way, None when there is none."""
     pv_w: float | None = None
     """Power of the PV behind the shared inverter; only used for DC-coupled batteries."""
@@ -69,7 +68,7 @@ def battery_unit(
     absent = _why_absent(now, moment.outage_id)
     if absent:
         rest = (Bound(absent, owner, 0.0, 0.0),)
-        return Unit(owner, rest, room(rest), doing_w=_doing(now, moment.sent_w)), memory
+        return Unit(owner, rest, room(rest), doing_w=_doing(now, moment.may_hold_w)), memory
     soc_pct, capacity_wh = now.soc_pct.value, now.capacity_wh.value
     assert soc_pct is not None, "a battery without SoC is absent"
     assert capacity_wh is not None, "a battery without capacity is absent"
@@ -109,7 +108,7 @@ def battery_unit(
         max(soc_pct - soc_rules.floor_pct, 0.0),
         max(rules.soc_max_pct - soc_pct, 0.0),
         limits.min_useful_w,
-        _doing(now, moment.sent_w),
+        _doing(now, moment.may_hold_w),
     )
     if closed is memory.gates and shares is memory.shares:
         return unit, memory
@@ -171,11 +170,9 @@ def _why_absent(now: BatterySample, outage_id: str | None) -> str:
     if now.ready.value != 1:
         return "not connected and running under remote control"
     soc_pct, capacity_wh = now.soc_pct.value, now.capacity_wh.value
-    if soc_pct is None or capacity_wh is None or not 0.0 < capacity_wh < math.inf:
-        return f"SoC or capacity {now.soc_pct.quality}"
-    if not -SOC_READING_SLACK_PCT <= soc_pct <= 100.0 + SOC_READING_SLACK_PCT:
-        return "SoC or capacity implausible"
-    return ""
+    if soc_pct is None:
+        return f"SoC {now.soc_pct.quality}"
+    return f"capacity {now.capacity_wh.quality}" if capacity_wh is None else ""
 
 
 def _power_bounds(
@@ -215,12 +212,14 @@ def _by_rank(bounds: tuple[Bound, ...]) -> tuple[tuple[Bound, ...], tuple[Bound,
     return bounds, ()
 
 
-def _doing(now: BatterySample, sent_w: float | None) -> tuple[float, float] | None:
+def _doing(now: BatterySample, may_hold_w: tuple[float, float] | None) -> tuple[float, float] | None:
     """The lowest and highest power the battery may be giving: as measured, as set, and as being set just now."""
     low_w = high_w = now.power_w.value
     if low_w is None or high_w is None:
         return None
-    for other_w in (now.held_setpoint_w.value, sent_w):
-        if other_w is not None:
-            low_w, high_w = min(low_w, other_w), max(high_w, other_w)
+    held_w = now.held_setpoint_w.value
+    if held_w is not None:
+        low_w, high_w = min(low_w, held_w), max(high_w, held_w)
+    if may_hold_w is not None:
+        low_w, high_w = min(low_w, may_hold_w[0]), max(high_w, may_hold_w[1])
     return low_w, high_w

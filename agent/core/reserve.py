@@ -8,7 +8,8 @@ ends, so that the slot does not run down what the award needs at its first secon
     baseline up to  (limit - power kept)     and up to   (energy there - energy kept) / time to the slot's end
 
 "Energy there" is at the terminals: a battery that holds E above its minimum can give E * efficiency and one with room
-R below its maximum can take R / efficiency. The bounds never push: a battery that is short already may rest or move
+R below its maximum can take R / efficiency. Near its limits power fades; what can no longer be had at the award's power
+is not there for it. The bounds never push: a battery that is short already may rest or move
 toward what is missing, but no award charges it by force; that is the re-planner's work.
 """
 
@@ -16,13 +17,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from agent.core.awards import Sold, summed
+from agent.core.awards import Sold, sold_w, summed
 from agent.core.bounds import Bound, Rank
 
 RESTORE_WITHIN_S = 7200.0
 """Energy spent on an activation must be back after this long (CE FCR); taken where a market does not say."""
+TOLD_SHARE = 0.95
+"""With less than this of what an award needs it is told as not backed; a last percent is the noise of a SoC."""
 FORGET_SHARE = 1 / 3
 """Time constant over restore time: after the restore time 5 % of an activation still counts."""
 
@@ -41,11 +44,21 @@ class Room:
     """Energy that can be taken until the SoC maximum; below 0 when the SoC is above its band."""
     round_trip: float = 1.0
     """Energy given back per energy taken, 0..1."""
+    fade_give_wh: float = 0.0
+    """The part of `give_wh` over which the discharge power fades to 0 before the SoC minimum."""
+    fade_take_wh: float = 0.0
+    """The same of `take_wh` before the SoC maximum."""
 
     def within(self, lower_w: float, upper_w: float) -> Room:
         """The same room inside a bound on the power of all of them, such as the connection point's."""
         discharge_w, charge_w = min(self.discharge_w, max(upper_w, 0.0)), min(self.charge_w, max(-lower_w, 0.0))
-        return Room(discharge_w, charge_w, self.give_wh, self.take_wh, self.round_trip)
+        return replace(self, discharge_w=discharge_w, charge_w=charge_w)
+
+    def out_of_reach_wh(self, up_w: float, down_w: float) -> tuple[float, float]:
+        """The energy (to give, to take), Wh >= 0, that cannot be had at these powers: the fade comes first."""
+        give = min(up_w / self.discharge_w, 1.0) if self.discharge_w > 0.0 else 1.0
+        take = min(down_w / self.charge_w, 1.0) if self.charge_w > 0.0 else 1.0
+        return (self.fade_give_wh * give if up_w else 0.0), (self.fade_take_wh * take if down_w else 0.0)
 
 
 NO_ROOM = Room()
@@ -60,9 +73,11 @@ def battery_room(
     soc_min_pct: float,
     soc_max_pct: float,
     one_way_efficiency: float,
+    taper_pct: float = 0.0,
 ) -> Room:
     """One battery's room; `lower_w..upper_w` is what its limits allow it now, without regard to plans.
 
+    Its power fades over the last `taper_pct` before either SoC limit.
     A battery whose SoC or capacity is not known, or that may not move at all, has none.
     """
     if soc_pct is None or capacity_wh is None or not capacity_wh > 0.0 or (upper_w <= 0.0 <= lower_w):
@@ -73,6 +88,8 @@ def battery_room(
         give_wh=(soc_pct - soc_min_pct) / 100.0 * capacity_wh * one_way_efficiency,
         take_wh=(soc_max_pct - soc_pct) / 100.0 * capacity_wh / one_way_efficiency,
         round_trip=one_way_efficiency**2,
+        fade_give_wh=taper_pct / 100.0 * capacity_wh * one_way_efficiency,
+        fade_take_wh=taper_pct / 100.0 * capacity_wh / one_way_efficiency,
     )
 
 
@@ -89,6 +106,8 @@ def together(rooms: Iterable[Room]) -> Room:
         sum(room.give_wh for room in rooms),
         sum(room.take_wh for room in rooms),
         weighted / energy_wh if energy_wh > 0.0 else 1.0,
+        sum(room.fade_give_wh for room in rooms),
+        sum(room.fade_take_wh for room in rooms),
     )
 
 
@@ -133,19 +152,49 @@ def baseline_bounds(
     assert ahead_s > 0.0, "the projection looks ahead"
     ahead_h = ahead_s / 3600.0
     bounds: list[Bound] = []
+    lost_wh = room.out_of_reach_wh(*power_kept_w((*lines, *soon)))
+    reached = replace(room, give_wh=room.give_wh - lost_wh[0], take_wh=room.take_wh - lost_wh[1])
     for count, line in enumerate(lines, 1):
         up_w, down_w = power_kept_w(lines[:count])
         lower_w, upper_w = min(down_w - room.charge_w, 0.0), max(room.discharge_w - up_w, 0.0)
         bounds.append(Bound("power kept for the award", line.award.award_id, lower_w, upper_w, Rank.AWARD))
     for count, line in enumerate(lines, 1):
-        bounds.append(_energy_bound(line, energy_kept_wh(lines[:count], spent_wh), room, ahead_h))
+        bounds.append(_energy_bound(line, energy_kept_wh(lines[:count], spent_wh), reached, ahead_h))
     for count, line in enumerate(soon, 1):
         begin = line.award.start_utc_s
         # An award that ends before this one begins hands its energy on.
         still = energy_kept_wh([one for one in lines if one.award.end_utc_s > begin], spent_wh)
         fresh = energy_kept_wh([one for one in soon[:count] if one.award.end_utc_s > begin], 0.0)
-        bounds.append(_energy_bound(line, (still[0] + fresh[0], still[1] + fresh[1]), room, ahead_h))
+        bounds.append(_energy_bound(line, (still[0] + fresh[0], still[1] + fresh[1]), reached, ahead_h))
     return tuple(bounds)
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """An award in force that the batteries cannot back as they are now."""
+
+    award_id: str
+    text: str
+    """What is missing, for people."""
+
+
+def short_of(lines: tuple[Sold, ...], room: Room, spent_wh: float) -> tuple[Short, ...]:
+    """The awards in force, each on top of those before it, whose power or energy is not there now."""
+    found: list[Short] = []
+    for count, line in enumerate(lines, 1):
+        sold_up_w, sold_down_w = sold_w(lines[:count])
+        give_wh, take_wh = energy_kept_wh(lines[:count], spent_wh)
+        for has, needs, what in (
+            (room.discharge_w, sold_up_w, "kW to give"),
+            (room.charge_w, sold_down_w, "kW to take"),
+            (room.give_wh, give_wh, "kWh to give"),
+            (room.take_wh, take_wh, "kWh to take"),
+        ):
+            if needs > 0.0 and has < needs * TOLD_SHARE:
+                text = f"{max(has, 0.0) / 1e3:.1f} of {needs / 1e3:.1f} {what}"
+                found.append(Short(line.award.award_id, text))
+                break
+    return tuple(found)
 
 
 def _energy_bound(line: Sold, kept_wh: tuple[float, float], room: Room, ahead_h: float) -> Bound:

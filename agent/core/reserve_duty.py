@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from agent.core.allocate import Unit
 from agent.core.awards import NO_RESPONSE, AwardBook, Response, Sold, respond
-from agent.core.bounds import Bound
+from agent.core.bounds import Bound, room
 from agent.core.evidence import EvidenceRow, Gathering, evidence_tick, gather
 from agent.core.frequency import NO_FREQUENCY, Frequency, watched
-from agent.core.reserve import activated_wh, baseline_bounds, battery_room, together
+from agent.core.reserve import Short, activated_wh, baseline_bounds, battery_room, short_of, together
 from agent.core.rules import BatteryRules, SiteRules
 from agent.core.snapshot import BatterySample, Reading
 
@@ -43,17 +43,17 @@ def duty_now(
     awards: AwardBook,
     reading: Reading | None,
     *,
-    utc_s: float | None,
+    utc_s: float,
     mono_s: float,
     dt_s: float,
 ) -> Duty:
-    """The response owed now; `utc_s` is None while the clock is not trusted, when no award can be known to count.
+    """The response owed now.
 
     Without a meter the frequency is missing, and the response is 0 with that trouble.
     """
-    lines = awards.at(utc_s) if utc_s is not None else ()
     if not awards.edges:
         return Duty((), state.frequency, NO_RESPONSE, 0.0)
+    lines = awards.at(utc_s)
     frequency = watched(state.frequency, reading, rules.nominal_hz) if reading is not None else NO_FREQUENCY
     response = respond(lines, frequency, mono_s, rules.frequency_resolution_hz)
     return Duty(lines, frequency, response, activated_wh(state.spent_wh, state.response_w, dt_s, lines))
@@ -63,15 +63,15 @@ def award_bounds(
     duty: Duty,
     awards: AwardBook,
     batteries: Iterable[tuple[BatteryRules, BatterySample, Unit]],
-    connection: Bound,
+    site_bounds: tuple[Bound, ...],
     *,
     utc_s: float,
     ahead_s: float,
-) -> tuple[Bound, ...]:
-    """The room that awards in force, and those that begin within `ahead_s`, leave to the baseline."""
+) -> tuple[tuple[Bound, ...], tuple[Short, ...]]:
+    """The room that awards in force, and those that begin within `ahead_s`, leave to the baseline; what is short."""
     soon = awards.starting(utc_s, utc_s + ahead_s)
     if not duty.lines and not soon:
-        return ()
+        return (), ()
     rooms = [
         battery_room(
             *unit.room.kept,
@@ -80,11 +80,13 @@ def award_bounds(
             soc_min_pct=rules.soc_min_pct,
             soc_max_pct=rules.soc_max_pct,
             one_way_efficiency=rules.one_way_efficiency,
+            taper_pct=rules.limits.taper_pct,
         )
         for rules, sample, unit in batteries
     ]
-    room = together(rooms).within(connection.lower_w, connection.upper_w)
-    return baseline_bounds(duty.lines, soon, room, ahead_s, duty.spent_wh)
+    here = together(rooms).within(*room(site_bounds).soft)
+    bounds = baseline_bounds(duty.lines, soon, here, ahead_s, duty.spent_wh)
+    return bounds, short_of(duty.lines, here, duty.spent_wh)
 
 
 def afterwards(

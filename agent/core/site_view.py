@@ -5,8 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.core.decision import Inputs
+from agent.core.droop import MAX_AWAY_HZ
 from agent.core.rules import SiteRules
-from agent.core.snapshot import BatterySample, MeterSample, PvSample, Reading
+from agent.core.snapshot import BELIEVABLE, BatterySample, MeterSample, PvSample, Reading
+
+SOC_READING_SLACK_PCT = 1.0
+"""A reported SoC up to this far outside 0..100 % is a full or empty battery; farther out it is not a SoC."""
+LEAST_CAPACITY_WH = 1.0
+"""A battery that states less (0, a negative number) states nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +48,11 @@ class SiteView:
 
 
 def view(rules: SiteRules, inputs: Inputs) -> SiteView:
-    """The site as of `inputs.mono_s`, readings older than `STALE_AFTER_S` no longer numbers."""
+    """The site as of `inputs.mono_s`; what is too old (`STALE_AFTER_S`) or cannot be true is no longer a number."""
     at = inputs.mono_s
     batteries = tuple(_aged_battery(sample, at) for sample in inputs.batteries)
     pvs = tuple(PvSample(sample.device_id, sample.power_w.at(at)) for sample in inputs.pvs)
-    meter = _aged_meter(inputs.meter, at) if inputs.meter is not None else None
+    meter = _aged_meter(inputs.meter, at, rules.nominal_hz) if inputs.meter is not None else None
     battery_w = _total([sample.power_w for sample in batteries])
     grid_w = meter.power_w.value if meter is not None else None
     if grid_w is None and rules.battery_alone:
@@ -60,8 +66,8 @@ def _aged_battery(sample: BatterySample, at: float) -> BatterySample:
     return BatterySample(
         sample.device_id,
         sample.power_w.at(at),
-        sample.soc_pct.at(at),
-        sample.capacity_wh.at(at),
+        sample.soc_pct.at(at).within(-SOC_READING_SLACK_PCT, 100.0 + SOC_READING_SLACK_PCT),
+        sample.capacity_wh.at(at).within(LEAST_CAPACITY_WH, BELIEVABLE),
         sample.rated_discharge_w.at(at),
         sample.rated_charge_w.at(at),
         sample.live_discharge_limit_w.at(at),
@@ -75,11 +81,11 @@ def _aged_battery(sample: BatterySample, at: float) -> BatterySample:
     )
 
 
-def _aged_meter(sample: MeterSample, at: float) -> MeterSample:
+def _aged_meter(sample: MeterSample, at: float, nominal_hz: float) -> MeterSample:
     return MeterSample(
         sample.device_id,
         sample.power_w.at(at),
-        sample.frequency_hz.at(at),
+        sample.frequency_hz.at(at).within(nominal_hz - MAX_AWAY_HZ, nominal_hz + MAX_AWAY_HZ),
         sample.export_wh.at(at),
         sample.import_wh.at(at),
     )
@@ -98,7 +104,7 @@ def _mean_soc_pct(batteries: tuple[BatterySample, ...]) -> float | None:
     stored = capacity = 0.0
     for sample in batteries:
         soc_pct, capacity_wh = sample.soc_pct.value, sample.capacity_wh.value
-        if soc_pct is None or capacity_wh is None or capacity_wh <= 0:
+        if soc_pct is None or capacity_wh is None:
             return None
         stored += soc_pct * capacity_wh
         capacity += capacity_wh

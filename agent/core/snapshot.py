@@ -11,6 +11,8 @@ from enum import StrEnum
 
 STALE_AFTER_S = 10.0
 """No control on data older than this (invariant 4 of the design)."""
+BELIEVABLE = 1e15
+"""No quantity of a site is beyond this in our units (a counter of 1000 TWh); NaN and infinities are out too."""
 
 
 class Quality(StrEnum):
@@ -34,10 +36,20 @@ class Reading:
     quality: Quality = Quality.GOOD
 
     def at(self, now_mono_s: float) -> Reading:
-        """The same reading seen now: GOOD turns STALE with age, and a stale value is no longer a number."""
-        if self.quality is Quality.GOOD and now_mono_s - self.read_mono_s > STALE_AFTER_S:
-            return Reading(None, self.read_mono_s, Quality.STALE)
+        """The same reading seen now: GOOD turns STALE with age, and IMPLAUSIBLE when it is no number."""
+        if self.quality is Quality.GOOD:
+            if now_mono_s - self.read_mono_s > STALE_AFTER_S:
+                return Reading(None, self.read_mono_s, Quality.STALE)
+            return self.within(-BELIEVABLE, BELIEVABLE)
         return self
+
+    def within(self, low: float, high: float) -> Reading:
+        """The same reading if it has a value from `low` to `high` or none at all, else IMPLAUSIBLE."""
+        value = self.value
+        # Written so that NaN is implausible too.
+        if value is None or low <= value <= high:
+            return self
+        return Reading(None, self.read_mono_s, Quality.IMPLAUSIBLE)
 
 
 NEVER = Reading(None, float("-inf"), Quality.MISSING)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from agent.core.authority import Authority, Source, decide
+from agent.core.awards import NO_AWARDS
 from agent.core.conditions import present, transitions
 from agent.core.decision import Decision, Effects, Inputs, SetpointWrite, State
 from agent.core.dispatch import Request, dispatch
@@ -25,8 +26,8 @@ from agent.core.slot_energy import (
     tracked_power_w,
 )
 from agent.core.snapshot import BatterySample
-from agent.core.units import site_bounds, units_now
-from agent.core.writes import WriteReason, WriteState, due, settled, watched
+from agent.core.units import fleet_now, site_bounds
+from agent.core.writes import WriteReason, WriteState, due, sent, settled, watched
 
 
 def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects]:
@@ -40,27 +41,21 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
     dt_s = mono_s - state.last_mono_s if state.last_mono_s is not None else 0.0
     trusted = inputs.clock_trusted
     authority = decide(rules, inputs.plans, utc_s, clock_trusted=trusted, meter_good=now.grid_w is not None)
-    duty = duty_now(
-        rules,
-        state.reserve,
-        inputs.awards,
-        now.meter.frequency_hz if now.meter is not None else None,
-        utc_s=utc_s if trusted else None,
-        mono_s=mono_s,
-        dt_s=dt_s,
-    )
+    # With a clock that may be wrong no award can be known to count.
+    awards = inputs.awards if trusted else NO_AWARDS
+    reading = now.meter.frequency_hz if now.meter is not None else None
+    duty = duty_now(rules, state.reserve, awards, reading, utc_s=utc_s, mono_s=mono_s, dt_s=dt_s)
     counter_wh = _counter_at(now, inputs, 0.0)
     account, closed = _account(state, inputs, now, authority, dt_s)
     aim_w = _aim(authority, account, now, counter_wh, utc_s=utc_s, tick_s=rules.tick_s)
     ahead_s = projection_s(rules, authority.slot.end_utc_s if authority.slot else None, utc_s)
-    units, memories, models = units_now(rules, state, inputs, now, ahead_s=ahead_s, dt_s=dt_s)
+    fleet = fleet_now(rules, state, inputs, now, ahead_s=ahead_s, dt_s=dt_s)
     bounds = site_bounds(rules, inputs, now, state.writes)
-    reserved = award_bounds(
-        duty, inputs.awards, zip(rules.batteries, now.batteries, units, strict=True), bounds[-1],
-        utc_s=utc_s, ahead_s=ahead_s,
-    )  # fmt: skip
+    reserved, short = award_bounds(
+        duty, awards, zip(fleet.rules, fleet.samples, fleet.units, strict=True), bounds, utc_s=utc_s, ahead_s=ahead_s
+    )
     request = Request(aim_w, duty.response.power_w, reserved)
-    done, dispatching = dispatch(request, units, bounds, rules.limits.ramp, state.dispatch, mono_s=mono_s)
+    done, dispatching = dispatch(request, fleet.units, bounds, rules.limits.ramp, state.dispatch, mono_s=mono_s)
     ledger, writes, events = _write(rules, state, inputs, now, done.shares_w)
     reserve, evidence = afterwards(
         state.reserve,
@@ -95,10 +90,14 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
         slot_done_wh=account.done_wh(counter_wh) if account is not None else None,
         writes=writes,
     )
-    conditions = present(rules, now, ledger, decision, response=duty.response, models=models, clock_trusted=trusted)
+    conditions = present(
+        rules, now, ledger, decision, response=duty.response, short=short, models=fleet.models, clock_trusted=trusted
+    )
     events += transitions(state.conditions, conditions, utc_s)
     events += _source_change(state, authority, utc_s)
-    after = State(mono_s, utc_s, authority.source, account, ledger, memories, models, dispatching, reserve, conditions)
+    after = State(
+        mono_s, utc_s, authority.source, account, ledger, fleet.memories, fleet.models, dispatching, reserve, conditions
+    )
     return after, Effects(decision, writes, tuple(events), account, closed, evidence)
 
 
@@ -176,7 +175,7 @@ def _write(
             line = replace(line, reasserts=line.reasserts + 1)
         if reason is not None:
             writes.append(SetpointWrite(line.device_id, share_w, reason))
-            line = replace(line, in_flight=True)
+            line = sent(line, share_w)
         ledger.append(line)
     return tuple(ledger), tuple(writes), events
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from agent.core.allocate import Unit
 from agent.core.battery_model import BatteryModel, fresh_model, observed
@@ -15,23 +16,41 @@ from agent.core.outages import out_of_service
 from agent.core.rules import BatteryRules, SiteRules
 from agent.core.site_view import SiteView
 from agent.core.snapshot import BatterySample
-from agent.core.writes import WriteState
+from agent.core.writes import WriteState, may_hold
 
 CONTRADICTED_MARGIN_PCT = 3.0
 """How much narrower the SoC window is at each end while SoC and energy contradict each other."""
+SAME_CAPACITY_SHARE = 0.02
+"""A stated capacity that moves less than this is the same battery (ageing, temperature): what was learned stays."""
 FRESH_MEMORY = BatteryMemory()
 
 
-def units_now(
-    rules: SiteRules, state: State, inputs: Inputs, now: SiteView, *, ahead_s: float, dt_s: float
-) -> tuple[tuple[Unit, ...], dict[str, BatteryMemory], dict[str, BatteryModel]]:
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The batteries at this tick, each list in the order of the site file."""
+
+    units: tuple[Unit, ...]
+    """As they may be used."""
+    rules: tuple[BatteryRules, ...]
+    """With what was learned in them; the readings too."""
+    samples: tuple[BatterySample, ...]
+    memories: Mapping[str, BatteryMemory]
+    """What to remember for the next tick, by device id; the models too."""
+    models: Mapping[str, BatteryModel]
+
+
+def fleet_now(rules: SiteRules, state: State, inputs: Inputs, now: SiteView, *, ahead_s: float, dt_s: float) -> Fleet:
     """Each battery as it may be used, with what was learned of it, and what to remember of both."""
     units: list[Unit] = []
+    learned: list[BatteryRules] = []
+    samples: list[BatterySample] = []
     memories: dict[str, BatteryMemory] = {}
     models: dict[str, BatteryModel] = {}
+    held = {line.device_id: line for line in state.writes}
     reaction_s = REACTION_TICKS * rules.tick_s
     for battery_rules, sample in zip(rules.batteries, now.batteries, strict=True):
         device_id = battery_rules.device_id
+        line = held.get(device_id)
         model = _model(state.models.get(device_id), battery_rules, sample, dt_s)
         if model is not None:
             models[device_id] = model
@@ -44,6 +63,7 @@ def units_now(
             ahead_s=ahead_s,
             reaction_s=reaction_s,
             outage_id=out_of_service(outages, inputs.utc_s, device_id) if outages else None,
+            may_hold_w=may_hold(line, battery_rules, inputs.mono_s) if line is not None else None,
             pv_w=_pv_w(now, shared.pv_id) if shared is not None else None,
             cells=_cells(sample) if battery_rules.limits.deratings else Cells(),
             soc_margin_pct=CONTRADICTED_MARGIN_PCT if model is not None and model.contradicted else 0.0,
@@ -51,35 +71,46 @@ def units_now(
         memory = state.memories.get(device_id, FRESH_MEMORY)
         unit, memories[device_id] = battery_unit(battery_rules, battery_rules.limits, sample, moment, memory)
         units.append(unit)
-    return tuple(units), memories, models
+        learned.append(battery_rules)
+        samples.append(sample)
+    return Fleet(tuple(units), tuple(learned), tuple(samples), memories, models)
 
 
 def site_bounds(rules: SiteRules, inputs: Inputs, now: SiteView, writes: tuple[WriteState, ...]) -> tuple[Bound, ...]:
     """What curtailment orders and the connection point leave to all batteries together, softest first.
 
-    A battery that fell silent may still hold what it was last told, until its dead-man ends it.
+    A battery that fell silent may still hold what it was last told, until its dead-man ends it; a write that it did
+    not confirm may yet be taken.
     """
     limits = limits_now(rules.export_limit_w, rules.import_limit_w, inputs.orders.curtailments, inputs.utc_s)
     silent_w: tuple[float, ...] = ()
     if now.battery_w is None:
         silent_w = tuple(
-            _may_still_hold(line, battery_rules, inputs.mono_s)
+            move_w
             for battery_rules, sample, line in zip(rules.batteries, now.batteries, writes, strict=False)
             if sample.power_w.value is None
+            for move_w in _may_end(line, battery_rules, inputs.mono_s)
         )
     return connection_bounds(rules, limits, now.others_w, silent_w)
 
 
-def _may_still_hold(line: WriteState, rules: BatteryRules, mono_s: float) -> float:
-    if line.owned_w is None or mono_s - line.last_done_mono_s > rules.dead_man_s:
-        return 0.0
-    return line.owned_w
+def _may_end(line: WriteState, rules: BatteryRules, mono_s: float) -> tuple[float, float]:
+    """The most power that may go (>= 0) or come (<= 0) unseen, on the way to 0 or to a late setpoint."""
+    found = may_hold(line, rules, mono_s)
+    if found is None:
+        return 0.0, 0.0
+    low_w, high_w = found
+    goes_w = high_w - (min(low_w, 0.0) if high_w > 0.0 else low_w)
+    comes_w = (max(high_w, 0.0) if low_w < 0.0 else high_w) - low_w
+    return goes_w, -comes_w
 
 
 def _model(model: BatteryModel | None, rules: BatteryRules, sample: BatterySample, dt_s: float) -> BatteryModel | None:
-    """The learned model one tick later; it begins when the device first states a capacity, and anew when it changes."""
+    """The learned model one tick later; begun when the device first states a capacity, and anew with another one."""
     stated_wh = sample.capacity_wh.value
-    if stated_wh is not None and stated_wh > 0.0 and (model is None or model.stated_capacity_wh != stated_wh):
+    if stated_wh is not None and (
+        model is None or abs(stated_wh - model.stated_capacity_wh) > SAME_CAPACITY_SHARE * model.stated_capacity_wh
+    ):
         model = fresh_model(stated_wh, rules.one_way_efficiency)
     return observed(model, dt_s, sample.power_w.value, sample.soc_pct.value) if model is not None else None
 

@@ -44,6 +44,9 @@ class WriteState:
     owned_w: float | None = None
     """The setpoint last read back from the device after our own write; None when we own none."""
     in_flight: bool = False
+    maybe_w: tuple[float, float] | None = None
+    """Lowest and highest setpoint that the device may hold of ours: what it confirmed last, and all that was sent since
+    (a write that failed may have been taken). None before our first write."""
     failures: int = 0
     """Failed writes in a row."""
     reasserts: int = 0
@@ -53,13 +56,27 @@ class WriteState:
     """When measured power was last near the owned setpoint; None before the first verified write."""
 
 
+def sent(state: WriteState, power_w: float) -> WriteState:
+    """The ledger line after a write of `power_w` was handed to the shell."""
+    low_w, high_w = state.maybe_w or (power_w, power_w)
+    return replace(state, in_flight=True, maybe_w=(min(low_w, power_w), max(high_w, power_w)))
+
+
 def settled(state: WriteState, outcome: WriteOutcome) -> WriteState:
     """The ledger line after a write came to its end."""
     done = replace(state, in_flight=False, last_done_mono_s=outcome.done_mono_s)
     if not outcome.ok:
         return replace(done, owned_w=None, failures=state.failures + 1, following_since_mono_s=None)
     since = state.following_since_mono_s if state.following_since_mono_s is not None else outcome.done_mono_s
-    return replace(done, owned_w=outcome.held_w, failures=0, following_since_mono_s=since)
+    held_w = outcome.held_w if outcome.held_w is not None else outcome.wanted_w
+    return replace(done, owned_w=outcome.held_w, maybe_w=(held_w, held_w), failures=0, following_since_mono_s=since)
+
+
+def may_hold(state: WriteState, rules: BatteryRules, now_mono_s: float) -> tuple[float, float] | None:
+    """The lowest and highest setpoint of ours that the device may hold now; None once its dead-man has ended it."""
+    if not state.in_flight and now_mono_s - state.last_done_mono_s > rules.dead_man_s:
+        return None
+    return state.maybe_w
 
 
 def lost(state: WriteState, held: Reading, rules: BatteryRules) -> bool:

@@ -100,7 +100,14 @@ class Fleet:
     def unit(self, rules, cell):
         reaction_s = REACTION_TICKS * self.dt_s
         ahead_s = max(self.slot_s - self.t % self.slot_s, reaction_s)
-        moment = BatteryMoment(self.t, self.dt_s, ahead_s, reaction_s, sent_w=cell.sent_w, pv_w=self.pv_w)
+        moment = BatteryMoment(
+            self.t,
+            self.dt_s,
+            ahead_s,
+            reaction_s,
+            may_hold_w=None if cell.sent_w is None else (cell.sent_w, cell.sent_w),
+            pv_w=self.pv_w,
+        )
         sample = cell.sample()
         if self.soc_noise is not None and not cell.silent:
             sample = replace(sample, soc_pct=reading(cell.soc_pct + self.soc_noise()))

@@ -138,9 +138,7 @@ def test_an_outage_holds_the_battery_at_rest_whatever_the_limits_ask():
     assert any(clip.limit == "outage o7" for clip in result.clips)
 
 
-@pytest.mark.parametrize("soc_pct", [6553.5, -40.0, 101.5])
-def test_a_soc_that_cannot_be_true_removes_the_battery(soc_pct):
-    assert done(200e3, one(battery(soc_pct=soc_pct))).power_w == 0.0
+def test_a_soc_a_little_above_100_is_a_full_battery():
     assert one(battery(soc_pct=100.9)).room.hard == (0.0, 450e3)
 
 

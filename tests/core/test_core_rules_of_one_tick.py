@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -81,9 +82,15 @@ def test_next_slots_come_layer_by_layer_in_order_of_time():
     ("sample", "limit"),
     [
         (replace(battery(), ready=good(0.0)), "not connected"),
-        (replace(battery(), soc_pct=missing()), "SoC or capacity missing"),
-        (replace(battery(), soc_pct=good(50.0, -60.0)), "SoC or capacity stale"),
-        (replace(battery(), capacity_wh=good(-5.0)), "SoC or capacity"),
+        (replace(battery(), soc_pct=missing()), "SoC missing"),
+        (replace(battery(), soc_pct=good(50.0, -60.0)), "SoC stale"),
+        (replace(battery(), soc_pct=good(6553.5)), "SoC implausible"),
+        (replace(battery(), soc_pct=good(-40.0)), "SoC implausible"),
+        (replace(battery(), soc_pct=good(101.5)), "SoC implausible"),
+        (replace(battery(), soc_pct=good(math.nan)), "SoC implausible"),
+        (replace(battery(), capacity_wh=good(-5.0)), "capacity implausible"),
+        (replace(battery(), capacity_wh=good(0.0)), "capacity implausible"),
+        (replace(battery(), capacity_wh=good(math.inf)), "capacity implausible"),
         (replace(battery(), power_w=missing()), "readings missing"),
     ],
 )

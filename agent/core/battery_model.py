@@ -10,6 +10,9 @@ forgetting, begun with what device and site file state, so that SoC noise averag
 rest the fall of SoC gives the standby loss. A jump of SoC (a BMS that recalibrates) ends a stretch unlearned. A
 stretch that contradicts the estimate grossly is not learned but counted; two in a row say that SoC and energy do
 not belong together.
+
+The SoC itself is believed less noisily than it is read: carried forward by the measured energy and drawn slowly
+toward the readings. Plans are made from it; the SoC window, which is safety, goes by what the battery says.
 """
 
 from __future__ import annotations
@@ -36,6 +39,11 @@ CAPACITY_BOUNDS = (0.5, 1.1)
 EFFICIENCY_BOUNDS = (0.80, 0.995)
 REST_SHARE = 0.002
 """Less power than this share of the capacity per hour is rest."""
+BELIEF_S = 3600.0
+"""Time constant with which the believed SoC is drawn to the readings: long against their noise, short against what an
+error of capacity or efficiency adds up to."""
+BELIEF_GAP_PCT = 5.0
+"""Readings further than this from the belief are a battery that was recalibrated: they are believed at once."""
 MIN_REST_S = 4 * 3600.0
 MAX_STANDBY_PER_H = 0.005
 """Standby loss is at most this share of the capacity per hour."""
@@ -92,6 +100,8 @@ class BatteryModel:
     contradictions: int = 0
     """Stretches in a row that contradicted the estimate."""
     stretch: Stretch | None = None
+    believed_soc_pct: float | None = None
+    """The SoC by energy and readings together; None while either is missing."""
 
     @property
     def one_way_efficiency(self) -> float:
@@ -123,20 +133,25 @@ def fresh_model(stated_capacity_wh: float, stated_efficiency: float) -> BatteryM
 def observed(model: BatteryModel, dt_s: float, power_w: float | None, soc_pct: float | None) -> BatteryModel:
     """The model after `dt_s` at `power_w` (+ = discharge) ending at `soc_pct`; a missing value drops the stretch."""
     if power_w is None or soc_pct is None or dt_s <= 0.0:
-        return model if model.stretch is None else replace(model, stretch=None)
+        if model.stretch is None and model.believed_soc_pct is None:
+            return model
+        return replace(model, stretch=None, believed_soc_pct=None)
     doing = _doing(model, power_w)
     stretch = model.stretch
     if stretch is None:
-        return replace(model, stretch=Stretch(doing, soc_pct, soc_pct))
+        return replace(model, stretch=Stretch(doing, soc_pct, soc_pct), believed_soc_pct=soc_pct)
+    believed_pct = _believed(model, dt_s, power_w, soc_pct)
     energy_wh = abs(power_w) * dt_s / 3600.0
     explained_pct = energy_wh / model.stated_capacity_wh * 100.0
     if abs(soc_pct - stretch.soc_pct) > max(JUMP_PCT, 3.0 * explained_pct):
-        return replace(model, stretch=Stretch(doing, soc_pct, soc_pct))
+        return replace(model, stretch=Stretch(doing, soc_pct, soc_pct), believed_soc_pct=believed_pct)
     if doing is not stretch.doing:
-        return replace(_learned(model, stretch), stretch=Stretch(doing, stretch.soc_pct, soc_pct, energy_wh, dt_s))
+        begun = Stretch(doing, stretch.soc_pct, soc_pct, energy_wh, dt_s)
+        return replace(_learned(model, stretch), stretch=begun, believed_soc_pct=believed_pct)
     grown = Stretch(doing, stretch.start_soc_pct, soc_pct, stretch.energy_wh + energy_wh, stretch.seconds + dt_s)
     if abs(soc_pct - grown.start_soc_pct) >= MAX_STRETCH_PCT:
-        return replace(_learned(model, grown), stretch=Stretch(doing, soc_pct, soc_pct))
+        begun = Stretch(doing, soc_pct, soc_pct)
+        return replace(_learned(model, grown), stretch=begun, believed_soc_pct=believed_pct)
     # Every tick comes by here: a plain constructor costs a fifth of `replace`.
     return BatteryModel(
         model.stated_capacity_wh,
@@ -147,7 +162,21 @@ def observed(model: BatteryModel, dt_s: float, power_w: float | None, soc_pct: f
         model.stretches,
         model.contradictions,
         grown,
+        believed_pct,
     )
+
+
+def _believed(model: BatteryModel, dt_s: float, power_w: float, soc_pct: float) -> float:
+    """The belief of the last tick, carried on by the energy since and drawn toward the reading, 0..100 %."""
+    believed_pct = model.believed_soc_pct
+    if believed_pct is None:
+        return soc_pct
+    per_pct_wh = model.discharging.wh_per_pct if power_w > 0.0 else model.charging.wh_per_pct
+    believed_pct -= (power_w / per_pct_wh + model.standby_w / model.stated_capacity_wh * 100.0) * dt_s / 3600.0
+    away_pct = soc_pct - believed_pct
+    if abs(away_pct) > BELIEF_GAP_PCT:
+        return soc_pct
+    return _bounded(believed_pct + away_pct * (1.0 - math.exp(-dt_s / BELIEF_S)), (0.0, 100.0))
 
 
 def _doing(model: BatteryModel, power_w: float) -> Doing:

@@ -100,11 +100,11 @@ def test_standby_loss_is_learned_at_rest():
     assert model.standby_w == pytest.approx(1000.0, rel=0.1)
 
 
-def test_a_missing_value_drops_the_stretch_and_nothing_else():
+def test_a_missing_value_drops_stretch_and_belief_and_nothing_else():
     model = observed(observed(fresh_model(STATED_WH, STATED_ETA), 1, 1e5, 50.0), 1, 1e5, 50.0)
     dropped = observed(model, 1, None, 50.0)
     assert dropped.stretch is None
-    assert replace(dropped, stretch=model.stretch) == model
+    assert replace(dropped, stretch=model.stretch, believed_soc_pct=model.believed_soc_pct) == model
 
 
 @settings(max_examples=60)
@@ -116,3 +116,49 @@ def test_no_history_however_wild_leaves_the_bounds(history):
     low, high = CAPACITY_BOUNDS
     assert low * STATED_WH <= model.capacity_wh <= high * STATED_WH
     assert EFFICIENCY_BOUNDS[0] <= model.one_way_efficiency <= EFFICIENCY_BOUNDS[1]
+
+
+def wandering(model, cells, hours, power_w, noise):
+    """The model after `hours`, and the largest distance of belief and reading from the truth in the last of them."""
+    worst_belief = worst_reading = 0.0
+    for minute in range(round(hours * 60)):
+        power = power_w if minute // 90 % 2 else -power_w
+        reading = cells.run(power) + noise(minute)
+        model = observed(model, STEP_S, power, reading)
+        true_pct = cells.stored_wh / cells.capacity_wh * 100
+        if minute >= (hours - 3) * 60:
+            worst_belief = max(worst_belief, abs(model.believed_soc_pct - true_pct))
+            worst_reading = max(worst_reading, abs(reading - true_pct))
+    return model, worst_belief, worst_reading
+
+
+def test_the_believed_soc_is_nearer_to_the_truth_than_a_soc_that_wanders_for_minutes():
+    cells = Cells(0.95 * STATED_WH, 0.94)
+    _, belief, reading = wandering(
+        fresh_model(STATED_WH, STATED_ETA), cells, 12, 100e3, lambda m: 2.0 * (1 if m // 10 % 2 else -1)
+    )
+    assert reading == pytest.approx(2.0)
+    assert belief < 1.0
+
+
+def test_an_error_of_the_belief_fades_within_hours():
+    model = observed(observed(fresh_model(STATED_WH, STATED_ETA), 1.0, 0.0, 50.0), 1.0, 0.0, 50.0)
+    for _ in range(3600):
+        model = observed(model, 1.0, 0.0, 54.0)
+    assert model.believed_soc_pct == pytest.approx(54.0 - 4.0 * 2.718281828**-1, abs=0.01)
+
+
+def test_a_recalibrated_soc_is_believed_at_once_and_a_missing_one_not_guessed():
+    model = observed(observed(fresh_model(STATED_WH, STATED_ETA), 1.0, 0.0, 50.0), 1.0, 0.0, 50.0)
+    assert observed(model, 1.0, 0.0, 55.5).believed_soc_pct == 55.5
+    gone = observed(model, 1.0, 0.0, None)
+    assert gone.believed_soc_pct is None
+    assert observed(gone, 1.0, 0.0, 42.0).believed_soc_pct == 42.0
+
+
+def test_the_belief_follows_the_energy_between_readings():
+    model = observed(fresh_model(STATED_WH, 1.0), 1.0, 0.0, 50.0)
+    for _ in range(20):
+        model = observed(model, 60.0, 100e3, 50.0)
+    # 3.33 % were given in 20 minutes; a reading that stands still draws it back by the part of that time.
+    assert model.believed_soc_pct == pytest.approx(50.0 - 10.0 * (1.0 - 2.718281828 ** (-1 / 3)), abs=0.05)

@@ -1,15 +1,20 @@
-"""A PV inverter as a SunSpec device (model 701, 103 or 101)."""
+"""A PV inverter as a SunSpec device (model 701, 103 or 101), and its power limit (model 704 or 123)."""
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Callable
 from typing import Final
 
-from agent.core.snapshot import PvSample
+from agent.core.snapshot import NEVER, CeilingOutcome, PvSample
+from drivers.errors import DeviceError
+from drivers.pv_ceiling import CeilingControl, controls_of
 from drivers.read_plan import ReadPlan, make_plan
 from drivers.readings import reading
 from drivers.registers import Registers
 from drivers.session import Session
+from drivers.setpoint import Unwritable
 from drivers.spec import DeviceSpec, Identity
 from drivers.sunspec import Chain, require
 
@@ -19,14 +24,18 @@ POINTS: Final = ("W",)
 
 
 class SunSpecPv:
-    """Power of one PV inverter; + is generation, as SunSpec defines it."""
+    """Power and ceiling of one PV inverter; + is generation, as SunSpec defines it."""
 
     def __init__(self, spec: DeviceSpec, link: Registers, clock: Callable[[], float]) -> None:
         assert spec.role == "pv"
         self.spec = spec
         self._link = link
+        self._clock = clock
         self._session = Session(spec, link, clock, self._prepare)
         self._prefix = ""
+        self._ceiling: CeilingControl | None = None
+        self._prepared = False
+        self._writing = asyncio.Lock()
 
     async def identify(self) -> Identity:
         """Find out who the device is and what it offers; errors are `DeviceError`s."""
@@ -35,9 +44,53 @@ class SunSpecPv:
     async def read(self) -> PvSample:
         """The newest readings; errors are `DeviceError`s."""
         reads = await self._session.poll()
-        return PvSample(device_id=self.spec.device_id, power_w=reading(reads, f"{self._prefix}.W"))
+        control = self._ceiling
+        limited, ceiling_w = control.ceiling(reads) if control is not None else (NEVER, NEVER)
+        return PvSample(
+            device_id=self.spec.device_id,
+            power_w=reading(reads, f"{self._prefix}.W"),
+            limited=limited,
+            ceiling_w=ceiling_w,
+            has_limit=self.has_limit,
+            has_dead_man=self.has_dead_man,
+        )
+
+    @property
+    def has_limit(self) -> bool | None:
+        """Whether its power can be limited; None before it is identified."""
+        return self._ceiling is not None if self._prepared else None
+
+    @property
+    def has_dead_man(self) -> bool | None:
+        """Whether it ends a ceiling by itself when writes stop; None while that is not known, or without a ceiling."""
+        return self._ceiling.has_dead_man if self._ceiling is not None else None
+
+    async def write_ceiling(self, ceiling_w: float | None) -> CeilingOutcome:
+        """Make the inverter give at most `ceiling_w`, rounded down, or (None) all it can; and read back what it holds.
+
+        Never raises a `DeviceError`: the outcome says what went wrong. Nothing is written twice.
+        """
+        assert ceiling_w is None or (math.isfinite(ceiling_w) and ceiling_w >= 0.0)
+        held: float | None = None
+        async with self._writing:
+            try:
+                await self._session.ensure_identified()
+                if self._ceiling is None:
+                    reason = "the inverter has no power limit among its models (SunSpec 704 or 123)"
+                else:
+                    held, reason = await self._ceiling.hold(ceiling_w, self._link.generation)
+            except (DeviceError, Unwritable) as error:
+                reason = str(error)
+        return CeilingOutcome(self.spec.device_id, ceiling_w, held, not reason, reason, self._clock())
 
     async def _prepare(self, chain: Chain) -> ReadPlan:
         model = require(chain, MODELS, POINTS, self._link, self.spec.unit_id)
         self._prefix = str(model.model_id)
-        return make_plan([chain.places(model, POINTS)])
+        self._ceiling = None
+        for control in controls_of(self.spec, self._link, self._clock, chain):
+            if await control.learn():
+                self._ceiling = control
+                break
+        self._prepared = True
+        ceiling = self._ceiling.places if self._ceiling is not None else ()
+        return make_plan([chain.places(model, POINTS), *ceiling])

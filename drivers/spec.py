@@ -30,7 +30,9 @@ class DeviceSpec:
     base_address: int | None = None
     """Where the SunSpec map begins, if not at one of the usual places."""
     reversion_s: int = 60
-    """Battery: without a new setpoint for so long, the device goes to 0 W by itself."""
+    """Battery: without a new setpoint for so long, the device goes to 0 W by itself. PV: a ceiling ends after it."""
+    rated_w: float | None = None
+    """PV: what a ceiling is a share of, where the device does not say."""
     positive: Positive | None = None
     """Meter: what its positive power means. Vendors differ, so that it must be stated."""
     expected_model: str | None = None

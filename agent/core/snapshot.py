@@ -93,6 +93,14 @@ class PvSample:
     device_id: str
     power_w: Reading = NEVER
     """AC power, + = generation."""
+    limited: Reading = NEVER
+    """1 while the inverter holds a ceiling, whoever wrote it, 0 while it holds none."""
+    ceiling_w: Reading = NEVER
+    """That ceiling, read back; missing while it holds none."""
+    has_limit: bool | None = None
+    """Whether its power can be limited; None while that is not known."""
+    has_dead_man: bool | None = None
+    """Whether it ends a ceiling by itself when writes stop; None while that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +122,20 @@ class WriteOutcome:
 
     device_id: str
     wanted_w: float
+    held_w: float | None
+    ok: bool
+    """True only when the read-back equals what was wanted, within the register's resolution."""
+    reason: str
+    """Empty when ok; else what went wrong, for people."""
+    done_mono_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CeilingOutcome:
+    """What became of one write of a PV ceiling; None in `wanted_w` and `held_w` is no ceiling."""
+
+    device_id: str
+    wanted_w: float | None
     held_w: float | None
     ok: bool
     """True only when the read-back equals what was wanted, within the register's resolution."""

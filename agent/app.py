@@ -13,11 +13,12 @@ from typing import Any
 import structlog
 
 from agent.cloud.messages import ack_message, event_message, telemetry_frame
-from agent.cloud.wire import plan_parser
+from agent.cloud.wire import document_parser
 from agent.config import ConfigError, DeviceSection, SiteFile, load
 from agent.core.decision import Effects, State
-from agent.core.plan import PlanKind, Plans
-from agent.core.records import StorageFailed, slot_account
+from agent.core.orders import OrderDocument, OrderDocuments
+from agent.core.plan import Plans
+from agent.core.records import DOCUMENT_KINDS, StorageFailed, slot_account
 from agent.runtime import housekeeping, logs
 from agent.runtime.board import Board, DeviceHealth
 from agent.runtime.clock import Clock, SystemClock
@@ -206,12 +207,14 @@ class Daemon:
             return tasks.create_task(job)
 
         account = slot_account(held.open_slot) if held.open_slot is not None else None
+        plans, orders = documents_held(held, self._site.site.id)
         return ControlLoop(
             rules=self._rules,
             board=self._board,
             batteries=self._batteries,
             clock=self._clock,
-            plans=plans_held(held, self._site.site.id),
+            plans=plans,
+            order_documents=orders,
             floor_utc_s=held.last_trusted_utc_s or 0.0,
             spawn=spawn,
             started_mono_s=self._started_mono_s,
@@ -229,13 +232,15 @@ class Daemon:
             await store.set_last_utc(self._clock.utc_s())
 
 
-def plans_held(held: Held, site_id: str) -> Plans:
-    """The plans in force after a start: of each kind the newest document on disk that still reads well."""
-    parse = plan_parser(site_id)
-    plans = Plans()
-    for kind in PlanKind:
+def documents_held(held: Held, site_id: str) -> tuple[Plans, OrderDocuments]:
+    """What is in force after a start: of each kind the newest document on disk that still reads well."""
+    parse = document_parser(site_id)
+    plans, orders = Plans(), OrderDocuments()
+    for kind in DOCUMENT_KINDS:
         documents = [document for document in held.documents if document.kind == kind.value]
-        found = next((plan for d in documents if (plan := parse(kind, d.document)) is not None), None)
-        if found is not None:
+        found = next((read for d in documents if (read := parse(kind, d.document)) is not None), None)
+        if isinstance(found, OrderDocument):
+            orders = orders.replaced(found)
+        elif found is not None:
             plans = plans.replaced(found)
-    return plans
+    return plans, orders

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from agent.cloud.document import printable
-from agent.cloud.wire import SCHEMA
+from agent.cloud.wire_fields import SCHEMA
 from agent.core.decision import Condition
 from agent.core.events import Event
 from agent.core.plan import Plan, Plans

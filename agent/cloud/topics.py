@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.core.plan import PlanKind
+from agent.core.records import DOCUMENT_KINDS, DocumentKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,8 @@ class Topics:
         """A topic from the site: status, telemetry, history, ack, event."""
         return f"{self.prefix}edge/{name}"
 
-    def plan(self, kind: PlanKind) -> str:
-        """The topic of the plans of one kind."""
+    def plan(self, kind: DocumentKind) -> str:
+        """The topic of the documents of one kind."""
         return f"{self.prefix}cloud/plan/{kind.value}"
 
     @property
@@ -34,4 +34,4 @@ class Topics:
     @property
     def subscribed(self) -> tuple[str, ...]:
         """All topics to the site, the watermark last."""
-        return (*(self.plan(kind) for kind in PlanKind), self.watermark)
+        return (*(self.plan(kind) for kind in DOCUMENT_KINDS), self.watermark)

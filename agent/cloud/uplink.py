@@ -29,8 +29,7 @@ from agent.cloud.topics import Topics
 from agent.cloud.wire import parse_watermark
 from agent.core.admission import Refused
 from agent.core.events import Event, EventState, Severity
-from agent.core.plan import PlanKind
-from agent.core.records import Outcome, StorageFailed, Stream
+from agent.core.records import DOCUMENT_KINDS, DocumentKind, Outcome, StorageFailed, Stream
 
 
 class Confirm(StrEnum):
@@ -69,7 +68,7 @@ class Uplink:
         address: BrokerAddress,
         outbox: Outbox,
         status: Callable[[], bytes],
-        on_plan: Callable[[PlanKind, bytes], Awaitable[object]],
+        on_document: Callable[[DocumentKind, bytes], Awaitable[object]],
         utc_s: Callable[[], float],
         options: UplinkOptions | None = None,
     ) -> None:
@@ -77,10 +76,10 @@ class Uplink:
         self._topics = Topics(site_id)
         self._outbox = outbox
         self._status = status
-        self._on_plan = on_plan
+        self._on_document = on_document
         self._utc_s = utc_s
         self._options = options or UplinkOptions()
-        self._plan_kinds = {self._topics.plan(kind): kind for kind in PlanKind}
+        self._document_kinds = {self._topics.plan(kind): kind for kind in DOCUMENT_KINDS}
         will = (self._topics.edge("status"), will_message(site_id))
         self._link = MqttLink(address, f"ems-{site_id}", will, self._options.link)
         self._connection: Connection | None = None
@@ -186,9 +185,9 @@ class Uplink:
     async def _receive(self, connection: Connection) -> None:
         while True:
             message = await connection.inbound.get()
-            kind = self._plan_kinds.get(message.topic)
+            kind = self._document_kinds.get(message.topic)
             if kind is not None:
-                await self._on_plan(kind, message.payload)
+                await self._on_document(kind, message.payload)
             elif message.topic == self._topics.watermark:
                 await self._take_watermark(message)
             connection.acknowledge(message)

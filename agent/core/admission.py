@@ -1,13 +1,15 @@
 """Whether a plan that arrived may come into force: accepted, a repeat, or refused with reason and field.
 
 The wire layer has already turned the document into a `Plan` (or refused it); here the plan meets the site:
-what it holds, what it can do, what time it is. The reasons are listed in `docs/contract.md`.
+what it holds, what it can do, what time it is. The reasons are listed in `docs/contract.md`. Documents of orders
+(awards, curtailments, outages) are judged in `agent.core.order_admission`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agent.core.orders import OrderDocument
 from agent.core.plan import Plan, PlanKind, Plans, Target
 
 RATING_MARGIN = 1.05
@@ -19,12 +21,15 @@ MAX_YEARLY_S = 366 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The plan may be stored and come into force."""
+    """The document may be stored and come into force."""
+
+    note: str | None = None
+    """For people, told with the answer: what the site will do about something odd in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Repeated:
-    """The very same plan is held already: answer as before, change nothing."""
+    """The very same document is held already: answer as before, change nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,9 @@ class Refused:
     reason: str
     field: str | None
     detail: str
+
+
+Verdict = Accepted | Repeated | Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +54,39 @@ class PlanLimits:
     import_w: float
 
 
-def admit(plan: Plan, held: Plans, limits: PlanLimits, now_utc_s: float) -> Accepted | Repeated | Refused:
+def admit(plan: Plan, held: Plans, limits: PlanLimits, now_utc_s: float) -> Verdict:
     """The verdict on `plan` at `now_utc_s`, given the plans held and the site's limits."""
-    current = held.rolling if plan.kind is PlanKind.ROLLING else held.yearly
-    if current is not None and plan.version == current.version:
-        if plan.sha256 == current.sha256:
-            return Repeated()
-        detail = f"version {plan.version} is held with other content; send a higher version"
-        return Refused("version_conflict", "version", detail)
-    if current is not None and plan.version < current.version:
-        detail = f"version {current.version} is held; version {plan.version} is older and has no effect"
+    return (
+        of_this_version(plan, held.of(plan.kind))
+        or issued_too_far_ahead(plan, now_utc_s)
+        or _refuse_time(plan, now_utc_s)
+        or _refuse_power(plan, limits)
+        or Accepted()
+    )
+
+
+def of_this_version(document: Plan | OrderDocument, held: Plan | OrderDocument | None) -> Repeated | Refused | None:
+    """The verdict where the version alone decides, against the document of its kind that is held."""
+    if held is None or document.version > held.version:
+        return None
+    if document.version < held.version:
+        detail = f"version {held.version} is held; version {document.version} is older and has no effect"
         return Refused("version_old", "version", detail)
-    return _refuse_time(plan, now_utc_s) or _refuse_power(plan, limits) or Accepted()
+    if document.sha256 == held.sha256:
+        return Repeated()
+    detail = f"version {document.version} is held with other content; send a higher version"
+    return Refused("version_conflict", "version", detail)
+
+
+def issued_too_far_ahead(document: Plan | OrderDocument, now_utc_s: float) -> Refused | None:
+    """The refusal of a document from the future: one of the two clocks is wrong."""
+    ahead_s = document.issued_utc_s - now_utc_s
+    if ahead_s <= MAX_ISSUED_AHEAD_S:
+        return None
+    return Refused("from_the_future", "issued_at", f"issued {ahead_s:.0f} s ahead of the site's clock")
 
 
 def _refuse_time(plan: Plan, now_utc_s: float) -> Refused | None:
-    if plan.issued_utc_s > now_utc_s + MAX_ISSUED_AHEAD_S:
-        ahead_s = plan.issued_utc_s - now_utc_s
-        return Refused("from_the_future", "issued_at", f"issued {ahead_s:.0f} s ahead of the site's clock")
     if plan.start_utc_s % plan.slot_s != 0:
         return Refused("misaligned", "start", f"start is not a whole multiple of slot_s = {plan.slot_s}")
     longest_s = MAX_ROLLING_S if plan.kind is PlanKind.ROLLING else MAX_YEARLY_S

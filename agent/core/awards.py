@@ -105,6 +105,7 @@ def book(
     """
     refused: list[AwardRefused] = []
     taken: list[Sold] = []
+    running: list[Sold] = []
     by_id: dict[str, Award] = {}
     rated = (rated_discharge_w, rated_charge_w)
     numbered = sorted(enumerate(awards), key=lambda pair: (_order(pair[1].start_utc_s), pair[0]))
@@ -116,12 +117,15 @@ def book(
             problem = ("duplicate_id", "award_id", f"{award.award_id!r} stands for another award already")
         if problem is None:
             line = Sold(award, tables[award.product])
-            problem = _too_much(line, taken, rated)
+            # Taken by start, so the beginning of the newest is the instant at which most awards meet.
+            running = [other for other in running if award.start_utc_s < other.award.end_utc_s]
+            problem = _too_much(line, running, rated)
         if problem is not None:
             refused.append(AwardRefused(index, award.award_id, *problem))
             continue
         by_id[award.award_id] = award
         taken.append(line)
+        running.append(line)
     return _cut(taken), tuple(sorted(refused, key=lambda one: one.index))
 
 
@@ -160,11 +164,8 @@ def _beyond(award: Award, rated: tuple[float, float]) -> bool:
     return any(covers and award.power_w > limit_w * RATING_MARGIN for limit_w, covers in zip(rated, sold, strict=True))
 
 
-def _too_much(line: Sold, taken: list[Sold], rated: tuple[float, float]) -> tuple[str, str, str] | None:
-    """The refusal when `line` on top of those taken before asks for more than the rating."""
-    # Taken by start, so the beginning of the newest is the instant at which most awards meet.
-    begin_utc_s = line.award.start_utc_s
-    beside = [other for other in taken if other.award.start_utc_s <= begin_utc_s < other.award.end_utc_s]
+def _too_much(line: Sold, beside: list[Sold], rated: tuple[float, float]) -> tuple[str, str, str] | None:
+    """The refusal when `line` on top of those that run as it begins asks for more than the rating."""
     if not beside:
         return None
     for total_w, limit_w in zip(sold_w([*beside, line]), rated, strict=True):
@@ -178,7 +179,14 @@ def _too_much(line: Sold, taken: list[Sold], rated: tuple[float, float]) -> tupl
 def _cut(taken: list[Sold]) -> AwardBook:
     edges = sorted({edge for line in taken for edge in (line.award.start_utc_s, line.award.end_utc_s)})
     spans: list[tuple[Sold, ...]] = [()]
-    spans += [tuple(line for line in taken if line.award.start_utc_s <= edge < line.award.end_utc_s) for edge in edges]
+    running: list[Sold] = []
+    next_up = 0
+    for edge in edges:
+        running = [line for line in running if edge < line.award.end_utc_s]
+        while next_up < len(taken) and taken[next_up].award.start_utc_s <= edge:
+            running.append(taken[next_up])
+            next_up += 1
+        spans.append(tuple(running))
     return AwardBook(tuple(edges), tuple(spans), tuple(taken), tuple(line.award.start_utc_s for line in taken))
 
 

@@ -10,8 +10,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from agent.core.authority import Source
-from agent.core.plan import Plan, Slot, Target
+from agent.core.orders import OrderDocument, OrderKind
+from agent.core.plan import Plan, PlanKind, Slot, Target
 from agent.core.slot_energy import SlotAccount, SlotRecord
+
+DocumentKind = PlanKind | OrderKind
+DOCUMENT_KINDS: tuple[DocumentKind, ...] = (*PlanKind, *OrderKind)
+"""Everything that the cloud sends as a versioned document, one topic each."""
+Document = Plan | OrderDocument
 
 
 class Stream(StrEnum):
@@ -51,7 +57,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class HeldDocument:
-    """A plan as it is kept: the bytes that the cloud sent (after decompression) and what identifies them."""
+    """A document as it is kept: the bytes that the cloud sent (after decompression) and what identifies them."""
 
     kind: str
     version: int
@@ -111,7 +117,7 @@ def slot_row(record: SlotRecord) -> SlotRow:
         start_utc_s=slot.start_utc_s,
         end_utc_s=slot.end_utc_s,
         target=slot.target.value,
-        power_w=slot.power_w,
+        power_w=slot.promise_w,
         source=record.source.value,
         version=record.version,
         delivered_wh=record.delivered_wh,
@@ -129,7 +135,7 @@ def open_slot_row(account: SlotAccount) -> SlotRow:
         start_utc_s=slot.start_utc_s,
         end_utc_s=slot.end_utc_s,
         target=slot.target.value,
-        power_w=slot.power_w,
+        power_w=slot.promise_w,
         source=account.source.value,
         version=account.version,
         delivered_wh=None,
@@ -150,10 +156,10 @@ def slot_account(row: SlotRow) -> SlotAccount:
 
 
 @dataclass(frozen=True, slots=True)
-class ParsedPlan:
-    """A document that reads well: the plan, and the bytes (after decompression) that are to be kept."""
+class ParsedDocument:
+    """A document that reads well: what it says, and the bytes (after decompression) that are to be kept."""
 
-    plan: Plan
+    content: Document
     document: bytes
 
 

@@ -39,6 +39,8 @@ class Board:
         self._pvs = {device_id: PvSample(device_id) for device_id in rules.pv_ids}
         self._meter_id = rules.meter_id
         self._meter = MeterSample(rules.meter_id) if rules.meter_id else None
+        self.hurry_s: float | None = None
+        """How often the connection meter must be read now for its frequency, s; None = its own period will do."""
 
     def post(self, sample: Sample) -> None:
         """Put a newer sample in the place of the one before."""
@@ -48,6 +50,12 @@ class Board:
             self._pvs[sample.device_id] = sample
         elif sample.device_id == self._meter_id:
             self._meter = sample
+
+    def period_s(self, device_id: str, own_s: float) -> float:
+        """From one reading of this device to the next, s, given its own period."""
+        if self.hurry_s is None or device_id != self._meter_id:
+            return own_s
+        return min(own_s, self.hurry_s)
 
     @property
     def batteries(self) -> tuple[BatterySample, ...]:

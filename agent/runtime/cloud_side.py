@@ -9,16 +9,18 @@ from typing import Any
 
 import structlog
 
-from agent.cloud.documents import PlanDesk
+from agent.cloud.documents import DocumentDesk
 from agent.cloud.messages import Status, status_message
 from agent.cloud.mqtt_link import BrokerAddress, LinkOptions
 from agent.cloud.uplink import Confirm, Uplink, UplinkOptions
 from agent.config import CloudSection, SiteFile
-from agent.core.admission import Refused
+from agent.core.admission import Refused, Verdict, admit
 from agent.core.authority import Source
 from agent.core.decision import Decision, Effects
+from agent.core.order_admission import admit_orders
+from agent.core.orders import OrderKind
 from agent.core.plan import Plan, PlanKind, Plans
-from agent.core.records import Outcome, Stage
+from agent.core.records import Document, DocumentKind, Outcome, Stage
 from agent.runtime.board import DeviceHealth
 from agent.runtime.clock import Clock
 from agent.runtime.control import ControlLoop
@@ -31,7 +33,7 @@ SHORTEST_WAIT_S = 0.2
 
 
 class CloudSide:
-    """The plan desk and, where the site file names a broker, the uplink."""
+    """The document desk and, where the site file names a broker, the uplink."""
 
     def __init__(
         self,
@@ -50,15 +52,15 @@ class CloudSide:
         self._boot_id = boot_id
         self._clock = clock
         self._shown: tuple[Any, ...] = ()
-        self._told: dict[tuple[PlanKind, Stage], str] = {}
-        self._stages: asyncio.Queue[tuple[Plan, Stage]] = asyncio.Queue(maxsize=64)
+        self._told: dict[tuple[DocumentKind, Stage], str] = {}
+        self._stages: asyncio.Queue[tuple[Document, Stage]] = asyncio.Queue(maxsize=64)
         self._uplink = self._make_uplink(site.cloud) if site.cloud is not None else None
-        limits = site.plan_limits()
-        self._desk = PlanDesk(
+        self._limits = site.plan_limits()
+        self._desk = DocumentDesk(
             store=store,
             site_id=site.site.id,
-            limits=lambda: limits,
-            held=lambda: control.plans,
+            held=self.held,
+            judge=self._judge,
             utc_s=clock.utc_s,
             on_stored=self._in_force,
             courtesy=self._uplink.courtesy if self._uplink is not None else lambda _outcome: None,
@@ -66,7 +68,7 @@ class CloudSide:
         )
 
     async def run(self) -> None:
-        """Keeps the session with the broker and tells how far each plan came, for ever."""
+        """Keeps the session with the broker and tells how far each document came, for ever."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._tell_stages())
             if self._uplink is not None:
@@ -85,6 +87,7 @@ class CloudSide:
             decision.source,
             plans.rolling and plans.rolling.version,
             plans.yearly and plans.yearly.version,
+            tuple(held and held.version for held in map(self._control.order_documents.of, OrderKind)),
             tuple(self._control.state.conditions),
             tuple(device.word for device in self._devices),
             self._control.trust.trusted,
@@ -110,8 +113,14 @@ class CloudSide:
             "outbox_depth": self._store.outbox_depth,
         }
 
+    def held(self, kind: DocumentKind) -> Document | None:
+        """The document of this kind that is in force."""
+        if isinstance(kind, OrderKind):
+            return self._control.order_documents.of(kind)
+        return self._control.plans.of(kind)
+
     async def import_plan(self, payload: bytes, who: str) -> Outcome | Refused:
-        """The answer to a plan that a technician brought."""
+        """The answer to a document that a technician brought."""
         outcome = await self._desk.import_document(payload)
         log.info("plan_imported", who=who, outcome=str(outcome))
         return outcome
@@ -123,12 +132,12 @@ class CloudSide:
             address=BrokerAddress.parse(section.broker),
             outbox=self._store,
             status=self._status,
-            on_plan=self._receive,
+            on_document=self._receive,
             utc_s=self._clock.utc_s,
             options=UplinkOptions(confirm=Confirm(section.confirm), resend_after_s=section.resend_after, link=link),
         )
 
-    async def _receive(self, kind: PlanKind, payload: bytes) -> Outcome:
+    async def _receive(self, kind: DocumentKind, payload: bytes) -> Outcome:
         return await self._desk.receive(kind, payload)
 
     def _status(self) -> bytes:
@@ -148,9 +157,21 @@ class CloudSide:
         )
         return status_message(self._site.site.id, status)
 
-    def _in_force(self, plan: Plan) -> None:
-        log.info("plan_stored", kind=plan.kind, version=plan.version, slots=len(plan.power_w))
-        self._control.replace_plan(plan)
+    def _judge(self, document: Document) -> Verdict:
+        """Whether the document may come into force here and now."""
+        control, now_utc_s = self._control, self._clock.utc_s()
+        if isinstance(document, Plan):
+            return admit(document, control.plans, self._limits, now_utc_s)
+        load_w = control.decisions[-1].load_w if control.decisions else None
+        return admit_orders(document, control.order_documents.of(document.kind), control.rules, now_utc_s, load_w)
+
+    def _in_force(self, document: Document) -> None:
+        entries = document.power_w if isinstance(document, Plan) else document.entries
+        log.info("document_stored", kind=document.kind, version=document.version, entries=len(entries))
+        if isinstance(document, Plan):
+            self._control.replace_plan(document)
+        else:
+            self._control.replace_orders(document)
 
     def _follow(self, decision: Decision, plans: Plans) -> None:
         """Queues `active` when a plan first decides, and `expired` when its last slot has ended."""
@@ -161,14 +182,29 @@ class CloudSide:
                 self._reached(plan, Stage.ACTIVE)
             if decision.utc_s >= plan.end_utc_s and self._control.trust.trusted:
                 self._reached(plan, Stage.EXPIRED)
+        if self._control.trust.trusted:
+            self._follow_orders(decision.utc_s)
 
-    def _reached(self, plan: Plan, stage: Stage) -> None:
-        """Once per plan and stage of this process; the desk keeps it to once ever."""
-        if self._told.get((plan.kind, stage)) != plan.sha256 and not self._stages.full():
-            self._told[plan.kind, stage] = plan.sha256
-            self._stages.put_nowait((plan, stage))
+    def _follow_orders(self, utc_s: float) -> None:
+        """Queues `active` when the first of a document's orders begins, and `expired` when the last has ended."""
+        for document in map(self._control.order_documents.of, OrderKind):
+            if document is None or document.end_utc_s is None:
+                continue
+            if utc_s >= document.end_utc_s:
+                self._reached(document, Stage.EXPIRED)
+            elif not self._has_told(document, Stage.ACTIVE) and document.running(utc_s):
+                self._reached(document, Stage.ACTIVE)
+
+    def _has_told(self, document: Document, stage: Stage) -> bool:
+        return self._told.get((document.kind, stage)) == document.sha256
+
+    def _reached(self, document: Document, stage: Stage) -> None:
+        """Once per document and stage of this process; the desk keeps it to once ever."""
+        if not self._has_told(document, stage) and not self._stages.full():
+            self._told[document.kind, stage] = document.sha256
+            self._stages.put_nowait((document, stage))
 
     async def _tell_stages(self) -> None:
         while True:
-            plan, stage = await self._stages.get()
-            await self._desk.mark(plan, stage)
+            document, stage = await self._stages.get()
+            await self._desk.mark(document, stage)

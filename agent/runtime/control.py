@@ -11,9 +11,12 @@ from typing import Any
 
 import structlog
 
+from agent.core.awards import awarded_tick_s
 from agent.core.clock_trust import ClockTrust, judge
 from agent.core.decision import Decision, Effects, Inputs, SetpointWrite, State
-from agent.core.plan import Plan, Plans
+from agent.core.orders import OrderDocument, OrderDocuments
+from agent.core.orders_in_force import NOTHING_IN_FORCE, OrdersInForce, in_force
+from agent.core.plan import LocalPlan, Plan, Plans
 from agent.core.rules import SiteRules
 from agent.core.snapshot import WriteOutcome
 from agent.core.step import step
@@ -23,6 +26,8 @@ from drivers.battery import SunSpecBattery
 
 log = structlog.get_logger(__name__)
 
+ORDERS_REVIEWED_EVERY_S = 60.0
+"""Orders that have ended are put aside this often."""
 DECISIONS_KEPT = 600
 """Decision rows kept in memory for `ems explain`: ten minutes at 1 Hz."""
 
@@ -54,11 +59,15 @@ class ControlLoop:
     spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
     """Starts a supervised task: an exception in it (a bug of ours) ends the process, and the dead-man takes over."""
     started_mono_s: float
+    order_documents: OrderDocuments = field(default_factory=OrderDocuments)
+    in_force: OrdersInForce = NOTHING_IN_FORCE
+    """What the documents of orders say from now on."""
     state: State = field(default_factory=State)
     counters: Counters = field(default_factory=Counters)
     trust: ClockTrust = field(default_factory=lambda: ClockTrust(False, 0.0, "not judged yet"))
     decisions: deque[Decision] = field(default_factory=lambda: deque(maxlen=DECISIONS_KEPT))
     last_outcome: dict[str, WriteOutcome] = field(default_factory=dict)
+    _reviewed_mono_s: float = float("-inf")
     _outcomes: list[WriteOutcome] = field(default_factory=list)
     _writing: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -66,12 +75,24 @@ class ControlLoop:
         """Bring a stored plan into force from the next tick on."""
         self.plans = self.plans.replaced(plan)
 
+    def replace_orders(self, document: OrderDocument) -> None:
+        """Bring stored awards, curtailments or outages into force from the next tick on."""
+        self.order_documents = self.order_documents.replaced(document)
+        self._reviewed_mono_s = float("-inf")
+
+    def use_local(self, local: LocalPlan | None) -> None:
+        """Lay a local plan over the plans of the cloud from the next tick on, or take it away."""
+        self.plans = self.plans.with_local(local)
+
     async def run(self, after_tick: Callable[[Effects], None]) -> None:
         """Ticks for ever; `after_tick` gets the effects of each whole tick."""
-        tick_s = self.rules.tick_s
         after_tick(self.tick())  # at once: a battery left over from before must not wait for the beat
+        tick_s = self.period_s()
         beat = math.floor(self.clock.utc_s() / tick_s)
         while True:
+            if self.period_s() != tick_s:
+                tick_s = self.period_s()
+                beat = math.floor(self.clock.utc_s() / tick_s)
             # Bounded: a wall clock stepped back in between must not stop the loop.
             wait_s = min((beat + 1) * tick_s - self.clock.utc_s(), 2 * tick_s)
             await self.clock.sleep_until(self.clock.mono_s() + wait_s)
@@ -82,10 +103,17 @@ class ControlLoop:
                 self.counters.late_ticks += now_beat - beat - 1
             beat = now_beat
 
+    def period_s(self) -> float:
+        """From one tick to the next: the site's own, or faster while an award is in force or about to be."""
+        if not self.trust.trusted:
+            return self.rules.tick_s
+        return awarded_tick_s(self.in_force.awards, self.clock.utc_s(), self.rules.tick_s)
+
     def tick(self) -> Effects:
         """One control tick."""
         utc_s = self.clock.utc_s()
         self.trust = judge(utc_s, max(self.floor_utc_s, self.trust.floor_utc_s))
+        self._review(utc_s)
         inputs = Inputs(
             utc_s=utc_s,
             mono_s=self.clock.mono_s(),
@@ -94,6 +122,8 @@ class ControlLoop:
             batteries=self.board.batteries,
             pvs=self.board.pvs,
             meter=self.board.meter,
+            orders=self.in_force.orders,
+            awards=self.in_force.awards,
             outcomes=tuple(self._outcomes),
         )
         self._outcomes.clear()
@@ -103,6 +133,15 @@ class ControlLoop:
         self.decisions.append(effects.decision)
         self.counters.ticks += 1
         return effects
+
+    def _review(self, utc_s: float) -> None:
+        """Orders as of now; and the pollers are told how new the frequency must be."""
+        mono_s = self.clock.mono_s()
+        if mono_s - self._reviewed_mono_s >= ORDERS_REVIEWED_EVERY_S:
+            self._reviewed_mono_s = mono_s
+            self.in_force = in_force(self.rules, self.order_documents, utc_s)
+        period_s = self.period_s()
+        self.board.hurry_s = period_s if period_s < self.rules.tick_s else None
 
     def _start(self, write: SetpointWrite) -> None:
         self.counters.writes += 1

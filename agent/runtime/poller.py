@@ -20,6 +20,8 @@ PROBE_EVERY_S = 10.0
 """A device that failed `FAILURES_UNTIL_PROBING` times in a row is only tried this often,
 so that it cannot hold up the others on its endpoint."""
 FAILURES_UNTIL_PROBING = 3
+LONGEST_NAP_S = 1.0
+"""At least this often it is looked whether a device must be read sooner now."""
 
 
 @dataclass
@@ -46,16 +48,29 @@ class EndpointPoller:
     async def run(self) -> None:
         """Polls for ever."""
         while True:
+            now_s = self._clock.mono_s()
+            self._hurry(now_s)
             due = min(self._polled, key=lambda polled: polled.next_mono_s)
+            if due.next_mono_s > now_s + LONGEST_NAP_S:
+                await self._clock.sleep_until(now_s + LONGEST_NAP_S)
+                continue
             await self._clock.sleep_until(due.next_mono_s)
             started_s = self._clock.mono_s()
             await self._poll(due)
             waited = started_s if due.next_mono_s == 0.0 else due.next_mono_s
             probing = due.health.failures_in_a_row >= FAILURES_UNTIL_PROBING
             # Fixed phase while the device keeps up; missed turns are skipped, not made up.
-            due.next_mono_s = max(waited + (PROBE_EVERY_S if probing else due.period_s), self._clock.mono_s())
+            period_s = self._board.period_s(due.health.device_id, due.period_s)
+            due.next_mono_s = max(waited + (PROBE_EVERY_S if probing else period_s), self._clock.mono_s())
             if all(polled.health.polls + polled.health.failures for polled in self._polled):
                 self.first_round.set()
+
+    def _hurry(self, now_s: float) -> None:
+        """Turns that are further away than they may be now, because an award begins, come sooner."""
+        for polled in self._polled:
+            if polled.health.failures_in_a_row < FAILURES_UNTIL_PROBING:
+                period_s = self._board.period_s(polled.health.device_id, polled.period_s)
+                polled.next_mono_s = min(polled.next_mono_s, now_s + period_s)
 
     async def _poll(self, polled: Polled) -> None:
         health = polled.health

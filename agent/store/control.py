@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from agent.core.events import Event, EventState, Severity
-from agent.core.plan import Plan
-from agent.core.records import HeldDocument, Outcome, Stage, Stream
+from agent.core.records import Document, HeldDocument, Outcome, Stage, Stream
 from agent.store.database import FILE_MODE, Damaged, Database
 
-KEEP_PLANS = 4
-"""The plan in force and the three before it, per kind."""
+KEEP_DOCUMENTS = 4
+"""The document in force and the three before it, per kind."""
 KEEP_OUTCOMES = 10_000
 KEEP_DECISIONS = 1_000
 SEQUENCE_BLOCK = 1_000
@@ -45,17 +44,17 @@ class ControlDb:
         )
         return [HeldDocument(*row) for row in rows]
 
-    def save_plan(self, plan: Plan, document: bytes, outcome: Outcome, floor_id: int) -> None:
-        """The plan and its outcome, both or neither; all but the newest `KEEP_PLANS` of its kind are forgotten."""
+    def save_document(self, content: Document, document: bytes, outcome: Outcome, floor_id: int) -> None:
+        """The document and its outcome, both or neither; of its kind the newest `KEEP_DOCUMENTS` stay."""
         with self.database.transaction() as db:
             db.execute(
                 "INSERT OR REPLACE INTO plans VALUES (?, ?, ?, ?, ?)",
-                (plan.kind.value, plan.version, plan.sha256, outcome.at_utc_s, document),
+                (content.kind.value, content.version, content.sha256, outcome.at_utc_s, document),
             )
             db.execute(
                 "DELETE FROM plans WHERE kind = ?1 AND version NOT IN "
                 "(SELECT version FROM plans WHERE kind = ?1 ORDER BY version DESC LIMIT ?2)",
-                (plan.kind.value, KEEP_PLANS),
+                (content.kind.value, KEEP_DOCUMENTS),
             )
             self._insert_outcome(db, outcome, floor_id)
 

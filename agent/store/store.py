@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
 from agent.core.events import Event
-from agent.core.plan import Plan
-from agent.core.records import HeldDocument, Outcome, Sample, SlotRow, StorageFailed, Stream
+from agent.core.records import Document, HeldDocument, Outcome, Sample, SlotRow, StorageFailed, Stream
 from agent.store.instance_lock import InstanceLock
 from agent.store.opening import Opened, open_files
 from agent.store.telemetry import Quota
@@ -21,6 +20,7 @@ MAX_WAITING_JOBS = 1_000
 """Calls that may wait for a slow disk, about 15 minutes of ticks; beyond it a call fails at once."""
 DIRECTORY_MODE = 0o750
 LAST_UTC = "last_trusted_utc_s"
+REPLANNING = "replanning"
 
 _Args = TypeVarTuple("_Args")
 _R = TypeVar("_R")
@@ -33,6 +33,8 @@ class Held:
     documents: tuple[HeldDocument, ...]
     """Newest version first within each kind; the first of a kind that still parses is the one in force."""
     last_trusted_utc_s: float | None
+    replanning: str | None
+    """What the re-planner kept, as `agent.replan.kept` writes it."""
     last_sample: Sample | None
     open_slot: SlotRow | None
 
@@ -87,12 +89,13 @@ class Store:
         """What a start begins with; a telemetry.db that cannot be read counts as empty."""
         documents = await self._run(self._writer.control.documents)
         mark = await self._run(self._writer.control.mark, LAST_UTC)
+        replanning = await self._run(self._writer.control.mark, REPLANNING)
         sample, slot = await self._run(self._writer.unfinished)
-        return Held(tuple(documents), None if mark is None else float(mark), sample, slot)
+        return Held(tuple(documents), None if mark is None else float(mark), replanning, sample, slot)
 
-    async def save_plan(self, plan: Plan, document: bytes, outcome: Outcome) -> None:
-        """The plan and its `stored` outcome survive a power cut once this returns, and the ack is in the outbox."""
-        await self._run(self._writer.save_plan, plan, document, outcome)
+    async def save_document(self, content: Document, document: bytes, outcome: Outcome) -> None:
+        """The document and its `stored` outcome survive a power cut once this returns, and the ack is in the outbox."""
+        await self._run(self._writer.save_document, content, document, outcome)
 
     async def record_outcome(self, outcome: Outcome, *, once: bool = False) -> None:
         """The outcome is durable and its ack queued; with `once`, a stage reached before is not written again."""
@@ -125,6 +128,10 @@ class Store:
     async def set_last_utc(self, utc_s: float) -> None:
         """A time the clock was trusted at: no earlier one is trusted again. Also makes the daily snapshot."""
         await self._run(self._writer.set_last_utc, LAST_UTC, utc_s)
+
+    async def keep_replanning(self, text: str) -> None:
+        """The local plan in force, to go on with after a restart; survives a power cut once this returns."""
+        await self._run(self._writer.control.set_mark, REPLANNING, text)
 
     async def append_sample(self, sample: Sample) -> None:
         """The sample survives kill -9 from here on (a power cut loses what no frame holds yet)."""

@@ -14,8 +14,8 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from agent.core.events import Event, EventState, Severity
-from agent.core.plan import Plan, PlanKind
-from agent.core.records import Outcome, Sample, SlotRow, StorageFailed, Stream
+from agent.core.plan import PlanKind
+from agent.core.records import Document, Outcome, Sample, SlotRow, StorageFailed, Stream
 from agent.store.control import SEQUENCE_BLOCK, SNAPSHOT_EVERY_S, ControlDb
 from agent.store.database import Damaged
 from agent.store.telemetry import TelemetryDb
@@ -82,11 +82,11 @@ class Writer:
 
     # Control: raises StorageFailed only for control.db
 
-    def save_plan(self, plan: Plan, document: bytes, outcome: Outcome) -> None:
-        """The plan and its outcome are durable; the ack is in the outbox unless telemetry fails."""
-        self.control.save_plan(plan, document, outcome, self._floor_id(Stream.ACK))
+    def save_document(self, content: Document, document: bytes, outcome: Outcome) -> None:
+        """The document and its outcome are durable; the ack is in the outbox unless telemetry fails."""
+        self.control.save_document(content, document, outcome, self._floor_id(Stream.ACK))
         self._announce(Stream.ACK)
-        if plan.kind is PlanKind.YEARLY:
+        if content.kind is PlanKind.YEARLY:
             self._snapshot()
 
     def record_outcome(self, outcome: Outcome, once: bool) -> None:

@@ -86,3 +86,92 @@ BAD = [
     ("from_the_future", "issued_at", document(issued_at="2024-01-15T03:05:01Z")),
 ]
 """(reason, field, payload), for a site that holds version 16 with other content, 500 kW, at 2024-01-15T03:00:00Z."""
+
+AWARD = {
+    "id": "eprx-1",
+    "product": "eprx-primary-online-50hz",
+    "start": "2024-01-15T05:00:00Z",
+    "end": "2024-01-15T05:30:00Z",
+    "power": 400.0,
+    "direction": "both",
+}
+CURTAILMENT = {
+    "id": "tso-7",
+    "start": "2024-01-15T03:00:00Z",
+    "end": "2024-01-15T04:00:00Z",
+    "export_limit": 100.0,
+    "import_limit": None,
+}
+OUTAGE = {"id": "work-3", "start": "2024-01-15T03:00:00Z", "end": "2024-01-15T04:00:00Z", "device": "bess"}
+HEAD = {"schema": "1.0", "site_id": SITE, "version": 5, "issued_at": "2024-01-15T02:55:00Z"}
+
+
+def orders(topic, *entries, without=(), **changes):
+    """A document of orders of this kind."""
+    unit = {} if topic == "outages" else {"unit": "kW"}
+    content = {**HEAD, "kind": topic, **unit, topic: list(entries), **changes}
+    return json.dumps({k: v for k, v in content.items() if k not in without}).encode()
+
+
+def awards(*changes, **more):
+    return orders("awards", *(AWARD | {"id": f"eprx-{i}"} | change for i, change in enumerate(changes)), **more)
+
+
+def curtailments(*changes, **more):
+    return orders(
+        "curtailments", *(CURTAILMENT | {"id": f"tso-{i}"} | change for i, change in enumerate(changes)), **more
+    )
+
+
+def outages(*changes, **more):
+    return orders("outages", *(OUTAGE | {"id": f"work-{i}"} | change for i, change in enumerate(changes)), **more)
+
+
+NAN, BEFORE = float("nan"), "2024-01-15T05:00:00Z"
+BAD_ORDERS = [
+    ("not_json", None, "awards", b"{"),
+    ("schema_unsupported", "schema", "awards", awards({}, schema="2.0")),
+    ("wrong_site", "site_id", "awards", awards({}, site_id="demo-02")),
+    ("wrong_kind", "kind", "awards", awards({}, kind="curtailments")),
+    ("wrong_kind", "kind", "awards", document()),
+    ("wrong_kind", "kind", "outages", awards({})),
+    ("bad_value", "kind", "awards", awards({}, kind="orders")),
+    ("missing_field", "unit", "awards", awards({}, without=["unit"])),
+    ("missing_field", "awards", "awards", awards(without=["awards"])),
+    ("unknown_field", "target", "awards", awards({}, target="grid")),
+    ("unknown_field", "unit", "outages", outages({}, unit="kW")),
+    ("version_old", "version", "awards", awards({}, version=3)),
+    ("version_conflict", "version", "awards", awards({}, version=4)),
+    ("from_the_future", "issued_at", "awards", awards({}, issued_at="2024-01-15T03:05:01Z")),
+    ("too_long", "awards", "awards", awards(*[{}] * 1001)),
+    ("bad_value", "awards[1].power", "awards", awards({}, {"power": NAN})),
+    ("bad_value", "awards[0].power", "awards", awards({"power": 0.0})),
+    ("bad_value", "awards[0].power", "awards", awards({"power": -100.0})),
+    ("bad_value", "awards[0].power", "awards", awards({"power": None})),
+    ("bad_value", "awards[0].power", "awards", awards({"power": True})),
+    ("bad_value", "awards[0].id", "awards", awards({"id": "a b"})),
+    ("bad_value", "awards[0].direction", "awards", awards({"direction": "sideways"})),
+    ("bad_value", "awards[0].start", "awards", awards({"start": "2024-01-15T05:00:00"})),
+    ("bad_value", "awards[0]", "awards", awards({"end": BEFORE})),
+    ("missing_field", "awards[0].product", "awards", orders("awards", {k: AWARD[k] for k in AWARD if k != "product"})),
+    ("unknown_field", "awards[0].price", "awards", awards({"price": 3.0})),
+    ("unknown_product", "awards[1].product", "awards", awards({}, {"product": "eprx-tertiary"})),
+    ("wrong_frequency", "awards[0].product", "awards", awards({"product": "eprx-primary-online-60hz"})),
+    ("beyond_rating", "awards[0].power", "awards", awards({"power": 526.0})),
+    ("beyond_rating", "awards[0].power", "awards", awards({}, unit="MW")),
+    ("overlap_beyond_rating", "awards[1].power", "awards", awards({}, {"power": 126.0})),
+    ("duplicate_id", "awards[1].id", "awards", awards({"id": "x"}, {"id": "x", "power": 10.0})),
+    ("bad_value", "curtailments[0].export_limit", "curtailments", curtailments({"export_limit": -1.0})),
+    ("bad_value", "curtailments[0].import_limit", "curtailments", curtailments({"import_limit": NAN})),
+    ("bad_value", "curtailments[0]", "curtailments", curtailments({"export_limit": None})),
+    ("duplicate_id", "curtailments[1].id", "curtailments", curtailments({"id": "x"}, {"id": "x", "export_limit": 1.0})),
+    (
+        "missing_field",
+        "outages[0].device",
+        "outages",
+        orders("outages", {k: OUTAGE[k] for k in OUTAGE if k != "device"}),
+    ),
+    ("unknown_device", "outages[1].device", "outages", outages({}, {"device": "bess-9"})),
+    ("duplicate_id", "outages[1].id", "outages", outages({"id": "x"}, {"id": "x", "device": None})),
+]
+"""(reason, field, kind of topic, payload), for the same site, which holds version 4 of the awards with other content."""

@@ -6,11 +6,11 @@ from functools import partial
 
 from cloud_documents import NOW, SITE
 
-from agent.cloud.documents import PlanDesk
+from agent.cloud.documents import DocumentDesk
 from agent.cloud.messages import Status, status_message, telemetry_frame
 from agent.cloud.mqtt_link import BrokerAddress, LinkOptions
 from agent.cloud.uplink import Uplink, UplinkOptions
-from agent.core.admission import PlanLimits
+from agent.core.admission import PlanLimits, admit
 from agent.core.plan import Plans
 from agent.core.records import Sample
 
@@ -32,15 +32,15 @@ class EdgeSite:
             address=BrokerAddress.parse(broker.url),
             outbox=store,
             status=self._status,
-            on_plan=self._on_plan,
+            on_document=self._on_document,
             utc_s=lambda: self.now,
             options=options or UplinkOptions(link=QUICK, watermark_wait_s=0.2),
         )
-        self.desk = PlanDesk(
+        self.desk = DocumentDesk(
             store=store,
             site_id=SITE,
-            limits=lambda: LIMITS,
-            held=lambda: self.plans,
+            held=lambda kind: self.plans.of(kind),  # noqa: PLW0108 - the plans of then, not of now
+            judge=lambda plan: admit(plan, self.plans, LIMITS, self.now),
             utc_s=lambda: self.now,
             on_stored=self._on_stored,
             courtesy=self.uplink.courtesy,
@@ -48,7 +48,7 @@ class EdgeSite:
         )
         self._task = None
 
-    async def _on_plan(self, kind, payload):
+    async def _on_document(self, kind, payload):
         await self.desk.receive(kind, payload)
 
     def _on_stored(self, plan):

@@ -8,9 +8,9 @@ class MemoryStore:
         self.plans, self.written, self.events = [], [], []
         self.failing = False
 
-    async def save_plan(self, plan, document, outcome):
+    async def save_document(self, content, document, outcome):
         self._check()
-        self.plans.append((plan, document))
+        self.plans.append((content, document))
         self.written.append(outcome)
 
     async def record_outcome(self, outcome, *, once=False):

@@ -5,18 +5,23 @@ import re
 from pathlib import Path
 
 import pytest
-from cloud_documents import BAD, NOW, SITE, document
+from cloud_documents import AWARD, BAD, BAD_ORDERS, NOW, SITE, awards, curtailments, document, outages
 from cloud_stores import MemoryStore
 
 from agent.cloud.answer_limit import MAX_PER_WINDOW, WINDOW_S
-from agent.cloud.documents import PlanDesk
-from agent.core.admission import PlanLimits, Refused
+from agent.cloud.documents import DocumentDesk
+from agent.core.admission import PlanLimits, Refused, admit
 from agent.core.events import Severity
-from agent.core.plan import PlanKind, Plans
+from agent.core.order_admission import admit_orders
+from agent.core.orders import Award, Curtailment, Direction, OrderDocuments, OrderKind, Outage
+from agent.core.plan import Plan, PlanKind, Plans
 from agent.core.records import Stage
+from agent.core.rules import BatteryRules, LocalRule, SiteRules
 
 ROOT = Path(__file__).parents[2]
 LIMITS = PlanLimits(500e3, 500e3, 500e3, 500e3)
+BESS = BatteryRules("bess", 500e3, 500e3, 10.0, 90.0, 0.95, 60.0, 500.0)
+RULES = SiteRules(SITE, 1.0, (BESS,), ("pv",), "meter", 500e3, 500e3, has_load=True, local_rule=LocalRule.IDLE)
 
 
 class Site:
@@ -25,23 +30,33 @@ class Site:
     def __init__(self):
         self.now = NOW
         self.plans = Plans()
+        self.orders = OrderDocuments()
+        self.load_w = None
         self.store = MemoryStore()
         self.told = []
         self.wakes = 0
-        self.desk = PlanDesk(
+        self.desk = DocumentDesk(
             store=self.store,
             site_id=SITE,
-            limits=lambda: LIMITS,
-            held=lambda: self.plans,
+            held=lambda kind: (self.plans if isinstance(kind, PlanKind) else self.orders).of(kind),
+            judge=self._judge,
             utc_s=lambda: self.now,
             on_stored=self._on_stored,
             courtesy=self.told.append,
             on_answered=self._on_answered,
         )
 
-    def _on_stored(self, plan):
-        assert self.store.plans[-1][0] == plan, "it must be on disk before it comes into force"
-        self.plans = self.plans.replaced(plan)
+    def _judge(self, document):
+        if isinstance(document, Plan):
+            return admit(document, self.plans, LIMITS, self.now)
+        return admit_orders(document, self.orders.of(document.kind), RULES, self.now, self.load_w)
+
+    def _on_stored(self, document):
+        assert self.store.plans[-1][0] == document, "it must be on disk before it comes into force"
+        if isinstance(document, Plan):
+            self.plans = self.plans.replaced(document)
+        else:
+            self.orders = self.orders.replaced(document)
 
     def _on_answered(self):
         self.wakes += 1
@@ -68,11 +83,17 @@ def documented_reasons():
 
 
 def written_reasons():
-    """Every literal first argument of Refused(...) in the code that judges documents."""
-    files = [ROOT / "agent/core/admission.py", *(ROOT / "agent/cloud").glob("*.py")]
+    """Every literal first argument of Refused(...) in the code that judges documents, and the book's own reasons."""
+    files = [*(ROOT / "agent/core").glob("*admission.py"), *(ROOT / "agent/cloud").glob("*.py")]
     calls = [node for file in files for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
     first = [c.args[0] for c in calls if getattr(c.func, "id", "") == "Refused" and c.args]
-    return {arg.value for arg in first if isinstance(arg, ast.Constant)} | {"gap", "overlap"}
+    return {arg.value for arg in first if isinstance(arg, ast.Constant)} | {"gap", "overlap"} | book_reasons()
+
+
+def book_reasons():
+    """As the docstring of `AwardRefused.reason` names them."""
+    source = (ROOT / "agent/core/awards.py").read_text()
+    return set(re.findall(r"`(\w+)`", source.split("    reason: str\n")[1].split("\n")[0]))
 
 
 class TestReasons:
@@ -88,6 +109,22 @@ class TestReasons:
         assert holding.store.written[-1] == outcome
         assert len(holding.store.plans) == 1
 
+    @pytest.mark.parametrize(
+        ("reason", "field", "kind", "payload"),
+        BAD_ORDERS,
+        ids=[f"{k}-{r}-{f}-{i}" for i, (r, f, k, _) in enumerate(BAD_ORDERS)],
+    )
+    async def test_bad_orders_are_refused_whole_by_name_and_those_in_force_stay(
+        self, holding, reason, field, kind, payload
+    ):
+        await holding.send(awards({}, {"power": 10.0}, version=4), OrderKind.AWARDS)
+        before = holding.orders
+        outcome = await holding.send(payload, OrderKind(kind))
+        assert (outcome.stage, outcome.reason, outcome.field) == (Stage.REJECTED, reason, field), outcome.detail
+        assert outcome.detail
+        assert outcome.kind == kind
+        assert holding.orders is before
+
     async def test_a_disk_that_refuses_is_told_and_the_plan_in_force_stays(self, holding):
         before, holding.store.failing = holding.plans, True
         outcome = await holding.send(document())
@@ -97,7 +134,7 @@ class TestReasons:
         assert holding.told[-1] == outcome, "the disk cannot keep the answer, so it is told at least once"
 
     def test_the_contract_lists_each_reason_and_a_test_produces_it(self):
-        produced = {reason for reason, _, _ in BAD} | {"storage_failed"}
+        produced = {reason for reason, *_ in (*BAD, *BAD_ORDERS)} | {"storage_failed"}
         assert documented_reasons() == produced
         assert documented_reasons() == written_reasons()
 
@@ -154,6 +191,79 @@ class TestLife:
         await holding.send(document(kind="yearly", version=3), PlanKind.YEARLY)
         assert (holding.plans.rolling.version, holding.plans.yearly.version) == (16, 3)
         assert (16, Stage.SUPERSEDED) not in holding.store.stages()
+
+
+class TestOrders:
+    async def test_awards_are_stored_and_in_force_in_watts_and_unix_time(self, site):
+        outcome = await site.send(awards({}, {"direction": "up", "power": 50.0}), OrderKind.AWARDS)
+        assert (outcome.stage, outcome.kind, outcome.detail) == (Stage.STORED, "awards", None)
+        first, second = site.orders.awards.entries
+        assert first == Award("eprx-0", AWARD["product"], NOW + 7200, NOW + 9000, 400e3, Direction.BOTH)
+        assert (second.award_id, second.power_w, second.direction) == ("eprx-1", 50e3, Direction.UP)
+        assert site.store.stages() == [(5, Stage.STORED)]
+
+    async def test_curtailments_and_outages_are_in_force_beside_them_and_touch_no_other_kind(self, holding):
+        await holding.send(awards({}), OrderKind.AWARDS)
+        await holding.send(curtailments({"import_limit": 0.0}), OrderKind.CURTAILMENTS)
+        await holding.send(outages({}, {"device": None}), OrderKind.OUTAGES)
+        assert holding.orders.awards.version == 5
+        assert holding.orders.curtailments.entries == (Curtailment("tso-0", NOW, NOW + 3600, 100e3, 0.0),)
+        assert holding.orders.outages.entries == (
+            Outage("work-0", NOW, NOW + 3600, "bess"),
+            Outage("work-1", NOW, NOW + 3600, None),
+        )
+        assert holding.plans.rolling.version == 16
+
+    async def test_a_newer_document_replaces_its_kind_whole_and_an_empty_one_withdraws_all(self, site):
+        await site.send(awards({}, {"power": 10.0}), OrderKind.AWARDS)
+        outcome = await site.send(awards(version=6), OrderKind.AWARDS)
+        assert outcome.stage is Stage.STORED
+        assert site.orders.awards.entries == ()
+        assert site.store.stages() == [(5, Stage.STORED), (6, Stage.STORED), (5, Stage.SUPERSEDED)]
+
+    async def test_the_same_document_again_gets_the_same_answer_and_changes_nothing(self, site):
+        await site.send(awards({}), OrderKind.AWARDS)
+        before = site.orders
+        assert (await site.send(awards({}), OrderKind.AWARDS)).stage is Stage.STORED
+        assert site.orders is before
+        assert len(site.store.plans) == 1
+
+    async def test_an_import_limit_below_the_load_is_taken_but_told_with_the_answer(self, site):
+        site.load_w = -30e3
+        payload = curtailments({"import_limit": 29.0}, {"import_limit": 31.0}, {"import_limit": None})
+        outcome = await site.send(payload, OrderKind.CURTAILMENTS)
+        assert outcome.stage is Stage.STORED
+        assert "the load is 30.0 kW now, above the import limit of tso-0 (29 kW)" in outcome.detail
+        assert "tso-1" not in outcome.detail
+        assert site.store.written[-1].detail == outcome.detail
+
+    async def test_limits_that_fit_the_load_or_have_ended_or_an_unknown_load_need_no_word(self, site):
+        over = {"import_limit": 0.0, "start": "2024-01-15T02:00:00Z", "end": "2024-01-15T03:00:00Z"}
+        for version, load_w, change in (
+            (5, -30e3, {"import_limit": 30.0}),
+            (6, -30e3, over),
+            (7, None, {"import_limit": 0.0}),
+        ):
+            site.load_w = load_w
+            payload = curtailments(change, version=version)
+            assert (await site.send(payload, OrderKind.CURTAILMENTS)).detail is None
+
+    async def test_an_award_that_has_ended_may_name_what_is_not_known_here_any_more(self, site):
+        past = {"start": "2024-01-15T02:00:00Z", "end": "2024-01-15T03:00:00Z", "product": "gone"}
+        assert (await site.send(awards(past, {}), OrderKind.AWARDS)).stage is Stage.STORED
+
+    async def test_the_very_same_entry_twice_counts_once(self, site):
+        twice = curtailments({"id": "x"}, {"id": "x"})
+        assert (await site.send(twice, OrderKind.CURTAILMENTS)).stage is Stage.STORED
+
+    async def test_a_later_minor_version_may_say_more_even_within_an_entry(self, site):
+        outcome = await site.send(awards({"price": 3.0}, schema="1.7", region="tokyo"), OrderKind.AWARDS)
+        assert outcome.stage is Stage.STORED
+
+    async def test_imported_orders_go_the_same_way(self, site):
+        outcome = await site.desk.import_document(outages({}))
+        assert (outcome.stage, outcome.kind) == (Stage.STORED, "outages")
+        assert site.orders.outages.version == 5
 
 
 class TestFlood:

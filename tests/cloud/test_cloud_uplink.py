@@ -76,7 +76,7 @@ class TestPlans:
             begun.set()
             await asyncio.Event().wait()
 
-        first.uplink._on_plan = never_done
+        first.uplink._on_document = never_done
         first.begin()
         await until(lambda: first.uplink.connected, "the first connection")
         vpp.send_plan(document(), retain=False)

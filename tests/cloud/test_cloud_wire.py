@@ -10,20 +10,21 @@ from cloud_documents import GOOD, NOW, SITE, STARTS, document
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.cloud.wire import RefusedDocument, parse_plan, parse_watermark, plan_kind, unix_time
+from agent.cloud.wire import RefusedDocument, document_kind, parse_document, parse_watermark
+from agent.cloud.wire_fields import unix_time
 from agent.core.admission import Refused
 from agent.core.plan import PlanKind, Target
-from agent.core.records import ParsedPlan, Stream
+from agent.core.records import ParsedDocument, Stream
 
 
 def parsed(payload, kind=PlanKind.ROLLING):
-    result = parse_plan(kind, payload, SITE)
-    assert isinstance(result, ParsedPlan), result
+    result = parse_document(kind, payload, SITE)
+    assert isinstance(result, ParsedDocument), result
     return result
 
 
 def refused(payload, kind=PlanKind.ROLLING):
-    result = parse_plan(kind, payload, SITE)
+    result = parse_document(kind, payload, SITE)
     assert isinstance(result, RefusedDocument), result
     return result
 
@@ -40,7 +41,7 @@ def fastest_s(call):
 
 class TestReading:
     def test_a_plan_is_in_watts_toward_the_grid_and_unix_time(self):
-        plan = parsed(document()).plan
+        plan = parsed(document()).content
         assert plan.power_w == (-400_000.0, -400_000.0, None, 350_500.0)
         assert (plan.start_utc_s, plan.issued_utc_s, plan.slot_s, plan.version) == (NOW, NOW - 300, 1800, 17)
         assert plan.target is Target.GRID
@@ -50,12 +51,12 @@ class TestReading:
     @pytest.mark.parametrize(("unit", "watts"), [("W", 1.0), ("kW", 1e3), ("MW", 1e6)])
     @pytest.mark.parametrize(("positive", "sign"), [("export", 1.0), ("import", -1.0)])
     def test_each_unit_and_sign_is_converted(self, unit, watts, positive, sign):
-        plan = parsed(document(unit=unit, positive=positive, power=[0.25, None, 0, -2])).plan
+        plan = parsed(document(unit=unit, positive=positive, power=[0.25, None, 0, -2])).content
         assert plan.power_w == (0.25 * sign * watts, None, 0.0, -2 * sign * watts)
         assert str(plan.power_w[2]) == "0.0"
 
     def test_an_offset_names_the_same_instant_as_utc(self):
-        assert parsed(document(start="2024-01-15T12:00:00+09:00")).plan.start_utc_s == NOW
+        assert parsed(document(start="2024-01-15T12:00:00+09:00")).content.start_utc_s == NOW
 
     def test_a_compressed_document_is_kept_uncompressed_and_has_the_same_hash(self):
         plain, packed = parsed(document()), parsed(gzip.compress(document()))
@@ -63,20 +64,22 @@ class TestReading:
         assert packed.document == document()
 
     def test_slot_starts_that_agree_are_taken(self):
-        assert parsed(document(slot_start=STARTS)).plan == parsed(document(slot_start=STARTS)).plan
+        assert parsed(document(slot_start=STARTS)).content == parsed(document(slot_start=STARTS)).content
 
     def test_a_later_minor_version_may_have_fields_that_we_do_not_know(self):
-        assert parsed(document(schema="1.7", colour="green", power=[1, 2, 3, 4])).plan.version == 17
+        assert parsed(document(schema="1.7", colour="green", power=[1, 2, 3, 4])).content.version == 17
         assert refused(document(schema="1.7", colour="green", power=["1"])).refused.reason == "bad_value"
 
     def test_null_for_an_optional_field_is_as_if_it_were_not_there(self):
-        plan = parsed(document(soc_end_pct=None, price=None)).plan
+        plan = parsed(document(soc_end_pct=None, price=None)).content
         assert (plan.soc_end_pct, plan.price_per_kwh) == (None, None)
 
     def test_a_document_without_a_topic_names_its_kind(self):
-        assert plan_kind(document()) is PlanKind.ROLLING
-        assert plan_kind(document(kind="weekly")) == Refused("bad_value", "kind", 'kind must be "rolling" or "yearly"')
-        assert plan_kind(b"{").reason == "not_json"
+        assert document_kind(document()) is PlanKind.ROLLING
+        assert document_kind(document(kind="weekly")) == Refused(
+            "bad_value", "kind", "kind must be one of rolling, yearly, awards, curtailments, outages"
+        )
+        assert document_kind(b"{").reason == "not_json"
 
 
 class TestRefusing:
@@ -84,7 +87,7 @@ class TestRefusing:
         good, bad = parsed(document()), refused(document(unit="kw"))
         assert bad.version == 17
         assert len(bad.sha256) == 64
-        assert bad.sha256 != good.plan.sha256
+        assert bad.sha256 != good.content.sha256
 
     @pytest.mark.parametrize("version", [None, True, "17", -1, 2**53, 1.5])
     def test_a_version_that_is_none_is_not_told_as_one(self, version):
@@ -119,7 +122,7 @@ class TestSpeed:
             soc_end_pct=[50.5] * n,
             price=[9.99] * n,
         )
-        assert len(parsed(payload, PlanKind.YEARLY).plan.power_w) == n
+        assert len(parsed(payload, PlanKind.YEARLY).content.power_w) == n
         assert fastest_s(lambda: parsed(payload, PlanKind.YEARLY)) < 0.030
 
 
@@ -183,16 +186,16 @@ class TestHostility:
     @settings(max_examples=300, deadline=None)
     @given(mutated_bytes())
     def test_any_mutated_document_is_parsed_or_refused(self, payload):
-        assert isinstance(parse_plan(PlanKind.ROLLING, payload, SITE), ParsedPlan | RefusedDocument)
+        assert isinstance(parse_document(PlanKind.ROLLING, payload, SITE), ParsedDocument | RefusedDocument)
         assert isinstance(parse_watermark(payload, SITE), dict | Refused)
 
     @settings(max_examples=300, deadline=None)
     @given(st.sampled_from(sorted(GOOD)), json_values)
     def test_any_value_in_any_field_is_parsed_or_refused(self, field, value):
         payload = json.dumps(GOOD | {field: value}).encode()
-        assert isinstance(parse_plan(PlanKind.ROLLING, payload, SITE), ParsedPlan | RefusedDocument)
+        assert isinstance(parse_document(PlanKind.ROLLING, payload, SITE), ParsedDocument | RefusedDocument)
 
     @settings(max_examples=200, deadline=None)
     @given(st.binary(max_size=200))
     def test_any_bytes_are_refused(self, payload):
-        assert isinstance(parse_plan(PlanKind.YEARLY, payload, SITE), RefusedDocument)
+        assert isinstance(parse_document(PlanKind.YEARLY, payload, SITE), RefusedDocument)

@@ -7,13 +7,21 @@ from pathlib import Path
 import pytest
 
 from agent.cloud.messages import Status, ack_message, event_message, iso, status_message, telemetry_frame, will_message
-from agent.cloud.wire import parse_plan, parse_watermark, unix_time
+from agent.cloud.wire import parse_document, parse_watermark
+from agent.cloud.wire_fields import unix_time
+from agent.core.admission import Accepted
 from agent.core.decision import Condition
+from agent.core.droop_products import PRODUCTS
 from agent.core.events import Event, EventState, Severity
-from agent.core.plan import Plan, PlanKind, Plans, Target
-from agent.core.records import Outcome, ParsedPlan, Sample, Stage, Stream
+from agent.core.order_admission import admit_orders
+from agent.core.orders import OrderKind
+from agent.core.plan import LocalPlan, Plan, PlanKind, Plans, Slot, Target
+from agent.core.records import Outcome, ParsedDocument, Sample, Stage, Stream
+from agent.core.rules import BatteryRules, LocalRule, SiteRules
 
 SITE = "demo-01"
+BESS = BatteryRules("bess", 500e3, 500e3, 10.0, 90.0, 0.95, 60.0, 500.0)
+RULES = SiteRules(SITE, 1.0, (BESS,), ("pv",), "meter", 500e3, 500e3, has_load=True, local_rule=LocalRule.IDLE)
 CONTRACT = (Path(__file__).parents[2] / "docs/contract.md").read_text()
 EXAMPLES = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", CONTRACT, re.DOTALL)]
 
@@ -21,6 +29,8 @@ EXAMPLES = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", CONT
 def kind_of(example):
     if "power" in example:
         return "plan"
+    if "stream" not in example and example.get("kind") in tuple(OrderKind):
+        return "orders"
     if "stored" in example:
         return "watermark"
     return example.get("stream") or ("status" if example["online"] else "will")
@@ -30,12 +40,30 @@ BY_KIND = {kind: [e for e in EXAMPLES if kind_of(e) == kind] for kind in map(kin
 
 
 def test_each_message_in_use_has_an_example():
-    assert set(BY_KIND) == {"plan", "watermark", "ack", "telemetry", "event", "status", "will"}
+    assert set(BY_KIND) == {"plan", "orders", "watermark", "ack", "telemetry", "event", "status", "will"}
 
 
 @pytest.mark.parametrize("example", BY_KIND["plan"])
 def test_a_plan_is_taken(example):
-    assert isinstance(parse_plan(PlanKind(example["kind"]), json.dumps(example).encode(), SITE), ParsedPlan)
+    assert isinstance(parse_document(PlanKind(example["kind"]), json.dumps(example).encode(), SITE), ParsedDocument)
+
+
+@pytest.mark.parametrize("example", BY_KIND["orders"], ids=lambda e: e["kind"])
+def test_awards_curtailments_and_outages_are_taken(example):
+    parsed = parse_document(OrderKind(example["kind"]), json.dumps(example).encode(), SITE)
+    assert isinstance(parsed, ParsedDocument), parsed
+    assert len(parsed.content.entries) == len(example[example["kind"]])
+    verdict = admit_orders(parsed.content, None, RULES, unix_time(example["issued_at"]), -30e3)
+    assert verdict == Accepted()
+
+
+def test_each_kind_of_orders_has_an_example():
+    assert {example["kind"] for example in BY_KIND["orders"]} == set(OrderKind)
+
+
+def test_the_presets_that_the_contract_names_are_those_of_the_agent():
+    told = CONTRACT.split("Presets:\n")[1].split(".\n")[0]
+    assert set(re.findall(r"`([a-z][a-z0-9-]*)`", told)) == set(PRODUCTS)
 
 
 @pytest.mark.parametrize("example", BY_KIND["watermark"])
@@ -95,11 +123,14 @@ def test_a_status_is_sent(example):
     held = example["plans"]["rolling"]
     end = unix_time(held["end"])
     plan = Plan(PlanKind.ROLLING, held["version"], held["sha256"], 0, end - 1800, 1800, Target.GRID, (0.0,))
+    told = example["local_plan"]
+    slot = Slot(end - 1800, unix_time(told["end"]), 0.0, Target.GRID)
+    local = LocalPlan(unix_time(told["made_at"]), (plan.sha256, None), (slot,), told["by"] == "rules", told["why"])
     status = Status(
         at_utc_s=unix_time(example["at"]),
         source=example["source"],
         why=example["why"],
-        plans=Plans(rolling=plan),
+        plans=Plans(rolling=plan, local=local),
         devices=example["devices"],
         conditions=[
             Condition(c["code"], c["subject"], Severity(c["severity"]), c["text"]) for c in example["conditions"]

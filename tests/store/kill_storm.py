@@ -38,7 +38,7 @@ async def store_for_ever(directory, say):
     version = held[0].version if held else 0
     while True:
         version += 1
-        await store.save_plan(*plan(version, size=SLOTS))
+        await store.save_document(*plan(version, size=SLOTS))
         say({"version": version})
         await store.append_event(event(number=version))
         for i in range(3):

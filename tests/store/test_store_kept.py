@@ -14,7 +14,7 @@ from store_values import BUILD_FRAME, NOW, event, messages, open_store, plan, sa
 from agent.core.plan import PlanKind
 from agent.core.records import Outcome, Stage, StorageFailed, Stream
 from agent.store import AlreadyRunning, Quota, control
-from agent.store.control import KEEP_PLANS, SEQUENCE_BLOCK
+from agent.store.control import KEEP_DOCUMENTS, SEQUENCE_BLOCK
 from agent.store.store import MAX_WAITING_JOBS
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ class TestPlans:
     async def test_a_plan_is_there_after_a_restart_with_its_outcome_and_its_ack(self, place):
         store = await place()
         made, document, outcome = plan(17)
-        await store.save_plan(made, document, outcome)
+        await store.save_document(made, document, outcome)
         store = await place()
         (held,) = (await store.load()).documents
         assert (held.kind, held.version, held.sha256, held.document) == ("rolling", 17, made.sha256, document)
@@ -68,32 +68,32 @@ class TestPlans:
         assert (seq, ack["stage"], ack["version"]) == (1, "stored", 17)
 
     async def test_the_plan_in_force_and_the_few_before_it_are_kept_per_kind(self, store):
-        for version in range(1, KEEP_PLANS + 3):
-            await store.save_plan(*plan(version))
-        await store.save_plan(*plan(1, PlanKind.YEARLY))
+        for version in range(1, KEEP_DOCUMENTS + 3):
+            await store.save_document(*plan(version))
+        await store.save_document(*plan(1, PlanKind.YEARLY))
         held = (await store.load()).documents
         assert [(h.kind, h.version) for h in held] == [
-            *(("rolling", version) for version in range(KEEP_PLANS + 2, 2, -1)),
+            *(("rolling", version) for version in range(KEEP_DOCUMENTS + 2, 2, -1)),
             ("yearly", 1),
         ]
 
     async def test_a_full_disk_refuses_the_plan_and_takes_it_again_when_there_is_room(self, store):
-        await store.save_plan(*plan(1))
+        await store.save_document(*plan(1))
         database = store._writer.control.database
         pages = await pragma(store, database, "page_count")
         await pragma(store, database, f"max_page_count = {pages}")
         with pytest.raises(StorageFailed, match="the disk is full") as failure:
-            await store.save_plan(*plan(2, size=20_000))
+            await store.save_document(*plan(2, size=20_000))
         assert failure.value.database == "control"
         assert [h.version for h in (await store.load()).documents] == [1]
         await pragma(store, database, "max_page_count = 100000")
-        await store.save_plan(*plan(2, size=20_000))
+        await store.save_document(*plan(2, size=20_000))
         assert [h.version for h in (await store.load()).documents] == [2, 1]
 
     async def test_what_was_promised_is_synchronised_with_the_disk_and_samples_are_not(self, store):
         control, telemetry = store._writer.control.database, store._writer._telemetry.database
         full, normal = 2, 1
-        await store.save_plan(*plan(1))
+        await store.save_document(*plan(1))
         assert await pragma(store, control, "synchronous") == full
         assert await pragma(store, telemetry, "synchronous") == full, "the ack has its sequence for good"
         await store.append_sample(sample())
@@ -256,7 +256,7 @@ class TestFailure:
         assert await messages(store, Stream.EVENT) == []
         assert "the disk is full" in store.telemetry_fault
         for version in range(1, 4):
-            await store.save_plan(*plan(version))
+            await store.save_document(*plan(version))
         with pytest.raises(StorageFailed) as failure:
             await asyncio.gather(*(store.append_sample(sample(NOW + second)) for second in range(500)))
         assert failure.value.database == "telemetry"
@@ -280,7 +280,7 @@ class TestFailure:
         assert (await store.events(1))[0].code == "after"
 
     async def test_a_write_goes_through_though_its_caller_is_gone(self, store):
-        call = asyncio.ensure_future(store.save_plan(*plan(1)))
+        call = asyncio.ensure_future(store.save_document(*plan(1)))
         await asyncio.sleep(0)
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
@@ -304,7 +304,7 @@ class TestLoss:
         for second in range(5):
             await store.append_sample(sample(NOW + second))
             await store.seal_frame(BUILD_FRAME)
-        await store.save_plan(*plan(1))
+        await store.save_document(*plan(1))
         await place.close()
         for path in place.directory.glob("telemetry.db*"):
             path.unlink()
@@ -320,7 +320,7 @@ class TestLoss:
 
     async def test_acks_that_the_cloud_has_do_not_come_again_after_a_loss(self, place):
         store = await place()
-        await store.save_plan(*plan(1))
+        await store.save_document(*plan(1))
         await store.confirm(Stream.ACK, 1)
         await place.close()
         for path in place.directory.glob("telemetry.db*"):
@@ -331,7 +331,7 @@ class TestLoss:
     @pytest.mark.parametrize("damage", [b"this is no database", b"\0" * 8192], ids=["text", "zeros"])
     async def test_a_damaged_telemetry_file_is_put_aside_and_told(self, place, damage):
         store = await place()
-        await store.save_plan(*plan(1))
+        await store.save_document(*plan(1))
         await place.close()
         (place.directory / "telemetry.db").write_bytes(damage)
         (place.directory / "telemetry.db-wal").unlink(missing_ok=True)
@@ -343,8 +343,8 @@ class TestLoss:
 
     async def test_a_damaged_control_file_gives_way_to_the_last_snapshot(self, place):
         store = await place()
-        await store.save_plan(*plan(1))
-        await store.save_plan(*plan(7, PlanKind.YEARLY))  # makes the snapshot
+        await store.save_document(*plan(1))
+        await store.save_document(*plan(7, PlanKind.YEARLY))  # makes the snapshot
         await store.append_event(event("after the snapshot"))
         await place.close()
         damaged = place.directory / "control.db"
@@ -360,12 +360,12 @@ class TestLoss:
 
     async def test_a_damaged_control_file_without_a_snapshot_means_starting_empty(self, place):
         store = await place()
-        await store.save_plan(*plan(1))
+        await store.save_document(*plan(1))
         await place.close()
         (place.directory / "control.db").write_bytes(b"nothing")
         store = await place()
         assert (store.opened.control_restored, (await store.load()).documents) == (False, ())
-        await store.save_plan(*plan(2))
+        await store.save_document(*plan(2))
         assert [m["version"] for _, m in await messages(store, Stream.ACK)] == [1, 2]
 
     async def test_a_snapshot_is_made_once_a_day(self, place, store):

@@ -1,0 +1,122 @@
+"""Documents of orders as the contract has them: awards, curtailments, outages, in W, or refused by name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
+
+from agent.cloud.wire_fields import W_PER_UNIT, Message, Time, Unit, Version, validated
+from agent.core.admission import Refused
+from agent.core.orders import Award, Curtailment, Direction, OrderDocument, OrderKind, Outage
+
+MOST_ENTRIES = 1000
+"""Three weeks of half hours; each is looked at when the document comes, and once a minute."""
+
+EntryId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
+Limit = Annotated[float, Field(ge=0)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    id: EntryId
+    start: Time
+    end: Time
+
+    @model_validator(mode="after")
+    def _ends_after_it_starts(self) -> Self:
+        if not self.start < self.end:
+            raise ValueError("end must be later than start")
+        return self
+
+
+class AwardEntry(_Entry):
+    """One award, still in the cloud's unit."""
+
+    product: Name
+    power: Annotated[float, Field(gt=0)]
+    direction: Literal["both", "up", "down"]
+
+
+class CurtailmentEntry(_Entry):
+    """One order of the grid operator, still in the cloud's unit."""
+
+    export_limit: Limit | None = None
+    import_limit: Limit | None = None
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if self.export_limit is None and self.import_limit is None:
+            raise ValueError("export_limit or import_limit must be given: this order limits nothing")
+        return self
+
+
+class OutageEntry(_Entry):
+    """A time in which a device, or with null the whole site, must stay at 0."""
+
+    device: Name | None
+
+
+class _Orders(Message):
+    version: Version
+    issued_at: Time
+
+
+class AwardsMessage(_Orders):
+    """All awards that the cloud knows of."""
+
+    kind: Literal["awards"]
+    unit: Unit
+    awards: Annotated[list[AwardEntry], FailFast(), Field(max_length=MOST_ENTRIES)]
+
+
+class CurtailmentsMessage(_Orders):
+    """All curtailment orders that the cloud knows of."""
+
+    kind: Literal["curtailments"]
+    unit: Unit
+    curtailments: Annotated[list[CurtailmentEntry], FailFast(), Field(max_length=MOST_ENTRIES)]
+
+
+class OutagesMessage(_Orders):
+    """All outages that the cloud knows of."""
+
+    kind: Literal["outages"]
+    outages: Annotated[list[OutageEntry], FailFast(), Field(max_length=MOST_ENTRIES)]
+
+
+def order_document(kind: OrderKind, content: dict[str, Any], sha256: str, site_id: str) -> OrderDocument | Refused:
+    """The orders in W, or why the document is refused."""
+    entries: tuple[Award, ...] | tuple[Curtailment, ...] | tuple[Outage, ...]
+    message: AwardsMessage | CurtailmentsMessage | OutagesMessage | Refused
+    match kind:
+        case OrderKind.AWARDS:
+            message = validated(AwardsMessage, content, site_id)
+            if isinstance(message, Refused):
+                return message
+            entries = tuple(_award(entry, W_PER_UNIT[message.unit]) for entry in message.awards)
+        case OrderKind.CURTAILMENTS:
+            message = validated(CurtailmentsMessage, content, site_id)
+            if isinstance(message, Refused):
+                return message
+            entries = tuple(_curtailment(entry, W_PER_UNIT[message.unit]) for entry in message.curtailments)
+        case OrderKind.OUTAGES:
+            message = validated(OutagesMessage, content, site_id)
+            if isinstance(message, Refused):
+                return message
+            entries = tuple(Outage(entry.id, entry.start, entry.end, entry.device) for entry in message.outages)
+    return OrderDocument(kind, message.version, sha256, message.issued_at, entries)
+
+
+def _award(entry: AwardEntry, factor: float) -> Award:
+    direction = Direction(entry.direction)
+    return Award(entry.id, entry.product, entry.start, entry.end, entry.power * factor, direction)
+
+
+def _curtailment(entry: CurtailmentEntry, factor: float) -> Curtailment:
+    def watts(limit: float | None) -> float | None:
+        return None if limit is None else limit * factor
+
+    return Curtailment(entry.id, entry.start, entry.end, watts(entry.export_limit), watts(entry.import_limit))

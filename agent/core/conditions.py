@@ -14,7 +14,7 @@ from agent.core.reserve import Short
 from agent.core.rules import SiteRules
 from agent.core.site_view import SiteView
 from agent.core.snapshot import Quality, Reading
-from agent.core.writes import FAILURES_UNTIL_ALARM, REASSERTS_UNTIL_ALARM, WriteState, not_following
+from agent.core.writes import REASSERTS_UNTIL_ALARM, WriteState, not_following, refused
 
 Conditions = Mapping[tuple[str, str], Condition]
 
@@ -27,6 +27,7 @@ def present(
     now: SiteView,
     writes: tuple[WriteState, ...],
     decision: Decision,
+    pv: tuple[Condition, ...] = (),
     *,
     response: Response,
     short: tuple[Short, ...],
@@ -45,6 +46,7 @@ def present(
     found += [_not_backed(one) for one in short]
     found += _given_up(decision)
     found += _unanswered(response)
+    found += pv
     found += _contradicted(models)
     found += [condition for state in writes for condition in _write_trouble(state, decision.mono_s)]
     return {(condition.code, condition.subject): condition for condition in found}
@@ -177,7 +179,7 @@ def _contradicted(models: Mapping[str, BatteryModel]) -> list[Condition]:
 
 def _write_trouble(state: WriteState, mono_s: float) -> list[Condition]:
     found: list[Condition] = []
-    if state.failures >= FAILURES_UNTIL_ALARM:
+    if refused(state):
         text = "setpoint writes fail or are not confirmed by read-back; `ems explain` shows the last answer"
         found.append(Condition("setpoint_refused", state.device_id, Severity.ALARM, text))
     if state.reasserts >= REASSERTS_UNTIL_ALARM:

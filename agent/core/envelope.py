@@ -45,6 +45,8 @@ class BatteryMoment:
     """To the end of the slot, at least the reaction time (see `projection_s`)."""
     reaction_s: float
     outage_id: str | None = None
+    refused: bool = False
+    """It takes no setpoints."""
     may_hold_w: tuple[float, float] | None = None
     """The lowest and highest setpoint of ours that it may hold, whatever was read back of it so far."""
     """The setpoint of a write that is still under way, None when there is none."""
@@ -62,13 +64,16 @@ def battery_unit(
 ) -> tuple[Unit, BatteryMemory]:
     """One battery as it may be used now, and what to remember; `now` holds aged readings.
 
-    A battery that is not read, not ready, in outage or without SoC takes no part: one bound of 0, named as such.
+    A battery that is not read, not ready, in outage, without SoC or that refuses setpoints takes no part: one bound of 0,
+    named as such.
     """
     owner = rules.device_id
-    absent = _why_absent(now, moment.outage_id)
+    absent = _why_absent(now, moment)
     if absent:
         rest = (Bound(absent, owner, 0.0, 0.0),)
-        return Unit(owner, rest, room(rest), doing_w=_doing(now, moment.may_hold_w)), memory
+        # What a refusing battery does counts with PV and load, not among ours.
+        doing_w = None if moment.refused else _doing(now, moment.may_hold_w)
+        return Unit(owner, rest, room(rest), doing_w=doing_w), memory
     soc_pct, capacity_wh = now.soc_pct.value, now.capacity_wh.value
     assert soc_pct is not None, "a battery without SoC is absent"
     assert capacity_wh is not None, "a battery without capacity is absent"
@@ -161,10 +166,12 @@ def projection_s(rules: SiteRules, slot_end_utc_s: float | None, utc_s: float) -
     return reaction_s if slot_end_utc_s is None else max(slot_end_utc_s - utc_s, reaction_s)
 
 
-def _why_absent(now: BatterySample, outage_id: str | None) -> str:
+def _why_absent(now: BatterySample, moment: BatteryMoment) -> str:
     """Why this battery takes no part, "" when it does."""
-    if outage_id is not None:
-        return f"outage {outage_id}"
+    if moment.outage_id is not None:
+        return f"outage {moment.outage_id}"
+    if moment.refused:
+        return "it refuses setpoints"
     if now.power_w.value is None or now.ready.value is None:
         return f"readings {now.power_w.quality}"
     if now.ready.value != 1:

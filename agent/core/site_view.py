@@ -23,16 +23,18 @@ class SiteView:
     pvs: tuple[PvSample, ...]
     meter: MeterSample | None
     battery_w: float | None
-    read_battery_w: float
-    """Power of the batteries that can be read, whether or not others are silent."""
+    led_battery_w: float
+    """Power of the batteries that can be read and take setpoints, whether or not others do."""
+    stray_w: float
+    """Power of the batteries that can be read but refuse setpoints."""
     pv_w: float | None
     grid_w: float | None
     soc_pct: float | None
 
     @property
     def others_w(self) -> float | None:
-        """Everything at the connection point but the batteries that can be read: PV, load, a silent battery."""
-        return self.grid_w - self.read_battery_w if self.grid_w is not None else None
+        """Everything at the connection point but the batteries that we lead: PV, load, a silent or refusing battery."""
+        return self.grid_w - self.led_battery_w if self.grid_w is not None else None
 
     @property
     def load_w(self) -> float | None:
@@ -47,19 +49,27 @@ class SiteView:
         return self.meter.frequency_hz.value if self.meter is not None else None
 
 
-def view(rules: SiteRules, inputs: Inputs) -> SiteView:
-    """The site as of `inputs.mono_s`; what is too old (`STALE_AFTER_S`) or cannot be true is no longer a number."""
+def view(rules: SiteRules, inputs: Inputs, refusing: frozenset[str]) -> SiteView:
+    """The site as of `inputs.mono_s`; what is too old (`STALE_AFTER_S`) or cannot be true is no longer a number.
+
+    `refusing` are the batteries that take no setpoints: what they do is not ours to decide.
+    """
     at = inputs.mono_s
     batteries = tuple(_aged_battery(sample, at) for sample in inputs.batteries)
-    pvs = tuple(PvSample(sample.device_id, sample.power_w.at(at)) for sample in inputs.pvs)
+    pvs = tuple(_aged_pv(sample, at) for sample in inputs.pvs)
     meter = _aged_meter(inputs.meter, at, rules.nominal_hz) if inputs.meter is not None else None
     battery_w = _total([sample.power_w for sample in batteries])
     grid_w = meter.power_w.value if meter is not None else None
     if grid_w is None and rules.battery_alone:
         grid_w = battery_w
     pv_w = _total([sample.power_w for sample in pvs])
-    read_w = sum(sample.power_w.value for sample in batteries if sample.power_w.value is not None)
-    return SiteView(batteries, pvs, meter, battery_w, read_w, pv_w, grid_w, _mean_soc_pct(batteries))
+    led_w = stray_w = 0.0
+    for sample in batteries:
+        if sample.device_id in refusing:
+            stray_w += sample.power_w.value or 0.0
+        else:
+            led_w += sample.power_w.value or 0.0
+    return SiteView(batteries, pvs, meter, battery_w, led_w, stray_w, pv_w, grid_w, _mean_soc_pct(batteries))
 
 
 def _aged_battery(sample: BatterySample, at: float) -> BatterySample:
@@ -78,6 +88,17 @@ def _aged_battery(sample: BatterySample, at: float) -> BatterySample:
         sample.temperature_c.at(at),
         sample.cell_min_v.at(at),
         sample.cell_max_v.at(at),
+    )
+
+
+def _aged_pv(sample: PvSample, at: float) -> PvSample:
+    return PvSample(
+        sample.device_id,
+        sample.power_w.at(at),
+        sample.limited.at(at),
+        sample.ceiling_w.at(at),
+        sample.has_limit,
+        sample.has_dead_man,
     )
 
 

@@ -13,6 +13,7 @@ from agent.core.dispatch import Request, dispatch
 from agent.core.envelope import projection_s
 from agent.core.events import Event, EventState, Severity
 from agent.core.plan import Target
+from agent.core.pv_control import pv_tick
 from agent.core.reserve_duty import afterwards, award_bounds, duty_now
 from agent.core.rules import BatteryRules, SiteRules
 from agent.core.site_view import SiteView, view
@@ -26,8 +27,8 @@ from agent.core.slot_energy import (
     tracked_power_w,
 )
 from agent.core.snapshot import BatterySample
-from agent.core.units import fleet_now, site_bounds
-from agent.core.writes import WriteReason, WriteState, due, sent, settled, watched
+from agent.core.units import connection_limits, fleet_now, site_bounds
+from agent.core.writes import WriteReason, WriteState, due, refusing, sent, settled, watched
 
 
 def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects]:
@@ -36,7 +37,7 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
     Order: age the readings, account for the energy since the last tick, decide who decides, aim, clamp and share
     out with the frequency response on top, compare with what the devices hold, tell what changed.
     """
-    now = view(rules, inputs)
+    now = view(rules, inputs, refusing(state.writes))
     utc_s, mono_s = inputs.utc_s, inputs.mono_s
     dt_s = mono_s - state.last_mono_s if state.last_mono_s is not None else 0.0
     trusted = inputs.clock_trusted
@@ -57,6 +58,7 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
     request = Request(aim_w, duty.response.power_w, reserved)
     done, dispatching = dispatch(request, fleet.units, bounds, rules.limits.ramp, state.dispatch, mono_s=mono_s)
     ledger, writes, events = _write(rules, state, inputs, now, done.shares_w)
+    pv = pv_tick(rules, state.pv, inputs, now, connection_limits(rules, inputs), done)
     reserve, evidence = afterwards(
         state.reserve,
         duty,
@@ -89,16 +91,19 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
         frequency_hz=now.frequency_hz,
         slot_done_wh=account.done_wh(counter_wh) if account is not None else None,
         writes=writes,
+        pv_ceiling_w=pv.state.ceiling_w,
     )
     conditions = present(
-        rules, now, ledger, decision, response=duty.response, short=short, models=fleet.models, clock_trusted=trusted
-    )
+        rules, now, ledger, decision, pv.conditions,
+        response=duty.response, short=short, models=fleet.models, clock_trusted=trusted,
+    )  # fmt: skip
     events += transitions(state.conditions, conditions, utc_s)
     events += _source_change(state, authority, utc_s)
     after = State(
-        mono_s, utc_s, authority.source, account, ledger, fleet.memories, fleet.models, dispatching, reserve, conditions
-    )
-    return after, Effects(decision, writes, tuple(events), account, closed, evidence)
+        mono_s, utc_s, authority.source, account, ledger, fleet.memories, fleet.models, dispatching, reserve, conditions,
+        pv.state,
+    )  # fmt: skip
+    return after, Effects(decision, writes, tuple(events), account, closed, evidence, pv.writes)
 
 
 def _account(
@@ -147,7 +152,7 @@ def _aim(
     battery itself (open loop), and the envelope decides whether the site may do that at all.
     """
     if authority.target is Target.BATTERY or now.others_w is None:
-        return authority.power_w
+        return authority.power_w - now.stray_w
     grid_w = authority.power_w
     if account is not None:
         grid_w = tracked_power_w(account, utc_s, tick_s, counter_wh)
@@ -175,7 +180,7 @@ def _write(
             line = replace(line, reasserts=line.reasserts + 1)
         if reason is not None:
             writes.append(SetpointWrite(line.device_id, share_w, reason))
-            line = sent(line, share_w)
+            line = sent(line, share_w, sample.power_w.value or 0.0)
         ledger.append(line)
     return tuple(ledger), tuple(writes), events
 

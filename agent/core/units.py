@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from agent.core.allocate import Unit
 from agent.core.battery_model import BatteryModel, fresh_model, observed
 from agent.core.bounds import Bound
-from agent.core.curtailment import limits_now
+from agent.core.curtailment import ConnectionLimits, limits_now
 from agent.core.decision import Inputs, State
 from agent.core.derating import Cells
 from agent.core.envelope import REACTION_TICKS, BatteryMemory, BatteryMoment, battery_unit, connection_bounds
@@ -16,7 +16,7 @@ from agent.core.outages import out_of_service
 from agent.core.rules import BatteryRules, SiteRules
 from agent.core.site_view import SiteView
 from agent.core.snapshot import BatterySample
-from agent.core.writes import WriteState, may_hold
+from agent.core.writes import WriteState, may_hold, refused
 
 CONTRADICTED_MARGIN_PCT = 3.0
 """How much narrower the SoC window is at each end while SoC and energy contradict each other."""
@@ -63,6 +63,7 @@ def fleet_now(rules: SiteRules, state: State, inputs: Inputs, now: SiteView, *, 
             ahead_s=ahead_s,
             reaction_s=reaction_s,
             outage_id=out_of_service(outages, inputs.utc_s, device_id) if outages else None,
+            refused=line is not None and refused(line),
             may_hold_w=may_hold(line, battery_rules, inputs.mono_s) if line is not None else None,
             pv_w=_pv_w(now, shared.pv_id) if shared is not None else None,
             cells=_cells(sample) if battery_rules.limits.deratings else Cells(),
@@ -76,30 +77,37 @@ def fleet_now(rules: SiteRules, state: State, inputs: Inputs, now: SiteView, *, 
     return Fleet(tuple(units), tuple(learned), tuple(samples), memories, models)
 
 
+def connection_limits(rules: SiteRules, inputs: Inputs) -> ConnectionLimits:
+    """The limits at the connection point now, the site's own or those of an order."""
+    return limits_now(rules.export_limit_w, rules.import_limit_w, inputs.orders.curtailments, inputs.utc_s)
+
+
 def site_bounds(rules: SiteRules, inputs: Inputs, now: SiteView, writes: tuple[WriteState, ...]) -> tuple[Bound, ...]:
     """What curtailment orders and the connection point leave to all batteries together, softest first.
 
-    A battery that fell silent may still hold what it was last told, until its dead-man ends it; a write that it did
-    not confirm may yet be taken.
+    A battery that fell silent or refuses setpoints may still hold what it was last told, until its dead-man ends it; a
+    write that it did not confirm may yet be taken.
     """
-    limits = limits_now(rules.export_limit_w, rules.import_limit_w, inputs.orders.curtailments, inputs.utc_s)
+    limits = connection_limits(rules, inputs)
     silent_w: tuple[float, ...] = ()
-    if now.battery_w is None:
+    if now.battery_w is None or any(map(refused, writes)):
         silent_w = tuple(
             move_w
             for battery_rules, sample, line in zip(rules.batteries, now.batteries, writes, strict=False)
-            if sample.power_w.value is None
-            for move_w in _may_end(line, battery_rules, inputs.mono_s)
+            if sample.power_w.value is None or refused(line)
+            for move_w in _may_end(may_hold(line, battery_rules, inputs.mono_s), sample.power_w.value)
         )
     return connection_bounds(rules, limits, now.others_w, silent_w)
 
 
-def _may_end(line: WriteState, rules: BatteryRules, mono_s: float) -> tuple[float, float]:
-    """The most power that may go (>= 0) or come (<= 0) unseen, on the way to 0 or to a late setpoint."""
-    found = may_hold(line, rules, mono_s)
-    if found is None:
-        return 0.0, 0.0
-    low_w, high_w = found
+def _may_end(held_w: tuple[float, float] | None, measured_w: float | None) -> tuple[float, float]:
+    """The most power that may go (>= 0) or come (<= 0) by itself, on the way to 0 or to a late setpoint.
+
+    `held_w` is the range of what the battery may hold, `measured_w` its power if it can be read.
+    """
+    low_w, high_w = held_w or (0.0, 0.0)
+    if measured_w is not None:
+        return max(measured_w - min(low_w, 0.0), 0.0), min(measured_w - max(high_w, 0.0), 0.0)
     goes_w = high_w - (min(low_w, 0.0) if high_w > 0.0 else low_w)
     comes_w = (max(high_w, 0.0) if low_w < 0.0 else high_w) - low_w
     return goes_w, -comes_w

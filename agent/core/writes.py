@@ -7,6 +7,7 @@ dead-man would end it. Failed writes are repeated with a growing pause, never bl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -56,9 +57,22 @@ class WriteState:
     """When measured power was last near the owned setpoint; None before the first verified write."""
 
 
-def sent(state: WriteState, power_w: float) -> WriteState:
-    """The ledger line after a write of `power_w` was handed to the shell."""
-    low_w, high_w = state.maybe_w or (power_w, power_w)
+def refused(state: WriteState) -> bool:
+    """True when the device takes no setpoints: its writes failed `FAILURES_UNTIL_ALARM` times in a row."""
+    return state.failures >= FAILURES_UNTIL_ALARM
+
+
+def refusing(writes: Sequence[WriteState]) -> frozenset[str]:
+    """The devices that take no setpoints now."""
+    return frozenset(line.device_id for line in writes if refused(line))
+
+
+def sent(state: WriteState, power_w: float, measured_w: float) -> WriteState:
+    """The ledger line after a write of `power_w` was handed to the shell.
+
+    What a device holds that refused several writes shows in its measured power; what it was sent no longer counts.
+    """
+    low_w, high_w = (measured_w, measured_w) if refused(state) else state.maybe_w or (power_w, power_w)
     return replace(state, in_flight=True, maybe_w=(min(low_w, power_w), max(high_w, power_w)))
 
 

@@ -1,0 +1,138 @@
+"""Everything that does not make sense in a profile whose form is right: what `ems devices check` tells."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from drivers.profile import units
+from drivers.profile.check_control import check_control
+from drivers.profile.check_points import check_points
+from drivers.profile.model import MAGNITUDE, Battery, Combined, Condition, Meter, Part, Point, Profile, Pv, Source
+from drivers.profile.problem import Problem
+
+DIMENSIONS = {
+    "power_w": units.POWER,
+    "soc_pct": units.SHARE,
+    "capacity_wh": units.ENERGY,
+    "rated_discharge_w": units.POWER,
+    "rated_charge_w": units.POWER,
+    "live_discharge_limit_w": units.POWER,
+    "live_charge_limit_w": units.POWER,
+    "temperature_c": units.TEMPERATURE,
+    "cell_min_v": units.VOLTAGE,
+    "cell_max_v": units.VOLTAGE,
+    "frequency_hz": units.FREQUENCY,
+    "export_wh": units.ENERGY,
+    "import_wh": units.ENERGY,
+}
+"""What each reading of a role measures."""
+DIRECTED = frozenset({"power_w"})
+PRODUCTS = {
+    frozenset((units.CURRENT, units.VOLTAGE)): units.POWER,
+    frozenset((units.ENERGY, units.SHARE)): units.ENERGY,
+}
+
+
+def check(profile: Profile) -> tuple[Problem, ...]:
+    """All problems of the profile, those of its points first."""
+    return tuple(_all(profile))
+
+
+def _all(profile: Profile) -> Iterator[Problem]:
+    yield from check_points(profile)
+    yield from _identity(profile)
+    if not profile.roles:
+        yield Problem("battery, pv, meter", "none of them is there: the profile fills no role")
+    for role in profile.roles:
+        part: Battery | Pv | Meter = getattr(profile, role)
+        yield from _readings(profile, role, part)
+        if isinstance(part, Battery):
+            for index, condition in enumerate(part.ready):
+                yield from check_condition(profile, condition, f"battery.ready[{index}]")
+        control = getattr(part, "control", None)
+        if control is not None:
+            yield from check_control(profile, control, f"{role}.control", check_condition)
+    if not profile.about.tried:
+        yield Problem("about.tried", "it was never tried on hardware; say here on which, once it was", "warning")
+    for name, point in profile.points.items():
+        if not point.verified:
+            yield Problem(f"points.{name}", "is not verified: it is read, and never written", "warning")
+
+
+def _identity(profile: Profile) -> Iterator[Problem]:
+    identity = profile.identity
+    for index, condition in enumerate(identity.check):
+        yield from check_condition(profile, condition, f"identity.check[{index}]")
+    for key in ("model", "serial", "firmware"):
+        name = getattr(identity, key)
+        if name is not None and name not in profile.points:
+            yield Problem(f"identity.{key}", f"there is no point {name!r}")
+
+
+def _readings(profile: Profile, role: str, part: Part) -> Iterator[Problem]:
+    for field in type(part).model_fields:
+        source = getattr(part, field)
+        if field in DIMENSIONS and source is not None:
+            for reason in _source(profile, field, source):
+                yield Problem(f"{role}.{field}", reason)
+
+
+def _source(profile: Profile, field: str, source: Source) -> Iterator[str]:
+    if isinstance(source, str):
+        yield from _term(profile, field, [source])
+        return
+    stated = [key for key in Combined.model_fields if getattr(source, key) is not None]
+    if len(stated) != 1:
+        yield f"state exactly one of {', '.join(Combined.model_fields)}"
+        return
+    if source.product is not None:
+        yield from _term(profile, field, source.product)
+    for term in source.sum or source.first or source.smallest or []:
+        yield from _term(profile, field, [term] if isinstance(term, str) else term)
+
+
+def _term(profile: Profile, field: str, names: list[str]) -> Iterator[str]:
+    points: list[Point] = []
+    for name in names:
+        point = profile.points.get(name)
+        if point is None:
+            yield f"there is no point {name!r}"
+            return
+        if not point.readable:
+            yield f"{name} cannot be read"
+        points.append(point)
+    found = frozenset(units.UNITS[point.unit].dimension for point in points if point.unit in units.UNITS)
+    dimension = next(iter(found)) if len(points) == 1 and found else PRODUCTS.get(found, "neither")
+    if dimension != DIMENSIONS[field]:
+        shown = " x ".join(f"{name} [{point.unit}]" for name, point in zip(names, points, strict=True))
+        yield f"{shown} is not a {DIMENSIONS[field]}"
+    if field in DIRECTED and all(point.positive in (None, MAGNITUDE) for point in points):
+        yield f"{' x '.join(names)} has no direction: state what its positive value means"
+
+
+def check_condition(profile: Profile, condition: Condition, where: str) -> Iterator[Problem]:
+    """What is wrong with a condition that stands at `where`."""
+    point = profile.points.get(condition.point)
+    if point is None:
+        yield Problem(where, f"there is no point {condition.point!r}")
+        return
+    if not point.readable:
+        yield Problem(where, f"{condition.point} cannot be read")
+    tests = [key for key in Condition.model_fields if key != "point" and getattr(condition, key) is not None]
+    if not tests:
+        yield Problem(where, f"says nothing about {condition.point}: add is, is_not, bits, at_least or matches")
+    for values in (condition.is_, condition.is_not):
+        for value in values if isinstance(values, list) else [] if values is None else [values]:
+            if isinstance(value, str) and point.type != "string" and value not in (point.values or {}):
+                yield Problem(where, f"{value!r} is not among the values of {condition.point}")
+    for label in (condition.bits or []) + (condition.no_bits or []):
+        if label not in (point.bits or {}):
+            yield Problem(where, f"{label!r} is not among the bits of {condition.point}")
+    if condition.matches is not None:
+        if point.type != "string":
+            yield Problem(where, f"matches is for texts, but {condition.point} is a {point.type}")
+        try:
+            re.compile(condition.matches)
+        except re.error as error:
+            yield Problem(where, f"matches: {condition.matches!r} is no regular expression: {error}")

@@ -19,6 +19,7 @@ from agent.core.decision import Effects, State
 from agent.core.orders import OrderDocument, OrderDocuments
 from agent.core.plan import Plans
 from agent.core.records import DOCUMENT_KINDS, StorageFailed, slot_account
+from agent.replan.kept import kept_from_json
 from agent.runtime import housekeeping, logs
 from agent.runtime.board import Board, DeviceHealth
 from agent.runtime.clock import Clock, SystemClock
@@ -28,6 +29,7 @@ from agent.runtime.local_socket import LocalSocket
 from agent.runtime.notify import Notifier
 from agent.runtime.poller import EndpointPoller, Polled
 from agent.runtime.recorder import Recorder
+from agent.runtime.replan_side import ReplanOptions, ReplanSide, with_kept
 from agent.runtime.requests import Requests
 from agent.store import AlreadyRunning, Announce, Held, Store
 from drivers.battery import SunSpecBattery
@@ -104,7 +106,8 @@ class Daemon:
         pollers = self._pollers()
         async with asyncio.TaskGroup() as tasks:
             polling = [tasks.create_task(poller.run(), name="poller") for poller in pollers]
-            control = self._control(await store.load(), tasks)
+            held = await store.load()
+            control = self._control(held, tasks)
             cloud = CloudSide(
                 site=self._site,
                 store=store,
@@ -114,7 +117,8 @@ class Daemon:
                 clock=self._clock,
             )
             recorder = self._recorder(store, cloud)
-            socket = await self._open_socket(store, control, recorder, cloud)
+            replanning = self._replanning(held, store, control, recorder)
+            socket = await self._open_socket(store, control, recorder, cloud, replanning)
 
             def after_tick(effects: Effects) -> None:
                 recorder.put(effects)
@@ -125,6 +129,8 @@ class Daemon:
             background = [tasks.create_task(recorder.run()), tasks.create_task(cloud.run())]
             await self._first_round(pollers)
             ticking = tasks.create_task(control.run(after_tick), name="control")
+            if replanning is not None:
+                background.append(tasks.create_task(replanning.run(), name="replanning"))
             scheduler = housekeeping.start({"last_utc": lambda: self._keep_time(store, control), "status": cloud.beat})
             self._notifier.send("READY=1")
             log.info("started", site=self._site.site.id, boot_id=self._boot_id)
@@ -144,7 +150,12 @@ class Daemon:
         log.info("stopped")
 
     async def _open_socket(
-        self, store: Store, control: ControlLoop, recorder: Recorder, cloud: CloudSide
+        self,
+        store: Store,
+        control: ControlLoop,
+        recorder: Recorder,
+        cloud: CloudSide,
+        replanning: ReplanSide | None,
     ) -> LocalSocket:
         requests = Requests(
             site_id=self._site.site.id,
@@ -156,6 +167,7 @@ class Daemon:
             devices=self._health,
             cloud_facts=cloud.facts,
             import_plan=cloud.import_plan,
+            replan_facts=replanning.facts if replanning is not None else None,
         )
         api = self._site.api
         socket = LocalSocket(Path(api.socket), requests.handlers(), api.read_group, api.operator_group)
@@ -207,7 +219,7 @@ class Daemon:
             return tasks.create_task(job)
 
         account = slot_account(held.open_slot) if held.open_slot is not None else None
-        plans, orders = documents_held(held, self._site.site.id)
+        plans, orders = self._documents(held)
         return ControlLoop(
             rules=self._rules,
             board=self._board,
@@ -219,6 +231,26 @@ class Daemon:
             spawn=spawn,
             started_mono_s=self._started_mono_s,
             state=State(account=account),
+        )
+
+    def _documents(self, held: Held) -> tuple[Plans, OrderDocuments]:
+        plans, orders = documents_held(held, self._site.site.id)
+        if self._site.replan.enabled:
+            plans = with_kept(plans, kept_from_json(held.replanning))
+        return plans, orders
+
+    def _replanning(self, held: Held, store: Store, control: ControlLoop, recorder: Recorder) -> ReplanSide | None:
+        section = self._site.replan
+        if not section.enabled:
+            return None
+        return ReplanSide(
+            control=control,
+            options=ReplanOptions(section.rules(), section.cycle_cost_per_kwh, section.time_limit),
+            orders=lambda: (control.in_force.orders, control.in_force.awards),
+            profile=kept_from_json(held.replanning).profile,
+            keep=store.keep_replanning,
+            tell=recorder.tell,
+            clock=self._clock,
         )
 
     async def _first_round(self, pollers: list[EndpointPoller]) -> None:

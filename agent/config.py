@@ -20,6 +20,7 @@ from agent.site_file.device import DeviceSection
 from agent.site_file.fit import check_site
 from agent.site_file.problems import problem
 from agent.site_file.product import ProductSection
+from agent.site_file.replan import ReplanSection
 from agent.site_file.section import Name, Section
 
 __all__ = ["CloudSection", "ConfigError", "DeviceSection", "SiteFile", "load"]
@@ -127,6 +128,7 @@ class SiteFile(Section):
     connection_point: ConnectionPointSection
     device: Annotated[list[DeviceSection], Field(min_length=1, max_length=64)]
     product: list[ProductSection] = Field(default_factory=list, max_length=32)
+    replan: ReplanSection = ReplanSection()
     cloud: CloudSection | None = None
     store: StoreSection = StoreSection()
     api: ApiSection = ApiSection()

@@ -12,6 +12,7 @@ from agent.cli.text import fitted, kw, local, percent
 DECIDERS = {
     "rolling": "rolling plan",
     "yearly": "yearly plan",
+    "local_plan": "local re-plan",
     "local_rule": "local rule",
     "neutral": "neutral state",
 }

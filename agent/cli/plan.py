@@ -12,7 +12,7 @@ import typer
 
 from agent.cli.chart import ASCII, LABEL_WIDTH, UNICODE, Column, draw
 from agent.cli.client import EXIT_REFUSED, JsonOption, SocketOption, ask, fail, show_json
-from agent.cli.text import kw, plan_line
+from agent.cli.text import fitted, kw, local_plan_lines, plan_line
 
 COLUMNS = 64
 """Slots drawn: what fits beside the scale in 80 columns."""
@@ -34,6 +34,7 @@ def show(socket: str | None = SocketOption, as_json: bool = JsonOption) -> None:
 def lines(timeline: dict[str, Any], *, unicode: bool) -> list[str]:
     """The plans held and the chart."""
     shown = [plan_line(name, held) for name, held in timeline["plans"].items()]
+    shown += fitted(local_plan_lines(timeline["local_plan"]), LABEL_WIDTH)
     slots = timeline["slots"]
     if not slots:
         return [*shown, "no slot in the past or ahead: the local rule of the site file decides"]
@@ -44,7 +45,13 @@ def lines(timeline: dict[str, Any], *, unicode: bool) -> list[str]:
     legend = f"{marks.plan} plan  {marks.both} plan and delivered  {marks.actual} delivered beyond the plan  | now"
     now = next((s for s in slots if s["when"] == "now"), None)
     told = [] if now is None else [f"now: {now['source']} plans {kw(now['planned_w'])} at the {now['target']}"]
-    return [*shown, "", *draw(columns, marks), " " * LABEL_WIDTH + axis, legend, *told]
+    return [*shown, "", *draw(columns, marks), *_local_row(slots), " " * LABEL_WIDTH + axis, legend, *told]
+
+
+def _local_row(slots: list[dict[str, Any]]) -> list[str]:
+    """Marks the slots that were planned anew here."""
+    marked = "".join("^" if slot["source"] == "local_plan" else " " for slot in slots).rstrip()
+    return [f"{'local':>{LABEL_WIDTH - 1}} {marked}"] if marked else []
 
 
 def _kw(slot: dict[str, Any]) -> tuple[float | None, float | None]:

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from agent.cli.client import JsonOption, SocketOption, ask, show_json
-from agent.cli.text import ago, direction, fitted, kw, kwh, local, percent, plan_line
+from agent.cli.text import ago, direction, fitted, kw, kwh, local, local_plan_lines, percent, plan_line
 
 LABEL_WIDTH = 9
 
@@ -41,6 +41,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
     for clip in facts["clips"]:
         shown.append(f"clipped  {clip['limit']} ({clip['owner']}): {kw(clip['before_w'])} to {kw(clip['after_w'])}")
     shown += [plan_line(name, held) for name, held in facts["plans"].items()]
+    shown += local_plan_lines(facts["local_plan"])
     for device in facts["devices"]:
         problem = f": {device['last_error']}" if device["last_error"] else ""
         shown.append(f"device   {device['device_id']} {device['health']}, {device['identity'] or 'unknown'}{problem}")

@@ -54,6 +54,15 @@ def direction(power_w: float | None, out: str, into: str) -> str:
     return "at rest" if abs(power_w) < 50 else (out if power_w > 0 else into)
 
 
+def local_plan_lines(local: dict[str, Any] | None) -> list[str]:
+    """The local plan in force, for people; nothing when there is none."""
+    if local is None:
+        return []
+    by = "by rule only" if local["by"] == "rules" else "by the solver"
+    made, end = (datetime.fromisoformat(local[key]).astimezone() for key in ("made_at", "end"))
+    return [f"local    planned anew {made:%H:%M:%S} {by}, until {end:%Y-%m-%d %H:%M:%S}: {local['why']}"]
+
+
 def plan_line(name: str, held: dict[str, Any] | None) -> str:
     """One plan held, for people."""
     if held is None:

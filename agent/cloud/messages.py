@@ -55,6 +55,7 @@ def status_message(site_id: str, status: Status) -> bytes:
             "source": status.source,
             "why": printable(status.why, LONGEST_TEXT),
             "plans": {"rolling": plan_held(status.plans.rolling), "yearly": plan_held(status.plans.yearly)},
+            "local_plan": local_plan_held(status.plans),
             "devices": dict(status.devices),
             "conditions": [
                 {
@@ -147,6 +148,19 @@ def plan_held(plan: Plan | None) -> dict[str, Any] | None:
     if plan is None:
         return None
     return {"version": plan.version, "sha256": plan.sha256, "end": iso(plan.end_utc_s)}
+
+
+def local_plan_held(plans: Plans) -> dict[str, Any] | None:
+    """The local plan in force over the plans of the cloud; None when there is none."""
+    local = plans.local
+    if local is None or local.basis != plans.basis:
+        return None
+    return {
+        "made_at": iso(local.made_utc_s),
+        "end": iso(local.end_utc_s),
+        "by": "rules" if local.by_rule else "solver",
+        "why": local.why,
+    }
 
 
 def _rounded(value: float | None, digits: int) -> float | int | None:

@@ -3,6 +3,9 @@
 rolling plan -> yearly plan -> local rule -> neutral, resolved per slot: a slot missing from the rolling plan is
 filled from the yearly one for that slot only. The last value is never held. Each plan is valid by its own
 slots, not by how long ago the cloud was heard.
+
+A local plan is no layer of its own: it says what a slot of the rolling or yearly plan becomes here, for the very
+documents that it was made from. Where they have no slot it has none, and a newer document ends it.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from agent.core.rules import LocalRule, SiteRules
 class Source(StrEnum):
     """The layer whose word counts."""
 
+    LOCAL_PLAN = "local_plan"
+    """A re-planning of this site over the rolling or yearly plan."""
     ROLLING = "rolling"
     YEARLY = "yearly"
     LOCAL_RULE = "local_rule"
@@ -34,6 +39,7 @@ class Authority:
     slot: Slot | None
     """The plan slot behind it; None for the local rule and neutral."""
     version: int | None
+    """Of the cloud's plan behind it, also under a local plan."""
     why: str
 
 
@@ -47,21 +53,34 @@ def decide(rules: SiteRules, plans: Plans, utc_s: float, *, clock_trusted: bool,
         slot = plan.slot_at(utc_s) if plan is not None else None
         if plan is not None and slot is not None:
             why = "; ".join([*missing, f"{source} plan {plan.version}, slot {span(slot)}"])
+            if (ours := plans.local_slot_at(utc_s)) is not None and plans.local is not None:
+                why = f"planned anew here at {clock(plans.local.made_utc_s)} ({plans.local.why}) over {why}"
+                return Authority(Source.LOCAL_PLAN, ours.target, ours.power_w, ours, plan.version, why)
             return Authority(source, slot.target, slot.power_w, slot, plan.version, why)
         missing.append(_why_silent(source, plan, utc_s))
     return _from_local_rule(rules, "; ".join(missing), meter_good=meter_good)
 
 
+def cloud_slot_at(plans: Plans, utc_s: float) -> tuple[Source, Slot] | None:
+    """What the cloud's plans say for `utc_s`, whatever a local plan makes of it."""
+    for source, plan in ((Source.ROLLING, plans.rolling), (Source.YEARLY, plans.yearly)):
+        if plan is not None and (slot := plan.slot_at(utc_s)) is not None:
+            return source, slot
+    return None
+
+
 def next_slots(plans: Plans, utc_s: float, count: int) -> list[tuple[Source, Slot]]:
     """The next `count` slots after the one at `utc_s`, layer by layer, as they would be decided then."""
     found: list[tuple[Source, Slot]] = []
-    layers = [(s, p) for s, p in ((Source.ROLLING, plans.rolling), (Source.YEARLY, plans.yearly)) if p]
-    if not layers:
+    held = [plan for plan in (plans.rolling, plans.yearly) if plan is not None]
+    if not held:
         return found
-    step_s = min(plan.slot_s for _, plan in layers)
+    step_s = min(plan.slot_s for plan in held)
     cursor_utc_s = (utc_s // step_s + 1) * step_s
     for _ in range(count):
-        hit = next(((s, slot) for s, plan in layers if (slot := plan.slot_at(cursor_utc_s))), None)
+        hit = cloud_slot_at(plans, cursor_utc_s)
+        if hit is not None and (ours := plans.local_slot_at(cursor_utc_s)) is not None:
+            hit = (Source.LOCAL_PLAN, ours)
         if hit is not None and (not found or found[-1][1].start_utc_s < hit[1].start_utc_s):
             found.append(hit)
         cursor_utc_s = hit[1].end_utc_s if hit is not None else cursor_utc_s + step_s
@@ -82,17 +101,18 @@ def _why_silent(source: Source, plan: Plan | None, utc_s: float) -> str:
     if plan is None:
         return f"no {source} plan held"
     if utc_s >= plan.end_utc_s:
-        return f"{source} plan {plan.version} ended {_clock(plan.end_utc_s)}"
+        return f"{source} plan {plan.version} ended {clock(plan.end_utc_s)}"
     if utc_s < plan.start_utc_s:
-        return f"{source} plan {plan.version} begins only {_clock(plan.start_utc_s)}"
+        return f"{source} plan {plan.version} begins only {clock(plan.start_utc_s)}"
     return f"{source} plan {plan.version} has no slot for now"
 
 
 def span(slot: Slot) -> str:
     """The slot's time for people, UTC: `03:00Z to 03:30Z`, with seconds only where it needs them."""
-    return f"{_clock(slot.start_utc_s)} to {_clock(slot.end_utc_s)}"
+    return f"{clock(slot.start_utc_s)} to {clock(slot.end_utc_s)}"
 
 
-def _clock(utc_s: float) -> str:
+def clock(utc_s: float) -> str:
+    """A time of day for people, UTC."""
     form = "%H:%MZ" if utc_s % 60 == 0 else "%H:%M:%SZ"
     return datetime.fromtimestamp(utc_s, UTC).strftime(form)

@@ -40,6 +40,17 @@ class Occasion(StrEnum):
     """The last run gave only the rule-based plan."""
 
 
+WORDS = {
+    Occasion.SOC_AWAY: "SoC is away from the plan",
+    Occasion.INFEASIBLE: "the plan cannot be kept",
+    Occasion.NO_ROLLING_PLAN: "there is no rolling plan",
+    Occasion.ORDERS_CHANGED: "awards, curtailments or outages changed",
+    Occasion.LIMITS_CHANGED: "the power limits changed",
+    Occasion.LAST_RUN_FAILED: "the last try gave only the rule-based plan",
+}
+"""Each occasion for people."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReplanRules:
     """The site's choices."""
@@ -70,6 +81,7 @@ class Situation:
     mono_s: float
     clock_trusted: bool
     source: Source
+    """Of the cloud's plans, whatever a local plan makes of them; LOCAL_RULE when none has a slot."""
     soc_pct: float | None
     expected_soc_pct: float | None
     """Of the plan in force at this instant, a local one included; None when it tells none."""
@@ -146,6 +158,11 @@ def look(rules: ReplanRules, watch: ReplanWatch, now: Situation) -> tuple[Replan
 def ended(watch: ReplanWatch, *, failed: bool) -> ReplanWatch:
     """The watch once a run came to its end; a failed one (a fallback) is tried again."""
     return replace(watch, failed=failed)
+
+
+def superseded(watch: ReplanWatch) -> ReplanWatch:
+    """The watch under new plans of the cloud: what lasted under the old ones must settle, and may ask, anew."""
+    return replace(watch, since=(), answered=(), failed=False)
 
 
 _CHANGES = frozenset({Occasion.ORDERS_CHANGED, Occasion.LIMITS_CHANGED, Occasion.LAST_RUN_FAILED})

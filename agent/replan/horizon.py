@@ -179,8 +179,7 @@ def _promise(plan: Plan | None, index: int) -> tuple[float | None, float | None,
     price = plan.price_per_kwh[index] if plan.price_per_kwh is not None else None
     if plan.kind is PlanKind.YEARLY and price is not None:
         return None, price, None
-    # A plan need not carry imbalance prices at all.
-    imbalances: tuple[float | None, ...] | None = getattr(plan, "imbalance_price_per_kwh", None)
+    imbalances = plan.imbalance_price_per_kwh
     return plan.power_w[index], price, imbalances[index] if imbalances is not None else None
 
 

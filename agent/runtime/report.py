@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from agent.cloud.messages import iso, plan_held
+from agent.cloud.messages import iso, local_plan_held, plan_held
 from agent.core.authority import Source, next_slots
 from agent.core.decision import Condition, Decision
 from agent.core.envelope import Clip
@@ -22,6 +22,7 @@ def slot_coming(source: Source, slot: Slot) -> dict[str, Any]:
         "start": iso(slot.start_utc_s),
         "end": iso(slot.end_utc_s),
         "power_w": slot.power_w,
+        "promised_w": slot.promise_w,
         "target": slot.target,
         "source": source,
         "soc_end_pct": slot.soc_end_pct,
@@ -57,6 +58,7 @@ def control_facts(decision: Decision, plans: Plans) -> dict[str, Any]:
             "start": iso(slot.start_utc_s),
             "end": iso(slot.end_utc_s),
             "planned_w": slot.power_w,
+            "promised_w": slot.promise_w,
             "target": slot.target,
             "source": decision.source,
             "planned_wh": slot.energy_wh,
@@ -65,6 +67,7 @@ def control_facts(decision: Decision, plans: Plans) -> dict[str, Any]:
         },
         "next_slots": [slot_coming(source, coming) for source, coming in next_slots(plans, decision.utc_s, NEXT_SLOTS)],
         "plans": {"rolling": plan_held(plans.rolling), "yearly": plan_held(plans.yearly)},
+        "local_plan": local_plan_held(plans),
     }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent.cloud.messages import iso, plan_held
+from agent.cloud.messages import iso, local_plan_held, plan_held
 from agent.core.admission import Refused
 from agent.core.records import Outcome, SlotRow, Stage, StorageFailed
 from agent.runtime.board import DeviceHealth
@@ -36,6 +36,8 @@ class Requests:
     devices: Sequence[DeviceHealth]
     cloud_facts: Callable[[], dict[str, Any] | None]
     import_plan: Callable[[bytes, str], Awaitable[Outcome | Refused]]
+    replan_facts: Callable[[], dict[str, Any]] | None
+    """None where the site file switches re-planning off."""
 
     def handlers(self) -> dict[str, Handler]:
         """The commands by name."""
@@ -62,6 +64,7 @@ class Requests:
             "conditions": [condition(found) for found in control.state.conditions.values()],
             "devices": [_device(health) for health in self.devices],
             "cloud": self.cloud_facts(),
+            "replan": self.replan_facts() if self.replan_facts is not None else None,
             "disk": {"failing": self.recorder.failing, "telemetry_fault": self.store.telemetry_fault},
             "counters": {
                 "ticks": counters.ticks,
@@ -118,6 +121,7 @@ class Requests:
                     "start": iso(slot.start_utc_s),
                     "end": iso(slot.end_utc_s),
                     "planned_w": slot.power_w,
+                    "promised_w": slot.promise_w,
                     "delivered_w": done_w,
                     "target": slot.target,
                     "source": decision.source,
@@ -126,7 +130,8 @@ class Requests:
             )
         coming = slots_within(plans, decision.utc_s, decision.utc_s + ahead * slot_s, ahead)
         slots += [_coming(slot) for slot in coming]
-        return {"plans": {"rolling": plan_held(plans.rolling), "yearly": plan_held(plans.yearly)}, "slots": slots}
+        documents = {"rolling": plan_held(plans.rolling), "yearly": plan_held(plans.yearly)}
+        return {"plans": documents, "local_plan": local_plan_held(plans), "slots": slots}
 
     async def _plan_import(self, request: dict[str, Any], peer: Peer) -> dict[str, Any]:
         if not peer.operator:
@@ -197,6 +202,7 @@ def _past(row: SlotRow) -> dict[str, Any]:
         "start": iso(row.start_utc_s),
         "end": iso(row.end_utc_s),
         "planned_w": row.power_w,
+        "promised_w": row.power_w,
         "delivered_w": None if row.delivered_wh is None else row.delivered_wh * 3600 / length_s,
         "target": row.target,
         "source": row.source,
@@ -210,6 +216,7 @@ def _coming(slot: dict[str, Any]) -> dict[str, Any]:
         "start": slot["start"],
         "end": slot["end"],
         "planned_w": slot["power_w"],
+        "promised_w": slot["promised_w"],
         "delivered_w": None,
         "target": slot["target"],
         "source": slot["source"],

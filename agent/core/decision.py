@@ -15,9 +15,10 @@ from agent.core.events import Event, Severity
 from agent.core.evidence import EvidenceRow
 from agent.core.orders import NO_ORDERS, Orders
 from agent.core.plan import Plans, Slot, Target
+from agent.core.pv_limit import CeilingWrite, PvState
 from agent.core.reserve_duty import ReserveState
 from agent.core.slot_energy import SlotAccount, SlotRecord
-from agent.core.snapshot import BatterySample, MeterSample, PvSample, WriteOutcome
+from agent.core.snapshot import BatterySample, CeilingOutcome, MeterSample, PvSample, WriteOutcome
 from agent.core.writes import WriteReason, WriteState
 
 
@@ -37,6 +38,8 @@ class Inputs:
     """The awards of `orders` that stand at this site, from `agent.core.awards.book`."""
     outcomes: tuple[WriteOutcome, ...] = ()
     """The writes that came to their end since the last tick."""
+    ceiling_outcomes: tuple[CeilingOutcome, ...] = ()
+    """The same of PV ceilings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class State:
     dispatch: DispatchState = field(default_factory=DispatchState)
     reserve: ReserveState = field(default_factory=ReserveState)
     conditions: Mapping[tuple[str, str], Condition] = field(default_factory=dict)
+    pv: PvState = field(default_factory=PvState)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,8 @@ class Decision:
     slot_done_wh: float | None
     """Energy delivered so far in the slot, at the promised place."""
     writes: tuple[SetpointWrite, ...]
+    pv_ceiling_w: float | None = None
+    """What the PV inverters that may be limited may give together; None = all they can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,3 +129,4 @@ class Effects:
     """A slot that ended, for the ledger."""
     evidence: tuple[EvidenceRow, ...] = ()
     """Whole seconds of frequency response that are complete now."""
+    ceiling_writes: tuple[CeilingWrite, ...] = ()

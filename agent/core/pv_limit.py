@@ -1,7 +1,9 @@
 """What each PV inverter is known to hold as its power ceiling, and whether it must be written to now.
 
 A lower ceiling is written at once, a higher one after a pause, so that a cloud edge does not write every tick. A
-ceiling is refreshed before the device's own timer ends it; without one, nothing is ever written.
+ceiling is refreshed before the device's own timer ends it; without one, nothing is ever written. The limit of an
+inverter that may be limited belongs to the agent: one that is found and not wanted (left over from before a restart,
+or of somebody else) is released, one that went missing is written again.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from agent.core.envelope_rules import PvRules
-from agent.core.writes import FIRST_RETRY_S, LONGEST_RETRY_S, REFRESH_SHARE
+from agent.core.snapshot import CeilingOutcome, PvSample
+from agent.core.writes import FIRST_RETRY_S, FOLLOW_SHARE, FOLLOW_WITHIN_S, LONGEST_RETRY_S, REFRESH_SHARE
 
 
 class PvWriteReason(StrEnum):
@@ -21,11 +24,12 @@ class PvWriteReason(StrEnum):
     RELEASE = "ceiling ended"
     REFRESH = "timer refresh"
     RETRY = "last write failed"
+    LOST = "inverter holds something else"
 
 
 @dataclass(frozen=True, slots=True)
 class PvLine:
-    """The ledger line of one PV inverter; it must survive a restart, or a forgotten ceiling would stay for ever."""
+    """The ledger line of one PV inverter."""
 
     device_id: str
     owned_w: float | None = None
@@ -35,13 +39,36 @@ class PvLine:
     in_flight: bool = False
     failures: int = 0
     last_done_mono_s: float = float("-inf")
+    obeyed_mono_s: float | None = None
+    """When its power was last under the confirmed ceiling; None while there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class PvState:
+    """What limiting PV remembers from tick to tick."""
+
+    lines: tuple[PvLine, ...] = ()
+    ceiling_w: float | None = None
+    """For all inverters that may be limited together; None = none."""
+    rest_w: tuple[tuple[float, float], ...] = ()
+    """What everything but them and the batteries gave lately, with its times."""
+
+
+@dataclass(frozen=True, slots=True)
+class CeilingWrite:
+    """Asks the shell to write one inverter's ceiling (None = none), once, and to report the read-back."""
+
+    device_id: str
+    ceiling_w: float | None
+    reason: PvWriteReason
 
 
 def pv_settled(line: PvLine, held_w: float | None, done_mono_s: float, *, ok: bool) -> PvLine:
     """The line after a write ended; `held_w` is what was read back, None = no ceiling is in force."""
     if not ok:
         return replace(line, in_flight=False, failures=line.failures + 1, last_done_mono_s=done_mono_s)
-    return PvLine(line.device_id, held_w, wrote=held_w is not None, last_done_mono_s=done_mono_s)
+    obeyed_mono_s = line.obeyed_mono_s if held_w is not None else None
+    return PvLine(line.device_id, held_w, held_w is not None, last_done_mono_s=done_mono_s, obeyed_mono_s=obeyed_mono_s)
 
 
 def pv_sent(line: PvLine) -> PvLine:
@@ -49,7 +76,28 @@ def pv_sent(line: PvLine) -> PvLine:
     return replace(line, in_flight=True, wrote=True)
 
 
-def pv_due(line: PvLine, ceiling_w: float | None, rules: PvRules, now_mono_s: float) -> PvWriteReason | None:
+def pv_done(line: PvLine, outcome: CeilingOutcome) -> PvLine:
+    """The line after the write that `outcome` tells of."""
+    return pv_settled(line, outcome.held_w, outcome.done_mono_s, ok=outcome.ok)
+
+
+def pv_watched(line: PvLine, now: PvSample, rules: PvRules, now_mono_s: float) -> PvLine:
+    """The line after comparing the inverter's power with its confirmed ceiling."""
+    if line.owned_w is None or now.power_w.value is None:
+        return line
+    under = now.power_w.value <= line.owned_w + FOLLOW_SHARE * rules.rated_w
+    return replace(line, obeyed_mono_s=now_mono_s) if under or line.obeyed_mono_s is None else line
+
+
+def pv_not_following(line: PvLine, now_mono_s: float) -> bool:
+    """True when a confirmed ceiling has been exceeded for `FOLLOW_WITHIN_S`."""
+    since = line.obeyed_mono_s
+    return line.owned_w is not None and since is not None and now_mono_s - since > FOLLOW_WITHIN_S
+
+
+def pv_due(
+    line: PvLine, ceiling_w: float | None, rules: PvRules, now_mono_s: float, now: PvSample | None = None
+) -> PvWriteReason | None:
     """Why `ceiling_w` (None = no ceiling) must be written now, or None when nothing is to be done."""
     if line.in_flight:
         return None
@@ -58,14 +106,29 @@ def pv_due(line: PvLine, ceiling_w: float | None, rules: PvRules, now_mono_s: fl
         pause_s = min(FIRST_RETRY_S * 2 ** min(line.failures - 1, 8), LONGEST_RETRY_S)
         wanted = line.wrote or ceiling_w is not None
         return PvWriteReason.RETRY if wanted and since_s >= pause_s else None
+    strange = now is not None and _strange(line, rules, now)
     if ceiling_w is None:
-        return PvWriteReason.RELEASE if line.wrote else None
+        if line.wrote:
+            return PvWriteReason.RELEASE
+        return PvWriteReason.RELEASE if strange and since_s >= LONGEST_RETRY_S else None
     if line.owned_w is None or ceiling_w < line.owned_w - rules.dead_band_w:
         return PvWriteReason.TIGHTER
     if ceiling_w == 0.0 and line.owned_w != 0.0:
         return PvWriteReason.TIGHTER
+    if strange and since_s >= FIRST_RETRY_S:
+        return PvWriteReason.LOST
     if ceiling_w > line.owned_w + rules.dead_band_w and since_s >= rules.loosen_after_s:
         return PvWriteReason.LOOSER
-    if rules.dead_man_s is not None and since_s >= rules.dead_man_s * REFRESH_SHARE:
+    ends_by_itself = rules.dead_man_s is not None and (now is None or now.has_dead_man is not False)
+    if ends_by_itself and rules.dead_man_s is not None and since_s >= rules.dead_man_s * REFRESH_SHARE:
         return PvWriteReason.REFRESH
     return None
+
+
+def _strange(line: PvLine, rules: PvRules, now: PvSample) -> bool:
+    """True when a reading newer than our last write shows another ceiling than ours, or one that is not ours."""
+    if now.limited.value is None or now.limited.read_mono_s <= line.last_done_mono_s:
+        return False
+    if line.owned_w is None or now.limited.value == 0.0:
+        return (line.owned_w is None) != (now.limited.value == 0.0)
+    return now.ceiling_w.value is not None and abs(now.ceiling_w.value - line.owned_w) > max(rules.dead_band_w, 1.0)

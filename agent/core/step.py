@@ -27,7 +27,7 @@ from agent.core.slot_energy import (
     tracked_power_w,
 )
 from agent.core.snapshot import BatterySample
-from agent.core.units import connection_limits, fleet_now, site_bounds
+from agent.core.units import fleet_now, site_bounds
 from agent.core.writes import WriteReason, WriteState, due, refusing, sent, settled, watched
 
 
@@ -58,7 +58,7 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
     request = Request(aim_w, duty.response.power_w, reserved)
     done, dispatching = dispatch(request, fleet.units, bounds, rules.limits.ramp, state.dispatch, mono_s=mono_s)
     ledger, writes, events = _write(rules, state, inputs, now, done.shares_w)
-    pv = pv_tick(rules, state.pv, inputs, now, connection_limits(rules, inputs), done)
+    pv = pv_tick(rules, state.pv, inputs, now, done)
     reserve, evidence = afterwards(
         state.reserve,
         duty,
@@ -100,8 +100,8 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
     events += transitions(state.conditions, conditions, utc_s)
     events += _source_change(state, authority, utc_s)
     after = State(
-        mono_s, utc_s, authority.source, account, ledger, fleet.memories, fleet.models, dispatching, reserve, conditions,
-        pv.state,
+        mono_s, utc_s, authority.source, account, ledger, fleet.memories, fleet.models, dispatching, reserve,
+        conditions, pv.state,
     )  # fmt: skip
     return after, Effects(decision, writes, tuple(events), account, closed, evidence, pv.writes)
 

@@ -1,0 +1,140 @@
+"""PV within one tick: how much it may give, which inverters must be told, and what is wrong with them.
+
+The batteries absorb first (`agent.core.curtailment`); a ceiling is what is left to PV then. It follows the limit at the
+connection point, be it the site's own or an order's, and ends with the need for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from statistics import median
+
+from agent.core.bounds import CLIP_EPSILON_W
+from agent.core.curtailment import ConnectionLimits, pv_ceiling_w, pv_shares_w
+from agent.core.decision import Condition, Inputs
+from agent.core.dispatch import Dispatch
+from agent.core.envelope_rules import PvRules
+from agent.core.events import Severity
+from agent.core.pv_limit import (
+    CeilingWrite,
+    PvLine,
+    PvState,
+    pv_done,
+    pv_due,
+    pv_not_following,
+    pv_sent,
+    pv_watched,
+)
+from agent.core.rules import SiteRules
+from agent.core.site_view import SiteView
+from agent.core.snapshot import PvSample
+from agent.core.units import connection_limits
+from agent.core.writes import FAILURES_UNTIL_ALARM
+
+STEADY_WITHIN_S = 3.0
+"""The load is the median of this long: meter and inverters are not read at one instant, so that a cloud edge shows as
+a load that comes and goes within two readings."""
+
+
+@dataclass(frozen=True, slots=True)
+class PvTick:
+    """What one tick decided about PV."""
+
+    state: PvState
+    writes: tuple[CeilingWrite, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+
+def pv_tick(rules: SiteRules, before: PvState, inputs: Inputs, now: SiteView, done: Dispatch) -> PvTick:
+    """The ceilings at this tick; `done` is what the batteries were told at it."""
+    if not rules.pv_ids:
+        return PvTick(PvState())
+    limits = connection_limits(rules, inputs)
+    samples = {sample.device_id: sample for sample in now.pvs}
+    able = [pv for pv in rules.limits.pvs if samples[pv.device_id].has_limit is not False]
+    if not able:
+        return PvTick(PvState(), (), tuple(_beyond_help(rules, now, limits, done)))
+    mono_s = inputs.mono_s
+    rest = _rest(before, now, samples, able, mono_s)
+    rest_w = median(power_w for _, power_w in rest) if rest else None
+    ceiling_w = pv_ceiling_w(
+        limits.export_w, rest_w, done.hard_lower_w, sum(pv.rated_w for pv in able), before.ceiling_w
+    )
+    shares_w = dict(
+        zip((pv.device_id for pv in able), pv_shares_w(ceiling_w, [pv.rated_w for pv in able]), strict=True)
+    )
+    held = {line.device_id: line for line in before.lines}
+    outcomes = {outcome.device_id: outcome for outcome in inputs.ceiling_outcomes}
+    lines: list[PvLine] = []
+    writes: list[CeilingWrite] = []
+    told: list[Condition] = []
+    if ceiling_w == 0.0:
+        told += _beyond_help(rules, now, limits, done)
+    for pv in able:
+        device_id, sample = pv.device_id, samples[pv.device_id]
+        line = held.get(device_id, PvLine(device_id))
+        if device_id in outcomes:
+            line = pv_done(line, outcomes[device_id])
+        line = pv_watched(line, sample, pv, mono_s)
+        # Nothing is written to an inverter that cannot be read: it sleeps at night.
+        readable = sample.power_w.value is not None
+        reason = pv_due(line, shares_w[device_id], pv, mono_s, sample) if readable else None
+        if reason is not None:
+            writes.append(CeilingWrite(device_id, shares_w[device_id], reason))
+            line = pv_sent(line)
+        lines.append(line)
+        told += _trouble(line, sample, limits, mono_s)
+    return PvTick(replace(before, lines=tuple(lines), ceiling_w=ceiling_w, rest_w=rest), tuple(writes), tuple(told))
+
+
+def _rest(
+    before: PvState, now: SiteView, samples: dict[str, PvSample], able: list[PvRules], mono_s: float
+) -> tuple[tuple[float, float], ...]:
+    """What everything but the batteries and the limitable inverters gave within `STEADY_WITHIN_S`; empty = unknown."""
+    if now.others_w is None:
+        return ()
+    rest_w = now.others_w
+    for pv in able:
+        power_w = samples[pv.device_id].power_w.value
+        if power_w is None:
+            return ()
+        rest_w -= power_w
+    return (*(one for one in before.rest_w if mono_s - one[0] < STEADY_WITHIN_S), (mono_s, rest_w))
+
+
+def _beyond_help(rules: SiteRules, now: SiteView, limits: ConnectionLimits, done: Dispatch) -> list[Condition]:
+    """The inverters without a limit while the site exports more than it may and the others are at 0 already."""
+    if now.others_w is None or now.others_w + done.power_w <= limits.export_w + CLIP_EPSILON_W:
+        return []
+    limitable = {pv.device_id for pv in rules.limits.pvs}
+    found = []
+    for sample in now.pvs:
+        power_w = sample.power_w.value
+        if power_w is None or power_w <= CLIP_EPSILON_W:
+            continue
+        if sample.device_id not in limitable:
+            why = "the site file does not allow it (can_be_limited)"
+        elif sample.has_limit is False:
+            why = "it has no power limit that the agent knows (SunSpec 704 or 123)"
+        else:
+            continue  # it is limited, or told that it does not follow
+        text = f"the site exports more than it may, and this inverter cannot be limited: {why}"
+        found.append(Condition("pv_cannot_be_limited", sample.device_id, Severity.ALARM, text))
+    return found
+
+
+def _trouble(line: PvLine, now: PvSample, limits: ConnectionLimits, mono_s: float) -> Iterable[Condition]:
+    if line.owned_w is not None:
+        whose = f"curtailment {limits.export_order}" if limits.export_order else "the export limit"
+        text = f"PV is limited for {whose}: load and batteries cannot take what the sun may give"
+        yield Condition("pv_limited", line.device_id, Severity.INFO, text)
+        if now.has_dead_man is False:
+            text = "the inverter has no timer: it would stay limited if this agent died"
+            yield Condition("no_dead_man", line.device_id, Severity.WARNING, text)
+    if line.failures >= FAILURES_UNTIL_ALARM:
+        text = "writes of the PV ceiling fail or are not confirmed by read-back; `ems explain` shows the last answer"
+        yield Condition("pv_limit_refused", line.device_id, Severity.ALARM, text)
+    if pv_not_following(line, mono_s):
+        text = "the ceiling is confirmed by read-back but the inverter gives more"
+        yield Condition("pv_not_following", line.device_id, Severity.ALARM, text)

@@ -1,4 +1,4 @@
-"""The meter at the connection point, as a SunSpec device (model 203)."""
+"""The meter at the connection point, as a SunSpec device (models 201 to 204 and 211 to 214)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from drivers.session import Session
 from drivers.spec import DeviceSpec, Identity
 from drivers.sunspec import Chain, require
 
-MODELS: Final = (203,)
+MODELS: Final = (203, 204, 202, 201, 213, 214, 212, 211)
+"""Whole numbers first: their energy counters are exact, where 32-bit floats lose Wh as they grow."""
 POINTS: Final = ("W", "Hz", "TotWhExp", "TotWhImp")
 MIN_FREQUENCY_HZ = 42.5
 MAX_FREQUENCY_HZ = 69.0

@@ -1,4 +1,7 @@
-"""A PV inverter as a SunSpec device (model 701, 103 or 101), and its power limit (model 704 or 123)."""
+"""A PV inverter as a SunSpec device (models 701, 101 to 103, 111 to 113), and its power limit (model 704 or 123).
+
+On a hybrid with a battery its DC ports are read instead: the AC power is that of both.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from agent.core.snapshot import NEVER, CeilingOutcome, PvSample
+from drivers.dc_ports import DcPorts, dc_ports
 from drivers.errors import DeviceError
 from drivers.pv_ceiling import CeilingControl, controls_of
 from drivers.read_plan import ReadPlan, make_plan
@@ -18,7 +22,8 @@ from drivers.setpoint import Unwritable
 from drivers.spec import DeviceSpec, Identity
 from drivers.sunspec import Chain, require
 
-MODELS: Final = (701, 103, 101)
+AC_MODELS: Final = (103, 102, 101, 113, 112, 111)
+MODELS: Final = (701, *AC_MODELS)
 """In the order in which they are preferred: 701 is the newest."""
 POINTS: Final = ("W",)
 
@@ -33,6 +38,7 @@ class SunSpecPv:
         self._clock = clock
         self._session = Session(spec, link, clock, self._prepare)
         self._prefix = ""
+        self._ports = DcPorts()
         self._ceiling: CeilingControl | None = None
         self._prepared = False
         self._writing = asyncio.Lock()
@@ -48,7 +54,7 @@ class SunSpecPv:
         limited, ceiling_w = control.ceiling(reads) if control is not None else (NEVER, NEVER)
         return PvSample(
             device_id=self.spec.device_id,
-            power_w=reading(reads, f"{self._prefix}.W"),
+            power_w=self._ports.pv_w(reads) if self._ports.hybrid else reading(reads, f"{self._prefix}.W"),
             limited=limited,
             ceiling_w=ceiling_w,
             has_limit=self.has_limit,
@@ -86,6 +92,7 @@ class SunSpecPv:
     async def _prepare(self, chain: Chain) -> ReadPlan:
         model = require(chain, MODELS, POINTS, self._link, self.spec.unit_id)
         self._prefix = str(model.model_id)
+        self._ports = await dc_ports(chain, self._link, self.spec.unit_id, self._clock)
         self._ceiling = None
         for control in controls_of(self.spec, self._link, self._clock, chain):
             if await control.learn():
@@ -93,4 +100,5 @@ class SunSpecPv:
                 break
         self._prepared = True
         ceiling = self._ceiling.places if self._ceiling is not None else ()
-        return make_plan([chain.places(model, POINTS), *ceiling])
+        ports = self._ports.places if self._ports.hybrid else ()
+        return make_plan([chain.places(model, POINTS), *ceiling, ports])

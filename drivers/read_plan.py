@@ -44,7 +44,9 @@ class _Field(NamedTuple):
     """Where the raw value is in what the block unpacks."""
     sentinel: int | None
     sf_slot: int | None
-    """-1: the point has a scale factor that this device does not have."""
+    """None: not scaled; -1: the scale factor is not in this block."""
+    sf_key: str = ""
+    """The scale factor, for where an earlier block of the same poll brought it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,9 @@ class Block:
     def decode(self, registers: Sequence[int], read_mono_s: float, into: dict[str, Read]) -> None:
         """Put the block's points into `into`."""
         raws = self.unpack(packed(registers))
-        for key, slot, none, sf_slot in self.fields:
-            into[key] = Read(_value(raws, slot, none, sf_slot), read_mono_s)
+        for key, slot, none, sf_slot, sf_key in self.fields:
+            exponent = into.get(sf_key) if sf_slot == -1 else None
+            into[key] = Read(_value(raws, slot, none, sf_slot, exponent), read_mono_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,21 +82,32 @@ class ReadPlan:
 
 
 def make_plan(models: Iterable[Sequence[Place]]) -> ReadPlan:
-    """The plan for the places of each model; a model's values and scale factors always share one request.
+    """The plan for the places of each model; a model's values and scale factors share one request if they fit.
 
-    `models` holds one sequence of places per model, its scale factor points among them. It is a bug to ask for
-    points of one model that lie further apart than one request can reach.
+    `models` holds one sequence of places per model, its scale factor points among them. Of a model that is
+    longer than one request, the scale factors (before the repeated groups, as published) are read first.
     """
-    groups = [sorted(places, key=lambda place: place.address) for places in models if places]
+    groups = [run for places in models for run in _runs(sorted(places, key=lambda place: place.address))]
     groups.sort(key=lambda group: group[0].address)
     merged: list[list[Place]] = []
     for group in groups:
-        assert _end(group) - group[0].address <= MAX_READ_REGISTERS
         if merged and _fits(merged[-1], group):
             merged[-1].extend(group)
         else:
             merged.append(list(group))
     return ReadPlan(tuple(_block(places) for places in merged))
+
+
+def _runs(places: Sequence[Place]) -> list[list[Place]]:
+    """The places of one model cut into runs of at most one request each."""
+    runs: list[list[Place]] = []
+    for place in places:
+        assert place.point.size <= MAX_READ_REGISTERS
+        if runs and place.address + place.point.size - runs[-1][0].address <= MAX_READ_REGISTERS:
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    return runs
 
 
 def _fits(places: Sequence[Place], more: Sequence[Place]) -> bool:
@@ -115,14 +129,17 @@ def _block(places: Sequence[Place]) -> Block:
     slot_of = {place.key: slot for slot, place in enumerate(places)}
     fields = []
     for slot, (key, point, _) in enumerate(places):
-        sf_slot = None
+        sf_slot, sf_key = None, ""
         if point.sf is not None:
-            sf_slot = slot_of.get(f"{key.split('.', 1)[0]}.{point.sf}", -1)
-        fields.append(_Field(key, slot, sentinel(point), sf_slot))
+            sf_key = f"{key.split('.', 1)[0]}.{point.sf}"
+            sf_slot = slot_of.get(sf_key, -1)
+        fields.append(_Field(key, slot, sentinel(point), sf_slot, sf_key))
     return Block(first, at - first, struct.Struct("".join(codes)).unpack, tuple(fields))
 
 
-def _value(raws: tuple[int | float | bytes, ...], slot: int, none: int | None, sf_slot: int | None) -> Value | None:
+def _value(
+    raws: tuple[int | float | bytes, ...], slot: int, none: int | None, sf_slot: int | None, earlier: Read | None
+) -> Value | None:
     raw = raws[slot]
     if isinstance(raw, bytes):
         return text(raw)
@@ -130,9 +147,8 @@ def _value(raws: tuple[int | float | bytes, ...], slot: int, none: int | None, s
         return None
     if sf_slot is None:
         return raw
-    if sf_slot < 0:
+    exponent = raws[sf_slot] if sf_slot >= 0 else None if earlier is None else earlier.value
+    if not isinstance(exponent, int):
         return None
-    exponent = raws[sf_slot]
-    assert isinstance(exponent, int)
     usable = scale_factor(exponent)
     return None if usable is None else scaled(raw, usable)

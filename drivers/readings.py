@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from agent.core.snapshot import NEVER, Quality, Reading
 from drivers.read_plan import Read, Reads
@@ -47,3 +48,20 @@ def smallest(*readings: Reading) -> Reading:
         return readings[0]
     value = min(candidate.value for candidate in present if candidate.value is not None)
     return Reading(value, min(candidate.read_mono_s for candidate in present))
+
+
+def ready(reads: Reads, states: Sequence[tuple[str, tuple[int, ...], bool]], needed: int) -> Reading:
+    """1 when every state that the device tells allows power, 0 when one does not, missing when it tells none.
+
+    Each state is a point and the values that it must have (True) or must not have (False). It must tell one of the
+    first `needed` of them, else nothing is known.
+    """
+    if all(number(reads, key) is None for key, _, _ in states[:needed]):
+        return reading(reads, states[0][0])
+    told = [
+        (state, (state.value in values) is wanted)
+        for key, values, wanted in states
+        if (state := reading(reads, key)).value is not None
+    ]
+    oldest_mono_s = min(state.read_mono_s for state, _ in told)
+    return Reading(1.0 if all(allowed for _, allowed in told) else 0.0, oldest_mono_s)

@@ -35,25 +35,24 @@ class Unwritable(Exception):  # noqa: N818  # an outcome for the caller, never s
 
 
 class Heartbeat:
-    """715.ControllerHb: tells the device that its controller is alive, once per setpoint written.
+    """715.ControllerHb, 802.CtrlHb: tell the device that its controller is alive, once per setpoint written.
 
     Never from the polling: that goes on when the control behind it has stopped.
     """
 
     def __init__(self, places: Sequence[Place] = ()) -> None:
-        self._place = places[0] if places else None
+        self._places = list(places)
         self._count = 0
 
     async def beat(self, link: Registers, unit_id: int, generation: int) -> None:
-        """Count on, if the device has the register; one that refuses it is not asked again."""
-        if self._place is None:
-            return
+        """Count on in each register that the device has; one that it refuses is not written again."""
         self._count = (self._count + 1) % HEARTBEAT_WRAP
-        values = encode(self._place.point, self._count)
-        try:
-            await link.write_registers(unit_id, self._place.address, values, generation=generation)
-        except ModbusRefused:
-            self._place = None
+        for place in tuple(self._places):
+            values = encode(place.point, self._count % ((1 << (16 * place.point.size)) - 1))
+            try:
+                await link.write_registers(unit_id, place.address, values, generation=generation)
+            except ModbusRefused:
+                self._places.remove(place)
 
 
 class SetpointControl:
@@ -135,17 +134,17 @@ class SetpointControl:
         for name, wanted in wants:
             seen = number(reads, f"704.{name}")
             if seen != wanted:
-                return _not_applied(name, wanted, seen)
+                return not_applied(f"704.{name}", wanted, seen)
         setpoint_w = number(reads, "704.WSet")
         if setpoint_w is None or exponent is None or abs(setpoint_w - power_w) >= step(exponent):
-            return _not_applied("WSet", power_w, setpoint_w)
+            return not_applied("704.WSet", power_w, setpoint_w)
         if not self.has_dead_man:
             return ""
         neutral_w, timer_s = number(reads, "704.WSetRvrt"), number(reads, "704.WSetRvrtTms")
         if neutral_w != NEUTRAL_W:
-            return _not_applied("WSetRvrt", NEUTRAL_W, neutral_w)
+            return not_applied("704.WSetRvrt", NEUTRAL_W, neutral_w)
         if timer_s is None or not 0 < timer_s <= self._spec.reversion_s:
-            return _not_applied("WSetRvrtTms", self._spec.reversion_s, timer_s)
+            return not_applied("704.WSetRvrtTms", self._spec.reversion_s, timer_s)
         return ""
 
 
@@ -156,9 +155,10 @@ def held_w(reads: Reads) -> float | None:
     return None
 
 
-def _not_applied(name: str, wanted: float, seen: float | None) -> str:
+def not_applied(point: str, wanted: float, seen: float | None) -> str:
+    """What to say of a point, such as 704.WSet, that does not read back what was written to it."""
     reads = "is not implemented" if seen is None else f"reads {seen:g}"
     return (
-        f"accepted but not applied: 704.{name} {reads} where {wanted:g} was written; "
+        f"accepted but not applied: {point} {reads} where {wanted:g} was written; "
         "check local/remote mode, the device's limits, and that no other client controls it"
     )

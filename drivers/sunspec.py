@@ -62,14 +62,17 @@ class Chain:
         return None
 
     def places(self, model: Model | None, names: Iterable[str]) -> list[Place]:
-        """Where the named points of `model` are, with the scale factors they need; those it lacks are left out."""
+        """Where the named points of `model` are, with the scale factors they need; those it lacks are left out.
+
+        A point of a repeated group is named `module.2.DCW`.
+        """
         if model is None:
             return []
-        points = layout(model.model_id).points
-        wanted = {name: points[name] for name in names}
+        known = layout(model.model_id)
+        wanted = {name: known.point(name) for name in names}
         for point in list(wanted.values()):
             if point.sf is not None:
-                wanted[point.sf] = points[point.sf]
+                wanted[point.sf] = known.points[point.sf]
         return [
             Place(f"{model.model_id}.{point.name}", point, model.address + point.at)
             for point in wanted.values()

@@ -81,6 +81,13 @@ class Layout:
         """How many times the group fits into a model of `length` registers after ID and L."""
         return 0 if self.group is None else max(0, length - self.length) // self.group.size
 
+    def point(self, name: str) -> Point:
+        """The point `name`; one of a repeated group is named `module.2.DCW`."""
+        if name in self.points:
+            return self.points[name]
+        _, index, inner = name.split(".", 2)
+        return self.grouped(int(index), inner)
+
     def grouped(self, index: int, name: str) -> Point:
         """The point `name` of the group's repetition number `index`, the first being 1; `at` as for other points."""
         assert self.group is not None

@@ -354,7 +354,8 @@ async def test_a_setpoint_is_written_in_the_safe_order_and_enabled_last():
     battery, memory = a_battery(reversion_s=30)
     outcome = await battery.write_setpoint(-123_456.0)
     assert memory.writes == [
-        (at(715, 5), (0, 1)),  # the heartbeat
+        (at(715, 5), (0, 1)),  # the heartbeats
+        (at(802, 19), (1,)),
         (at(704, 26), (0, 0)),  # revert to 0 W
         (at(704, 30), (1, 0, 30)),  # reversion enabled, after 30 s
         (at(704, 23), (1, 0xFFFF, 0xFB2E)),  # in watts, -1234 x 100 W
@@ -385,6 +386,7 @@ async def test_each_setpoint_counts_the_heartbeat_on_and_polling_does_not():
         await battery.write_setpoint(0.0)
         await battery.read()
         assert memory.registers[at(715, 6)] == expected
+        assert memory.registers[at(802, 19)] == expected
 
 
 async def test_a_heartbeat_that_is_refused_is_not_asked_for_again_and_costs_nothing():
@@ -406,7 +408,7 @@ async def test_a_device_without_a_dead_man_says_so_and_its_reversion_is_left_alo
     assert battery.has_dead_man is None
     assert (await battery.write_setpoint(1000.0)).ok
     assert battery.has_dead_man is False
-    assert [address for address, _ in memory.writes] == [at(715, 5), at(704, 23), at(704, 22)]
+    assert [address for address, _ in memory.writes] == [at(715, 5), at(802, 19), at(704, 23), at(704, 22)]
 
 
 async def test_a_leftover_setpoint_is_never_enabled():
@@ -467,7 +469,7 @@ async def test_two_setpoints_at_once_are_written_one_after_the_other():
     first, second = await asyncio.gather(battery.write_setpoint(1000.0), battery.write_setpoint(2000.0))
     assert (first.ok, first.held_w) == (True, 1000.0)
     assert (second.ok, second.held_w) == (True, 2000.0)
-    assert [address for address, _ in memory.writes[:5]] == [address for address, _ in memory.writes[5:]]
+    assert [address for address, _ in memory.writes[:6]] == [address for address, _ in memory.writes[6:]]
 
 
 async def test_the_heartbeat_never_counts_to_the_value_that_means_not_implemented():
@@ -487,7 +489,7 @@ async def test_a_setpoint_that_the_register_cannot_hold_is_refused_before_anythi
     outcome = await battery.write_setpoint(power_w)
     assert not outcome.ok
     assert "does not fit" in outcome.reason
-    assert [address for address, _ in memory.writes if address >= at(704, 0)] in ([], [at(715, 5)])
+    assert [address for address, _ in memory.writes if address < at(713, 0)] == []
 
 
 async def test_a_device_without_a_scale_factor_for_the_setpoint_is_not_written():

@@ -67,3 +67,20 @@ async def test_a_value_and_its_scale_factor_always_share_one_request():
     (block,) = [block for block in plan.blocks if any(field.key == "701.W" for field in block.fields)]
     assert any(field.key == "701.W_SF" for field in block.fields)
     assert (await plan.read(memory, 1, Clock()))["701.W"].value == pytest.approx(500.0)
+
+
+async def test_a_model_longer_than_one_request_takes_its_scale_factor_from_the_first():
+    scale = Point("P_SF", 0, "sunssf", 1, None, "", False)
+    places = [Place("9.P_SF", scale, 10)]
+    places += [Place(f"9.P{at}", Point(f"P{at}", 0, "uint16", 1, "P_SF", "", False), at) for at in (11, 200)]
+    memory = Memory({10: 2, 11: 3, 200: 4})
+    reads = await make_plan([places]).read(memory, 1, Clock())
+    assert (reads["9.P11"].value, reads["9.P200"].value) == (300.0, 400.0)
+    memory.registers[10] = 11  # no scale factor
+    reads = await make_plan([places]).read(memory, 1, Clock())
+    assert (reads["9.P11"].value, reads["9.P200"].value) == (None, None)
+
+
+async def test_a_scaled_point_whose_factor_nobody_reads_has_no_value():
+    plan = make_plan([[Place("9.P1", Point("P1", 0, "uint16", 1, "P_SF", "", False), 1)]])
+    assert (await plan.read(Memory({1: 5}), 1, Clock()))["9.P1"].value is None

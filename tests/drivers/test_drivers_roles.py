@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from drivers_peers import Clock, Memory, bank, chain, model
 
@@ -16,6 +18,10 @@ COMMON = model(1, {"Mn": "Maker", "Md": "M", "SN": "1"})
 METER = {"W": -1500 % 65536, "W_SF": 1, "Hz": 5001, "Hz_SF": -2, "TotWhExp": 70_000, "TotWhImp": 123, "TotWh_SF": 1}
 
 
+def float_bits(value):
+    return int.from_bytes(struct.pack(">f", value), "big")
+
+
 def a_device(spec, *models):
     memory = Memory(bank(chain(COMMON, *models)))
     return open_device(spec, memory, Clock()), memory
@@ -28,6 +34,18 @@ async def test_pv_power_is_read_from_each_inverter_model(model_id, raw, power_w)
     pv, _ = a_device(DeviceSpec("pv", "pv", 2), model(model_id, {"W": raw, "W_SF": 1}))
     got = await pv.read()
     assert (got.device_id, got.power_w.value, got.power_w.read_mono_s) == ("pv", power_w, 1000.0)
+
+
+@pytest.mark.parametrize("model_id", [101, 102, 103])
+async def test_every_inverter_of_whole_numbers_is_read_with_its_scale_factor(model_id):
+    pv, _ = a_device(DeviceSpec("pv", "pv", 2), model(model_id, {"W": 250, "W_SF": 1}))
+    assert (await pv.read()).power_w.value == 2500.0
+
+
+@pytest.mark.parametrize("model_id", [111, 112, 113])
+async def test_every_inverter_of_floats_is_read(model_id):
+    pv, _ = a_device(DeviceSpec("pv", "pv", 2), model(model_id, {"W": float_bits(-1234.5)}))
+    assert (await pv.read()).power_w.value == -1234.5
 
 
 async def test_of_two_inverter_models_the_newer_is_believed():
@@ -58,6 +76,31 @@ async def test_a_meter_is_turned_toward_the_grid_as_the_site_file_states(positiv
     memory.reads.clear()
     await meter.read()
     assert len(memory.reads) == 1
+
+
+@pytest.mark.parametrize("model_id", [201, 202, 203, 204])
+async def test_every_meter_of_whole_numbers_is_read(model_id):
+    meter, _ = a_device(DeviceSpec("meter", "meter", 3, positive="import"), model(model_id, METER))
+    got = await meter.read()
+    assert (got.power_w.value, got.frequency_hz.value) == (15_000.0, 50.01)
+    assert (got.export_wh.value, got.import_wh.value) == (700_000.0, 1230.0)
+
+
+@pytest.mark.parametrize("model_id", [211, 212, 213, 214])
+async def test_every_meter_of_floats_is_read(model_id):
+    raws = {name: float_bits(value) for name, value in
+            {"W": -15_000.5, "Hz": 50.0078125, "TotWhExp": 700_000.0, "TotWhImp": 0.0}.items()}  # fmt: skip
+    meter, _ = a_device(DeviceSpec("meter", "meter", 3, positive="import"), model(model_id, raws))
+    got = await meter.read()
+    assert (got.power_w.value, got.frequency_hz.value) == (15_000.5, 50.0078125)
+    assert (got.export_wh.value, got.import_wh.value) == (700_000.0, 0.0), "a float counter at 0 is a counter at 0"
+
+
+async def test_of_two_meter_models_the_one_with_exact_counters_is_believed():
+    meter, _ = a_device(
+        DeviceSpec("m", "meter", 3, positive="export"), model(213, {"W": float_bits(1.0)}), model(203, METER)
+    )
+    assert (await meter.read()).export_wh.value == 700_000.0
 
 
 @pytest.mark.parametrize("raw", [0, 4000, 7000])

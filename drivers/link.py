@@ -19,7 +19,7 @@ from pymodbus.pdu import ModbusPDU
 
 from drivers.endpoint import Endpoint, parse_url
 from drivers.errors import BadReply, DeviceError, LinkDown, LinkTimeout, ModbusRefused
-from drivers.mbap import READ_HOLDING, WRITE_MULTIPLE, Request, check
+from drivers.mbap import READ_HOLDING, READ_INPUT, READS, WRITE_MULTIPLE, WRITE_SINGLE, Request, check
 from drivers.registers import ADDRESS_SPACE, MAX_READ_REGISTERS, MAX_WRITE_REGISTERS
 from drivers.turns import Turns
 
@@ -59,7 +59,7 @@ class LinkStats:
 
 
 class Link:
-    """Holding registers of the unit ids behind one endpoint, one request at a time; errors are `DeviceError`s.
+    """Registers of the unit ids behind one endpoint, one request at a time; errors are `DeviceError`s.
 
     Connects when first needed. After a failure nothing is tried before a back-off of 0.2 s, doubled up to
     5 s by each further failure and reset by an answer; until then every request raises `LinkDown` at once.
@@ -81,6 +81,9 @@ class Link:
         self._not_before_s = float("-inf")
         self._timeouts_in_a_row = 0
         self._closed = False
+        self._between_s = 0.0
+        self._after_connect_s = 0.0
+        self._quiet_until_s = float("-inf")
 
     @classmethod
     def from_url(cls, url: str, *, timeout_s: float = 1.0, clock: Callable[[], float]) -> Link:
@@ -99,11 +102,18 @@ class Link:
         return self._wire is not None
 
     async def read_holding(self, unit_id: int, address: int, count: int) -> tuple[int, ...]:
-        """The `count` (at most 125) registers from `address` on."""
-        assert 1 <= count <= MAX_READ_REGISTERS
-        request = _checked_request(unit_id, READ_HOLDING, address, count)
-        reply = await self._answer(request, None, None)
-        return tuple(reply.registers)
+        """The `count` (at most 125) holding registers from `address` on."""
+        return await self._read(unit_id, READ_HOLDING, address, count)
+
+    async def read_input(self, unit_id: int, address: int, count: int) -> tuple[int, ...]:
+        """The `count` (at most 125) input registers from `address` on."""
+        return await self._read(unit_id, READ_INPUT, address, count)
+
+    async def write_register(self, unit_id: int, address: int, value: int, *, generation: int | None = None) -> None:
+        """Write one register with function 6, once; `generation` as for `write_registers`."""
+        assert 0 <= value <= 0xFFFF
+        request = _checked_request(unit_id, WRITE_SINGLE, address, 1, value)
+        await self._answer(request, (value,), generation)
 
     async def write_registers(
         self, unit_id: int, address: int, values: Sequence[int], *, generation: int | None = None
@@ -117,6 +127,11 @@ class Link:
         request = _checked_request(unit_id, WRITE_MULTIPLE, address, len(values))
         await self._answer(request, values, generation)
 
+    def pace(self, between_s: float, after_connect_s: float) -> None:
+        """Leave at least so long between requests, and after connecting; of all who ask, the slowest wins."""
+        self._between_s = max(self._between_s, between_s)
+        self._after_connect_s = max(self._after_connect_s, after_connect_s)
+
     async def close(self) -> None:
         """End the connection for good; later requests raise `LinkDown`."""
         self._closed = True
@@ -125,11 +140,19 @@ class Link:
         self._down_why = "the link was closed"
         await asyncio.sleep(0)  # lets the loop close the socket
 
+    async def _read(self, unit_id: int, function: int, address: int, count: int) -> tuple[int, ...]:
+        assert 1 <= count <= MAX_READ_REGISTERS
+        request = _checked_request(unit_id, function, address, count)
+        reply = await self._answer(request, None, None)
+        return tuple(reply.registers)
+
     async def _answer(self, request: Request, values: Sequence[int] | None, generation: int | None) -> ModbusPDU:
         await self._turns.take(urgent=values is not None)
         try:
             self.stats.requests += 1
+            await self._quiet()
             wire = await self._connected_wire(request)
+            await self._quiet()
             if generation is not None and generation != self.generation:
                 why = "the connection was replaced meanwhile, so nothing was written"
                 raise self._error(LinkDown, why, request, "identify the device again")
@@ -141,7 +164,14 @@ class Link:
             self.stats.failures += 1
             raise
         finally:
+            self._quiet_until_s = max(self._quiet_until_s, self._clock() + self._between_s)
             self._turns.give()
+
+    async def _quiet(self) -> None:
+        """Return when the endpoint may be spoken to again."""
+        wait_s = self._quiet_until_s - self._clock()
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
 
     async def _exchange(self, wire: _Wire, request: Request, values: Sequence[int] | None) -> ModbusPDU:
         try:
@@ -169,7 +199,7 @@ class Link:
         self._timeouts_in_a_row += 1
         if self._timeouts_in_a_row >= TIMEOUTS_BEFORE_DROP:
             self._drop(wire, f"no answer to {self._timeouts_in_a_row} requests in a row")
-        hint = "check power, cable and unit id" if request.function == READ_HOLDING else "read back what it holds"
+        hint = "check power, cable and unit id" if request.function in READS else "read back what it holds"
         return self._error(LinkTimeout, f"no answer within {self._timeout_s:g} s", request, hint)
 
     async def _connected_wire(self, request: Request) -> _Wire:
@@ -198,6 +228,7 @@ class Link:
         self._timeouts_in_a_row = 0
         self.stats.reconnects += self.stats.connects > 0
         self.stats.connects += 1
+        self._quiet_until_s = self._clock() + self._after_connect_s
         return wire
 
     def _on_trouble(self, wire: _Wire, trouble: Exception) -> None:
@@ -230,10 +261,10 @@ def _connect_fault(error: OSError | ValueError) -> str:
     return str(error) or type(error).__name__
 
 
-def _checked_request(unit_id: int, function: int, address: int, count: int) -> Request:
+def _checked_request(unit_id: int, function: int, address: int, count: int, value: int = 0) -> Request:
     assert 0 <= unit_id <= 255
     assert 0 <= address <= ADDRESS_SPACE - count
-    return Request(unit_id, function, address, count)
+    return Request(unit_id, function, address, count, value)
 
 
 class _LostError(Exception):
@@ -281,14 +312,21 @@ class _Wire:
         """The checked answer to `request`, which may be a Modbus exception."""
         self._request = request
         try:
-            if values is None:
-                return await self._client.read_holding_registers(
-                    request.address, count=request.count, device_id=request.unit_id
-                )
-            return await self._client.write_registers(request.address, list(values), device_id=request.unit_id)
+            return await self._send(request, values)
         finally:
             self._request = None
             self._client.ctx.request_transaction_id = NO_TRANSACTION
+
+    async def _send(self, request: Request, values: Sequence[int] | None) -> ModbusPDU:
+        client, address, unit_id = self._client, request.address, request.unit_id
+        if request.function == READ_HOLDING:
+            return await client.read_holding_registers(address, count=request.count, device_id=unit_id)
+        if request.function == READ_INPUT:
+            return await client.read_input_registers(address, count=request.count, device_id=unit_id)
+        assert values is not None
+        if request.function == WRITE_SINGLE:
+            return await client.write_register(address, values[0], device_id=unit_id)
+        return await client.write_registers(address, list(values), device_id=unit_id)
 
     def take_late(self) -> int:
         """The number of late answers skipped since the last call."""

@@ -11,7 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 READ_HOLDING = 3
+READ_INPUT = 4
+WRITE_SINGLE = 6
 WRITE_MULTIPLE = 16
+READS = frozenset((READ_HOLDING, READ_INPUT))
 HEADER_BYTES = 6
 """Transaction id, protocol id and length; the length counts the bytes after these."""
 MIN_LENGTH = 3
@@ -30,6 +33,14 @@ class Request:
     function: int
     address: int
     count: int
+    value: int = 0
+    """What was written by function 6."""
+
+    @property
+    def echo(self) -> bytes:
+        """What the answer to a write repeats: the address, and the value (6) or the count (16)."""
+        said = self.value if self.function == WRITE_SINGLE else self.count
+        return self.address.to_bytes(2, "big") + said.to_bytes(2, "big")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +99,13 @@ def _answer_fault(frame: bytes, length: int, request: Request) -> str:
         return "" if length == MIN_LENGTH else f"an exception of {length} bytes instead of {MIN_LENGTH}"
     if frame[1] != request.function:
         return f"an answer to function {frame[1]} instead of {request.function}"
-    if request.function == READ_HOLDING:
+    if request.function in READS:
         bytes_due = 2 * request.count
         if length != 3 + bytes_due or frame[2:3] not in (b"", bytes([bytes_due])):
             got = frame[2] / 2 if len(frame) > 2 else (length - 3) / 2
             return f"an answer with {got:g} registers in {length} bytes instead of {request.count} registers"
         return ""
-    echo = request.address.to_bytes(2, "big") + request.count.to_bytes(2, "big")
+    echo = request.echo
     if length != 2 + len(echo) or not echo.startswith(frame[2:6]):
         return f"a write echo {frame[2:6].hex()} instead of {echo.hex()}"
     return ""

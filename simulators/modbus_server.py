@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import random
 import struct
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -30,6 +31,8 @@ HEADER = struct.Struct(">HHHB")
 """Transaction, protocol (0), length of what follows including the unit, unit."""
 PAIR = struct.Struct(">HH")
 GARBAGE_BYTES = 24
+MAX_ASKED = 1000
+"""Requests remembered."""
 
 
 class RequestRefusedError(Exception):
@@ -98,18 +101,30 @@ class Faults:
 
 
 class ModbusServer:
-    """Serves register banks by unit id on one TCP endpoint; port 0 takes a free one, see `port`."""
+    """Serves register banks by unit id on one TCP endpoint; port 0 takes a free one, see `port`.
 
-    def __init__(self, units: Mapping[int, RegisterBank], host: str = "127.0.0.1", port: int = 0) -> None:
+    Function 4 reads the bank of `inputs` where the unit has one, else the same registers as function 3.
+    """
+
+    def __init__(
+        self,
+        units: Mapping[int, RegisterBank],
+        host: str = "127.0.0.1",
+        port: int = 0,
+        inputs: Mapping[int, RegisterBank] | None = None,
+    ) -> None:
         self.faults = {unit: Faults() for unit in units}
         self.requests = 0
         """Requests that arrived whole, for tests and load measurements."""
+        self.asked: deque[tuple[int, bytes]] = deque(maxlen=MAX_ASKED)
+        """The newest of them: unit id, and function code with what follows it."""
         self._units = dict(units)
+        self._inputs = dict(inputs or {})
         self._host = host
         self._wanted_port = port
         self._server: asyncio.Server | None = None
         self._sessions: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
-        self._frozen: dict[int, ReadOnlyBank] = {}
+        self._frozen: dict[tuple[int, bool], ReadOnlyBank] = {}
         self._random = random.Random(0)
 
     @property
@@ -173,6 +188,7 @@ class ModbusServer:
             return False
         request = await reader.readexactly(length - 1)
         self.requests += 1
+        self.asked.append((unit, request))
         faults = self.faults.get(unit) or Faults()
         if faults.reboot:
             faults.reboot = False
@@ -230,18 +246,21 @@ class ModbusServer:
         address, count = PAIR.unpack(request[1:])
         if not 1 <= count <= MAX_READ_COUNT:
             raise RequestRefusedError(ILLEGAL_VALUE)
-        data = self._readable(unit, faults).read(address, count)
+        data = self._readable(unit, request[0], faults).read(address, count)
         assert len(data) == 2 * count
         return bytes((request[0], len(data))) + data
 
-    def _readable(self, unit: int, faults: Faults) -> ReadOnlyBank:
+    def _readable(self, unit: int, function: int, faults: Faults) -> ReadOnlyBank:
+        separate = function == READ_INPUT and unit in self._inputs
+        bank = self._inputs[unit] if separate else self._units[unit]
+        key = (unit, separate)
         if not faults.frozen:
-            self._frozen.pop(unit, None)
-        elif unit not in self._frozen:
-            self._frozen[unit] = self._units[unit].snapshot()
+            self._frozen.pop(key, None)
+        elif key not in self._frozen:
+            self._frozen[key] = bank.snapshot()
         if faults.sentinels:
-            return self._units[unit].without_values()
-        return self._frozen.get(unit) or self._units[unit]
+            return bank.without_values()
+        return self._frozen.get(key) or bank
 
     def _write_one(self, unit: int, request: bytes, faults: Faults) -> bytes:
         if len(request) != 5:

@@ -12,13 +12,14 @@ from typing import Any
 
 import structlog
 
-from agent.cloud.messages import ack_message, event_message, telemetry_frame
+from agent.cloud.messages import ack_message, event_message, ledger_message, telemetry_frame
 from agent.cloud.wire import document_parser
 from agent.config import ConfigError, DeviceSection, SiteFile, load
 from agent.core.decision import Effects, State
+from agent.core.ledger import slot_account
 from agent.core.orders import OrderDocument, OrderDocuments
 from agent.core.plan import Plans
-from agent.core.records import DOCUMENT_KINDS, StorageFailed, slot_account
+from agent.core.records import DOCUMENT_KINDS, StorageFailed
 from agent.replan.kept import kept_from_json
 from agent.runtime import housekeeping, logs
 from agent.runtime.board import Board, DeviceHealth
@@ -84,6 +85,7 @@ class Daemon:
         announce = Announce(
             ack=lambda seq, outcome: ack_message(site_id, seq, outcome),
             event=lambda seq, event: event_message(site_id, seq, event),
+            ledger=lambda seq, row: ledger_message(site_id, seq, row),
         )
         try:
             store = await Store.open(Path(self._site.store.directory), announce, self._clock.utc_s)

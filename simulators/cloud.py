@@ -22,9 +22,11 @@ from paho.mqtt.properties import Properties
 
 from simulators.cloud_count import SampleCount, StreamCount
 from simulators.cloud_messages import (
+    LedgerSlot,
     PlanDocument,
     Sample,
     UnreadableError,
+    read_ledger_slot,
     read_message,
     read_samples,
     topic,
@@ -38,6 +40,7 @@ SESSION_EXPIRY_S = 7 * 86400
 WATERMARK_PERIOD_S = 0.5
 KEPT_SAMPLES = 100_000
 KEPT_EVENTS = 1_000
+KEPT_SLOTS = 10_000
 ACK_OF_PLAN = tuple[str, int | None, str]
 """Kind, version, stage."""
 
@@ -59,7 +62,7 @@ class CloudCounts:
     duplicates: int
     """Samples whose instant came in two different frames."""
     other_gaps: int
-    """The same for acks and events."""
+    """The same for acks, events and slots of the ledger."""
     malformed: int
     acks_by_stage: dict[str, int]
     acks: tuple[ACK_OF_PLAN, ...]
@@ -74,7 +77,7 @@ class _Stored:
     """Everything received; guarded by the cloud's lock."""
 
     streams: dict[str, StreamCount] = field(
-        default_factory=lambda: {name: StreamCount() for name in ("telemetry", "ack", "event")}
+        default_factory=lambda: {name: StreamCount() for name in ("telemetry", "ack", "event", "ledger")}
     )
     instants: SampleCount = field(default_factory=SampleCount)
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=KEPT_SAMPLES))
@@ -82,6 +85,7 @@ class _Stored:
     stages: Counter[str] = field(default_factory=Counter)
     rejections: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_EVENTS))
     events: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=KEPT_EVENTS))
+    slots: deque[LedgerSlot] = field(default_factory=lambda: deque(maxlen=KEPT_SLOTS))
     status: dict[str, Any] | None = None
     newest: Sample | None = None
     malformed: int = 0
@@ -199,6 +203,12 @@ class SimulatedCloud:
         with self._lock:
             return list(self._stored.events)
 
+    def ledger(self) -> list[LedgerSlot]:
+        """The finished slots that the site told, by start; a slot told again counts as told last."""
+        with self._lock:
+            told = {slot.start_utc_s: slot for slot in self._stored.slots}
+        return [told[start] for start in sorted(told)]
+
     def _new_client(self) -> mqtt.Client:
         client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"cloud-{self._site_id}", protocol=mqtt.MQTTv5)
         client.reconnect_delay_set(1, 1)
@@ -250,6 +260,10 @@ class SimulatedCloud:
                     stored.rejections.append(f"{message['kind']}: {message['reason']} {message['field']}")
         elif name == "event" and stored.streams["event"].take(message["seq"], message):
             stored.events.append(message)
+        elif name == "ledger":
+            slot = read_ledger_slot(message)
+            if stored.streams["ledger"].take(message["seq"], message):
+                stored.slots.append(slot)
 
     def _note_newest(self, samples: list[Sample]) -> None:
         for sample in samples:

@@ -128,3 +128,72 @@ def read_samples(frame: dict[str, Any]) -> list[Sample]:
         return [Sample(start + row[0] / 1000.0, *row[1:]) for row in rows]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnreadableError(f"telemetry frame: {type(error).__name__}: {error}") from error
+
+
+PATHS = (
+    "pv_to_load",
+    "pv_to_battery",
+    "pv_to_grid",
+    "battery_to_load",
+    "battery_to_grid",
+    "grid_to_load",
+    "grid_to_battery",
+)
+LEDGER_TOLERANCE_WH = 0.01
+"""Energies come with three decimals."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSlot:
+    """One finished slot as the site tells it; Wh, None = not known."""
+
+    start_utc_s: float
+    end_utc_s: float
+    target: str
+    source: str
+    version: int | None
+    planned_wh: float
+    delivered_wh: float | None
+    imbalance_wh: float | None
+    battery_wh: float
+    grid_wh: float | None
+    unsplit_wh: float | None
+    paths_wh: dict[str, float] | None
+
+
+def read_ledger_slot(message: dict[str, Any]) -> LedgerSlot:
+    """The slot of an `edge/ledger` message; UnreadableError when it is not one or does not add up."""
+    try:
+        slot = LedgerSlot(
+            unix_s(message["start"]),
+            unix_s(message["end"]),
+            message["target"],
+            message["source"],
+            message["version"],
+            message["planned_wh"],
+            message["delivered_wh"],
+            message["imbalance_wh"],
+            message["battery_wh"],
+            message["grid_wh"],
+            message["unsplit_wh"],
+            message["paths_wh"],
+        )
+        _add_up(slot, message["response_wh"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UnreadableError(f"ledger slot: {type(error).__name__}: {error}") from error
+    return slot
+
+
+def _add_up(slot: LedgerSlot, response_wh: float | None) -> None:
+    if slot.delivered_wh is not None and slot.imbalance_wh is not None:
+        off_wh = slot.delivered_wh - (response_wh or 0.0) - slot.planned_wh - slot.imbalance_wh
+        if abs(off_wh) > LEDGER_TOLERANCE_WH:
+            raise UnreadableError(f"ledger slot: planned, delivered and imbalance are {off_wh:g} Wh apart")
+    paths = slot.paths_wh
+    if paths is None or slot.grid_wh is None or slot.unsplit_wh is None:
+        return
+    if set(paths) != set(PATHS) or min(paths.values()) < 0:
+        raise UnreadableError(f"ledger slot: paths {paths}")
+    net_wh = paths["pv_to_grid"] + paths["battery_to_grid"] - paths["grid_to_load"] - paths["grid_to_battery"]
+    if abs(net_wh + slot.unsplit_wh - slot.grid_wh) > LEDGER_TOLERANCE_WH:
+        raise UnreadableError(f"ledger slot: paths give {net_wh:g} Wh, the meter {slot.grid_wh:g} Wh")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from agent.cli import config_check, explain, plan, run, simulate, status, watch
+from agent.cli import config_check, explain, ledger, plan, run, simulate, status, watch
 
 EPILOG = (
     "Exit codes: 0 done; 1 refused or a check failed; 2 wrong command line; "
@@ -26,6 +26,7 @@ app.add_typer(config_app, name="config")
 app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("explain")(explain.explain)
+app.command("ledger")(ledger.ledger)
 app.command("watch")(watch.watch)
 app.command("simulate")(simulate.simulate)
 plan_app.command("show")(plan.show)

@@ -1,4 +1,4 @@
-"""Empties the outbox over one connection: acks, events, what is measured now, then history; never too much at once."""
+"""Empties the outbox over one connection: acks, events, slots, what is measured now, then history; little at once."""
 
 from __future__ import annotations
 
@@ -86,6 +86,7 @@ class Drain:
         self._lanes = (
             _Lane(Stream.ACK, topics.edge("ack"), 0, None, MAX_IN_FLIGHT),
             _Lane(Stream.EVENT, topics.edge("event"), 0, None, MAX_IN_FLIGHT),
+            _Lane(Stream.LEDGER, topics.edge("ledger"), 0, None, MAX_IN_FLIGHT),
             _Lane(Stream.TELEMETRY, topics.edge("telemetry"), live_above, None, MAX_IN_FLIGHT),
             _Lane(Stream.TELEMETRY, topics.edge("history"), 0, live_above, HISTORY_IN_FLIGHT),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +12,9 @@ import orjson
 from agent.cloud.document import printable
 from agent.cloud.wire_fields import SCHEMA
 from agent.core.decision import Condition
+from agent.core.energy_paths import EnergyPaths
 from agent.core.events import Event
+from agent.core.ledger import SlotRow
 from agent.core.plan import Plan, Plans
 from agent.core.records import Outcome, Sample, Stream
 
@@ -21,6 +23,9 @@ LONGEST_TEXT = 500
 _POWER_COLUMNS = ("grid_w", "battery_w", "pv_w", "load_w", "target_w", "setpoint_w")
 _COLUMN_DIGITS = {"soc_pct": 3, "frequency_hz": 4} | dict.fromkeys(_POWER_COLUMNS, 1)
 """Decimals kept: finer than any meter, and a third of the size."""
+_ENERGY_DIGITS = 3
+"""Of a Wh: rounding never shows in a sum."""
+PATH_NAMES = tuple(field.name.removesuffix("_wh") for field in fields(EnergyPaths) if field.name != "split_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +142,44 @@ def telemetry_frame(site_id: str, seq: int, samples: Sequence[Sample]) -> bytes:
             "columns": columns,
         },
     )
+
+
+def ledger_message(site_id: str, seq: int, row: SlotRow) -> bytes:
+    """The payload of `edge/ledger`: one finished slot."""
+    assert row.closed, "a slot is told when it has ended"
+    energies = {
+        "planned_wh": row.planned_wh,
+        "delivered_wh": row.delivered_wh,
+        "response_wh": row.response_wh,
+        "imbalance_wh": row.imbalance_wh,
+        "battery_wh": row.battery_wh,
+        "grid_wh": row.grid_wh if row.paths is not None else None,
+        "unsplit_wh": row.unsplit_wh,
+    }
+    return _packed(
+        site_id,
+        {
+            "stream": Stream.LEDGER.value,
+            "seq": seq,
+            "start": iso(row.start_utc_s),
+            "end": iso(row.end_utc_s),
+            "target": row.target,
+            "source": row.source,
+            "version": row.version,
+            **{name: _rounded(value, _ENERGY_DIGITS) for name, value in energies.items()},
+            "paths_wh": path_energies(row.paths),
+            "covered_s": _rounded(row.covered_s, 3),
+            "planned_soc_end_pct": _rounded(row.planned_soc_end_pct, 3),
+            "soc_end_pct": _rounded(row.soc_end_pct, 3),
+        },
+    )
+
+
+def path_energies(paths: EnergyPaths | None) -> dict[str, float | int | None] | None:
+    """The seven paths by name, Wh; None where the slot was kept without them."""
+    if paths is None:
+        return None
+    return {name: _rounded(getattr(paths, f"{name}_wh"), _ENERGY_DIGITS) for name in PATH_NAMES}
 
 
 def _packed(site_id: str, content: Mapping[str, Any]) -> bytes:

@@ -19,7 +19,7 @@ class Topics:
         return f"ems/v1/{self.site_id}/"
 
     def edge(self, name: str) -> str:
-        """A topic from the site: status, telemetry, history, ack, event."""
+        """A topic from the site: status, telemetry, history, ack, event, ledger."""
         return f"{self.prefix}edge/{name}"
 
     def plan(self, kind: DocumentKind) -> str:

@@ -30,6 +30,7 @@ class _Stored(BaseModel):
     telemetry: Sequence53 | None = None
     ack: Sequence53 | None = None
     event: Sequence53 | None = None
+    ledger: Sequence53 | None = None
 
 
 class WatermarkMessage(Message):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class EnergyPaths:
-    """Energies in Wh, all >= 0; `unsplit_s` are seconds in which a power was missing, so that nothing was split."""
+    """Energies in Wh, all >= 0; in `split_s` seconds every power was known, in all others nothing was split."""
 
     pv_to_load_wh: float = 0.0
     pv_to_battery_wh: float = 0.0
@@ -22,13 +22,22 @@ class EnergyPaths:
     battery_to_grid_wh: float = 0.0
     grid_to_load_wh: float = 0.0
     grid_to_battery_wh: float = 0.0
-    unsplit_s: float = 0.0
+    split_s: float = 0.0
+
+    @property
+    def exported_wh(self) -> float:
+        """Energy out through the connection point."""
+        return self.pv_to_grid_wh + self.battery_to_grid_wh
+
+    @property
+    def imported_wh(self) -> float:
+        """Energy in through the connection point, >= 0."""
+        return self.grid_to_load_wh + self.grid_to_battery_wh
 
     @property
     def grid_wh(self) -> float:
         """Net energy through the connection point, + = export, as the paths add up."""
-        exported = self.pv_to_grid_wh + self.battery_to_grid_wh
-        return exported - self.grid_to_load_wh - self.grid_to_battery_wh
+        return self.exported_wh - self.imported_wh
 
 
 NOTHING = EnergyPaths()
@@ -42,19 +51,8 @@ def added(
     A load that shows as positive (unmeasured generation behind the meter) counts as PV; PV that draws power at night
     counts as load.
     """
-    if dt_s <= 0.0:
+    if dt_s <= 0.0 or battery_w is None or pv_w is None or load_w is None:
         return paths
-    if battery_w is None or pv_w is None or load_w is None:
-        return EnergyPaths(
-            paths.pv_to_load_wh,
-            paths.pv_to_battery_wh,
-            paths.pv_to_grid_wh,
-            paths.battery_to_load_wh,
-            paths.battery_to_grid_wh,
-            paths.grid_to_load_wh,
-            paths.grid_to_battery_wh,
-            paths.unsplit_s + dt_s,
-        )
     sun_w = max(pv_w, 0.0) + max(load_w, 0.0)
     draw_w = max(-pv_w, 0.0) + max(-load_w, 0.0)
     discharge_w, charge_w = max(battery_w, 0.0), max(-battery_w, 0.0)
@@ -72,31 +70,29 @@ def added(
         paths.battery_to_grid_wh + (discharge_w - battery_load_w) * hours,
         paths.grid_to_load_wh + (open_load_w - battery_load_w) * hours,
         paths.grid_to_battery_wh + (charge_w - pv_battery_w) * hours,
-        paths.unsplit_s,
+        paths.split_s + dt_s,
     )
 
 
-def scaled_to(paths: EnergyPaths, grid_wh: float) -> EnergyPaths:
-    """The same paths with the grid's legs corrected so that they add up to what the meter counted.
+def scaled_to(paths: EnergyPaths, exported_wh: float, imported_wh: float) -> EnergyPaths:
+    """The same paths with the grid's legs corrected so that they add up to what the meter counted each way.
 
-    Sampled powers and counters differ a little. The difference is put on the legs of the grid in proportion to their
-    size, since the meter is what settlement believes; without such legs nothing is invented.
+    Sampled powers and counters differ a little, and settlement believes the meter: the legs of each direction grow or
+    shrink together, at most to the double. Where there is no such leg, or the two differ more than that, nothing is
+    invented: the rest stays visible as the difference between `grid_wh` and the meter.
     """
-    surplus_wh = grid_wh - paths.grid_wh
-    exported = paths.pv_to_grid_wh + paths.battery_to_grid_wh
-    imported = paths.grid_to_load_wh + paths.grid_to_battery_wh
-    moved = exported + imported
-    if moved <= 0.0:
-        return paths
-    # Export legs grow and import legs shrink by the same share of themselves, never below zero.
-    share = max(-1.0, min(1.0, surplus_wh / moved))
+    out, into = _factor(exported_wh, paths.exported_wh), _factor(imported_wh, paths.imported_wh)
     return EnergyPaths(
         paths.pv_to_load_wh,
         paths.pv_to_battery_wh,
-        paths.pv_to_grid_wh * (1 + share),
+        paths.pv_to_grid_wh * out,
         paths.battery_to_load_wh,
-        paths.battery_to_grid_wh * (1 + share),
-        paths.grid_to_load_wh * (1 - share),
-        paths.grid_to_battery_wh * (1 - share),
-        paths.unsplit_s,
+        paths.battery_to_grid_wh * out,
+        paths.grid_to_load_wh * into,
+        paths.grid_to_battery_wh * into,
+        paths.split_s,
     )
+
+
+def _factor(metered_wh: float, split_wh: float) -> float:
+    return max(0.0, min(2.0, metered_wh / split_wh)) if split_wh > 0.0 else 1.0

@@ -1,4 +1,4 @@
-"""What the agent writes down: outcomes of documents, one sample per tick, slots of the ledger.
+"""What the agent writes down: outcomes of documents and one sample per tick (slots are in `ledger`).
 
 The store keeps these, the cloud link sends them; neither knows the other. Powers are W and energies Wh, positive
 toward the grid; times are Unix seconds; None is a value that was not known.
@@ -9,10 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from agent.core.authority import Source
 from agent.core.orders import OrderDocument, OrderKind
-from agent.core.plan import Plan, PlanKind, Slot, Target
-from agent.core.slot_energy import SlotAccount, SlotRecord
+from agent.core.plan import Plan, PlanKind
 
 DocumentKind = PlanKind | OrderKind
 DOCUMENT_KINDS: tuple[DocumentKind, ...] = (*PlanKind, *OrderKind)
@@ -26,6 +24,7 @@ class Stream(StrEnum):
     ACK = "ack"
     EVENT = "event"
     TELEMETRY = "telemetry"
+    LEDGER = "ledger"
 
 
 class Stage(StrEnum):
@@ -83,76 +82,6 @@ class Sample:
     setpoint_w: float | None
     """The battery power after limits."""
     source: str
-
-
-@dataclass(frozen=True, slots=True)
-class SlotRow:
-    """One slot of the ledger, finished (`closed`) or as far as it came; planned against delivered."""
-
-    start_utc_s: float
-    end_utc_s: float
-    target: str
-    power_w: float
-    source: str
-    version: int | None
-    delivered_wh: float | None
-    battery_wh: float
-    covered_s: float
-    soc_end_pct: float | None
-    anchor_wh: float | None = None
-    grid_wh: float = 0.0
-    planned_soc_end_pct: float | None = None
-    closed: bool = True
-
-    @property
-    def planned_wh(self) -> float:
-        """The energy promised for the whole slot."""
-        return self.power_w * (self.end_utc_s - self.start_utc_s) / 3600.0
-
-
-def slot_row(record: SlotRecord) -> SlotRow:
-    """The ledger row of a finished slot."""
-    slot = record.slot
-    return SlotRow(
-        start_utc_s=slot.start_utc_s,
-        end_utc_s=slot.end_utc_s,
-        target=slot.target.value,
-        power_w=slot.promise_w,
-        source=record.source.value,
-        version=record.version,
-        delivered_wh=record.delivered_wh,
-        battery_wh=record.battery_wh,
-        covered_s=record.covered_s,
-        soc_end_pct=record.soc_end_pct,
-        planned_soc_end_pct=slot.soc_end_pct,
-    )
-
-
-def open_slot_row(account: SlotAccount) -> SlotRow:
-    """The ledger row of the slot that runs, so that a restart goes on counting where it was killed."""
-    slot = account.slot
-    return SlotRow(
-        start_utc_s=slot.start_utc_s,
-        end_utc_s=slot.end_utc_s,
-        target=slot.target.value,
-        power_w=slot.promise_w,
-        source=account.source.value,
-        version=account.version,
-        delivered_wh=None,
-        battery_wh=account.battery_wh,
-        covered_s=account.covered_s,
-        soc_end_pct=None,
-        anchor_wh=account.anchor_wh,
-        grid_wh=account.grid_wh,
-        planned_soc_end_pct=slot.soc_end_pct,
-        closed=False,
-    )
-
-
-def slot_account(row: SlotRow) -> SlotAccount:
-    """The account that `open_slot_row` wrote down."""
-    slot = Slot(row.start_utc_s, row.end_utc_s, row.power_w, Target(row.target), row.planned_soc_end_pct)
-    return SlotAccount(slot, Source(row.source), row.version, row.anchor_wh, row.grid_wh, row.battery_wh, row.covered_s)
 
 
 @dataclass(frozen=True, slots=True)

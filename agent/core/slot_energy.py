@@ -16,6 +16,8 @@ from agent.core.snapshot import MeterSample
 
 TRACK_FLOOR_TICKS = 5
 """The remaining time counts as at least this many ticks; the loop through meter and device is slower than one."""
+SPLIT_SHARE = 0.999
+"""Paths that cover at least this share of a slot are those of the whole slot, and may be corrected to the meter."""
 MAX_COUNTER_AGE_S = 5.0
 """An energy counter read longer ago than this is not carried forward by its power."""
 
@@ -37,6 +39,8 @@ class SlotAccount:
     response_wh: float = 0.0
     """Energy of frequency response within the slot: owed to the reserve, never made good by the tracker."""
     paths: EnergyPaths = NOTHING
+    anchor_export_wh: float | None = None
+    """Export counter of the connection meter at the slot's start; with `anchor_wh` it gives the import counter."""
 
     def same_time(self, slot: Slot) -> bool:
         """True when `slot` is this slot, perhaps with a revised promise: the energy done so far still counts."""
@@ -67,10 +71,12 @@ class SlotRecord:
     battery_wh: float
     covered_s: float
     soc_end_pct: float | None
+    grid_wh: float
+    """Net energy through the connection point: what the meter counted, else its power integrated."""
     response_wh: float = 0.0
     """The part of `delivered_wh` that was frequency response."""
     paths: EnergyPaths = NOTHING
-    """Where the energy came from and went to; the grid's legs add up to the meter's counter where it has one."""
+    """Where the energy came from and went to; the grid's legs add up to the meter's counters where it has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,7 @@ class Flows:
     pv_w: float | None = None
     load_w: float | None = None
     response_w: float = 0.0
+    has_pv: bool = True
 
 
 def advance(account: SlotAccount, dt_s: float, flows: Flows) -> SlotAccount:
@@ -91,6 +98,10 @@ def advance(account: SlotAccount, dt_s: float, flows: Flows) -> SlotAccount:
     grid_w, battery_w = flows.grid_w, flows.battery_w
     at_place_w = battery_w if account.slot.target is Target.BATTERY else grid_w
     hours = dt_s / 3600.0
+    split_w, load_w = battery_w, flows.load_w
+    if not flows.has_pv and split_w is not None and load_w is not None and load_w > 0.0:
+        # Battery and meter are not read at the same instant; what shows in between is no generation.
+        split_w, load_w = split_w + load_w, 0.0
     return SlotAccount(
         account.slot,
         account.source,
@@ -100,15 +111,22 @@ def advance(account: SlotAccount, dt_s: float, flows: Flows) -> SlotAccount:
         account.battery_wh + (battery_w * hours if battery_w is not None else 0.0),
         account.covered_s + (dt_s if at_place_w is not None else 0.0),
         account.response_wh + flows.response_w * hours,
-        added(account.paths, dt_s, battery_w, flows.pv_w, flows.load_w),
+        added(account.paths, dt_s, split_w, flows.pv_w, load_w),
+        account.anchor_export_wh,
     )
 
 
-def close(account: SlotAccount, counter_wh: float | None, soc_pct: float | None) -> SlotRecord:
-    """The ledger's record of a finished slot."""
-    paths = account.paths
-    if account.anchor_wh is not None and counter_wh is not None and paths.unsplit_s == 0.0:
-        paths = scaled_to(paths, counter_wh - account.anchor_wh)
+def close(
+    account: SlotAccount, counter_wh: float | None, export_counter_wh: float | None, soc_pct: float | None
+) -> SlotRecord:
+    """The ledger's record of a finished slot; net and export counter are those at its end."""
+    paths, grid_wh = account.paths, account.grid_wh
+    if account.anchor_wh is not None and counter_wh is not None:
+        grid_wh = counter_wh - account.anchor_wh
+        whole = paths.split_s >= SPLIT_SHARE * (account.slot.end_utc_s - account.slot.start_utc_s)
+        if whole and account.anchor_export_wh is not None and export_counter_wh is not None:
+            exported_wh = export_counter_wh - account.anchor_export_wh
+            paths = scaled_to(paths, exported_wh, exported_wh - grid_wh)
     return SlotRecord(
         account.slot,
         account.source,
@@ -117,6 +135,7 @@ def close(account: SlotAccount, counter_wh: float | None, soc_pct: float | None)
         account.battery_wh,
         account.covered_s,
         soc_pct,
+        grid_wh,
         account.response_wh,
         paths,
     )
@@ -131,6 +150,15 @@ def net_counter_wh(meter: MeterSample, at_mono_s: float) -> float | None:
     if abs(age_s) > MAX_COUNTER_AGE_S:
         return None
     return exported.value - imported.value + power.value * age_s / 3600.0
+
+
+def export_counter_wh(meter: MeterSample, at_mono_s: float) -> float | None:
+    """Exported energy at `at_mono_s`, by the same rules as `net_counter_wh`."""
+    if net_counter_wh(meter, at_mono_s) is None:
+        return None
+    assert meter.export_wh.value is not None
+    assert meter.power_w.value is not None
+    return meter.export_wh.value + max(meter.power_w.value, 0.0) * (at_mono_s - meter.export_wh.read_mono_s) / 3600.0
 
 
 def tracked_power_w(account: SlotAccount, utc_s: float, tick_s: float, counter_wh: float | None) -> float:

@@ -23,6 +23,7 @@ from agent.core.slot_energy import (
     SlotRecord,
     advance,
     close,
+    export_counter_wh,
     net_counter_wh,
     tracked_power_w,
 )
@@ -47,7 +48,7 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
     reading = now.meter.frequency_hz if now.meter is not None else None
     duty = duty_now(rules, state.reserve, awards, reading, utc_s=utc_s, mono_s=mono_s, dt_s=dt_s)
     counter_wh = _counter_at(now, inputs, 0.0)
-    account, closed = _account(state, inputs, now, authority, dt_s)
+    account, closed = _account(rules, state, inputs, now, authority, dt_s=dt_s)
     aim_w = _aim(authority, account, now, counter_wh, utc_s=utc_s, tick_s=rules.tick_s)
     ahead_s = projection_s(rules, authority.slot.end_utc_s if authority.slot else None, utc_s)
     fleet = fleet_now(rules, state, inputs, now, ahead_s=ahead_s, dt_s=dt_s)
@@ -107,7 +108,7 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
 
 
 def _account(
-    state: State, inputs: Inputs, now: SiteView, authority: Authority, dt_s: float
+    rules: SiteRules, state: State, inputs: Inputs, now: SiteView, authority: Authority, *, dt_s: float
 ) -> tuple[SlotAccount | None, SlotRecord | None]:
     """The account of the slot that runs now, and the record of the one that closed.
 
@@ -115,7 +116,7 @@ def _account(
     """
     account, closed = state.account, None
     slot = authority.slot
-    flows = Flows(now.grid_w, now.battery_w, now.pv_w, now.load_w, state.reserve.response_w)
+    flows = Flows(now.grid_w, now.battery_w, now.pv_w, now.load_w, state.reserve.response_w, has_pv=bool(rules.pv_ids))
     if account is not None and slot is not None and account.same_time(slot):
         if account.slot is not slot or account.version != authority.version:
             account = replace(account, slot=slot, source=authority.source, version=authority.version)
@@ -124,17 +125,27 @@ def _account(
         # A tick after the edge belongs to the old slot only up to the edge.
         over_s = max(inputs.utc_s - account.slot.end_utc_s, 0.0)
         account = advance(account, dt_s - over_s, flows)
-        closed = close(account, _counter_at(now, inputs, over_s), now.soc_pct)
+        closed = close(account, _counter_at(now, inputs, over_s), _export_at(now, inputs, over_s), now.soc_pct)
     if slot is None:
         return None, closed
     since_start_s = max(inputs.utc_s - slot.start_utc_s, 0.0)
-    begun = SlotAccount(slot, authority.source, authority.version, _counter_at(now, inputs, since_start_s))
+    begun = SlotAccount(
+        slot,
+        authority.source,
+        authority.version,
+        anchor_wh=_counter_at(now, inputs, since_start_s),
+        anchor_export_wh=_export_at(now, inputs, since_start_s),
+    )
     return advance(begun, min(dt_s, since_start_s), flows), closed
 
 
 def _counter_at(now: SiteView, inputs: Inputs, ago_s: float) -> float | None:
     """Net connection energy `ago_s` before this tick."""
     return net_counter_wh(now.meter, inputs.mono_s - ago_s) if now.meter is not None else None
+
+
+def _export_at(now: SiteView, inputs: Inputs, ago_s: float) -> float | None:
+    return export_counter_wh(now.meter, inputs.mono_s - ago_s) if now.meter is not None else None
 
 
 def _aim(

@@ -14,7 +14,8 @@ import structlog
 
 from agent.core.decision import Decision, Effects
 from agent.core.events import Event
-from agent.core.records import Sample, StorageFailed, open_slot_row, slot_row
+from agent.core.ledger import open_slot_row, slot_row
+from agent.core.records import Sample, StorageFailed
 from agent.runtime.report import explanation
 from agent.store import Store
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from agent.cloud.messages import iso, local_plan_held, plan_held
+from agent.cloud.messages import iso, local_plan_held, path_energies, plan_held
 from agent.core.authority import Source, next_slots
 from agent.core.decision import Condition, Decision
 from agent.core.envelope import Clip
+from agent.core.ledger import SlotRow
 from agent.core.plan import Plans, Slot
 from agent.core.snapshot import WriteOutcome
 
@@ -101,6 +102,29 @@ def explanation(decision: Decision, outcomes: Mapping[str, WriteOutcome]) -> dic
             "grid": decision.grid_w,
         },
         "soc_pct": decision.soc_pct,
+    }
+
+
+def ledger_line(row: SlotRow) -> dict[str, Any]:
+    """One slot of the ledger in full; `closed` is false for the one that runs."""
+    return {
+        "start": iso(row.start_utc_s),
+        "end": iso(row.end_utc_s),
+        "closed": row.closed,
+        "target": row.target,
+        "source": row.source,
+        "version": row.version,
+        "planned_wh": row.planned_wh,
+        "delivered_wh": row.delivered_wh,
+        "response_wh": row.response_wh,
+        "imbalance_wh": row.imbalance_wh,
+        "battery_wh": row.battery_wh,
+        "grid_wh": row.grid_wh if row.paths is not None else None,
+        "unsplit_wh": row.unsplit_wh if row.closed else None,
+        "paths_wh": path_energies(row.paths),
+        "covered_s": round(row.covered_s, 3),
+        "planned_soc_end_pct": row.planned_soc_end_pct,
+        "soc_end_pct": row.soc_end_pct,
     }
 
 

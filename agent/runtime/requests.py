@@ -11,16 +11,19 @@ from typing import Any
 
 from agent.cloud.messages import iso, local_plan_held, plan_held
 from agent.core.admission import Refused
-from agent.core.records import Outcome, SlotRow, Stage, StorageFailed
+from agent.core.ledger import SlotRow
+from agent.core.records import Outcome, Stage, StorageFailed
 from agent.runtime.board import DeviceHealth
 from agent.runtime.control import ControlLoop
 from agent.runtime.local_socket import Handler, Peer, Refusal
 from agent.runtime.recorder import Recorder
-from agent.runtime.report import condition, control_facts, explanation, slots_within
+from agent.runtime.report import condition, control_facts, explanation, ledger_line, slots_within
 from agent.store import Store
 
 MAX_SLOTS = 2_000
 """Slots in one answer: a month of half hours."""
+MAX_LEDGER_ROWS = 20_000
+"""A day of slots of 5 s; about 10 MB."""
 
 
 @dataclass
@@ -46,6 +49,7 @@ class Requests:
             "explain": self._explain,
             "timeline": self._timeline,
             "slots": self._slots,
+            "ledger": self._day,
             "events": self._events,
             "plan_import": self._plan_import,
         }
@@ -85,6 +89,14 @@ class Requests:
         from_utc_s, to_utc_s = _number(request, "from_utc_s"), _number(request, "to_utc_s")
         rows = await self._ledger(from_utc_s, to_utc_s)
         return [_row(row) for row in rows if row.closed]
+
+    async def _day(self, request: dict[str, Any], _peer: Peer) -> list[dict[str, Any]]:
+        """The finished slots of a time in full, and the one that runs as far as it came."""
+        from_utc_s, to_utc_s = _number(request, "from_utc_s"), _number(request, "to_utc_s")
+        rows = await self._ledger(from_utc_s, to_utc_s)
+        if len(rows) > MAX_LEDGER_ROWS:
+            raise Refusal("ledger", f"{len(rows)} slots; at most {MAX_LEDGER_ROWS} at once", "ask for fewer days")
+        return [ledger_line(row) for row in rows]
 
     async def _events(self, request: dict[str, Any], _peer: Peer) -> list[dict[str, Any]]:
         limit = int(min(max(_number(request, "limit"), 1), MAX_SLOTS))

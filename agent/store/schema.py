@@ -72,6 +72,7 @@ ALTER TABLE slots ADD COLUMN battery_to_grid_wh REAL;
 ALTER TABLE slots ADD COLUMN grid_to_load_wh REAL;
 ALTER TABLE slots ADD COLUMN grid_to_battery_wh REAL;
 ALTER TABLE slots ADD COLUMN split_s REAL;
+ALTER TABLE gaps ADD COLUMN stream TEXT NOT NULL DEFAULT 'telemetry';
 CREATE TABLE ledger_outbox (
   stream TEXT NOT NULL, seq INTEGER NOT NULL, created_utc_s REAL NOT NULL, row_id INTEGER, payload BLOB NOT NULL,
   PRIMARY KEY (stream, seq)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
 from agent.core.events import Event
-from agent.core.records import Document, HeldDocument, Outcome, Sample, SlotRow, StorageFailed, Stream
+from agent.core.ledger import SlotRow
+from agent.core.records import Document, HeldDocument, Outcome, Sample, StorageFailed, Stream
 from agent.store.instance_lock import InstanceLock
 from agent.store.opening import Opened, open_files
 from agent.store.telemetry import Quota

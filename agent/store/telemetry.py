@@ -5,10 +5,13 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
-from agent.core.records import Sample, SlotRow, Stream
+from agent.core.energy_paths import EnergyPaths
+from agent.core.ledger import SlotRow
+from agent.core.records import Sample, Stream
 from agent.store.database import Database
 
 MAX_FRAME_SAMPLES = 600
@@ -19,8 +22,10 @@ KEEP_SLOTS = 200_000
 """Eleven years of half hours."""
 
 _SAMPLE_COLUMNS = ", ".join(f.name for f in fields(Sample))
-_SLOT_COLUMNS = ", ".join(f.name for f in fields(SlotRow))
-_SLOT_MARKS = ", ".join("?" for _ in fields(SlotRow))
+_SLOT_FIELDS = tuple(f.name for f in fields(SlotRow) if f.name not in ("closed", "paths"))
+_PATH_FIELDS = tuple(f.name for f in fields(EnergyPaths))
+_SLOT_COLUMNS = ", ".join((*_SLOT_FIELDS, "closed", *_PATH_FIELDS))
+_SLOT_MARKS = ", ".join("?" for _ in (*_SLOT_FIELDS, "closed", *_PATH_FIELDS))
 _SAMPLE_MARKS = ", ".join("?" for _ in fields(Sample))
 
 
@@ -31,7 +36,8 @@ class Quota:
     rows: int = 200_000
     payload_bytes: int = 512 * 1024 * 1024
     other_rows: int = 50_000
-    """Acks and events in the outbox; beyond it they wait in control.db, none is dropped."""
+    """Acks and events in the outbox; beyond it they wait in control.db, none is dropped. Slots of the ledger in the
+    outbox too; beyond it the oldest go (they stay in the ledger itself)."""
     drop_share: float = 0.01
     """How much of the quota is freed at once, so that a long outage leaves few gap events."""
 
@@ -76,10 +82,11 @@ class TelemetryDb:
     def _count(self, db: sqlite3.Connection) -> None:
         self._rows_of = dict.fromkeys(Stream, 0)
         self._payload_bytes = 0
-        query = "SELECT stream, count(*), coalesce(sum(length(payload)), 0) FROM outbox GROUP BY stream"
-        for stream, rows, size in db.execute(query):
-            self._rows_of[Stream(stream)] = rows
-            self._payload_bytes += size
+        for table in ("outbox", "ledger_outbox"):
+            query = f"SELECT stream, count(*), coalesce(sum(length(payload)), 0) FROM {table} GROUP BY stream"  # noqa: S608
+            for stream, rows, size in db.execute(query):
+                self._rows_of[Stream(stream)] = rows
+                self._payload_bytes += size
 
     # Streams and outbox
 
@@ -122,7 +129,8 @@ class TelemetryDb:
     ) -> tuple[int, int]:
         seq = self._state(db, stream).last_seq + 1
         payload = build(seq)
-        db.execute("INSERT INTO outbox VALUES (?, ?, ?, ?, ?)", (stream.value, seq, now_utc_s, row_id, payload))
+        sql = f"INSERT INTO {_outbox(stream)} VALUES (?, ?, ?, ?, ?)"  # noqa: S608 - our own names
+        db.execute(sql, (stream.value, seq, now_utc_s, row_id, payload))
         db.execute("UPDATE streams SET last_seq = ? WHERE stream = ?", (seq, stream.value))
         return seq, len(payload)
 
@@ -135,7 +143,8 @@ class TelemetryDb:
         db = self.database.connection()
         with self.database.failures_named():
             return db.execute(
-                "SELECT seq, payload FROM outbox WHERE stream = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+                f"SELECT seq, payload FROM {_outbox(stream)} "  # noqa: S608 - our own names
+                "WHERE stream = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
                 (stream.value, after_seq, 2**62 if up_to_seq is None else up_to_seq, limit),
             ).fetchall()
 
@@ -149,9 +158,10 @@ class TelemetryDb:
     def forget(self, stream: Stream, seqs: Iterable[int]) -> int | None:
         """These messages were delivered and are forgotten; the newest row announced by them."""
         gone: list[tuple[int, int | None]] = []
+        where = "WHERE stream = ? AND seq = ? RETURNING length(payload), row_id"
+        sql = f"DELETE FROM {_outbox(stream)} {where}"  # noqa: S608 - our own names
         with self.database.transaction() as db:
             for seq in seqs:
-                sql = "DELETE FROM outbox WHERE stream = ? AND seq = ? RETURNING length(payload), row_id"
                 gone += db.execute(sql, (stream.value, seq)).fetchall()
         return self._forgotten(stream, gone)
 
@@ -204,18 +214,13 @@ class TelemetryDb:
         if frames == 0 or (rows_over <= 0 and bytes_over <= 0):
             return []
         share = max(quota.drop_share, bytes_over / max(1, self._payload_bytes))
-        first, last = db.execute(
-            "SELECT min(seq), max(seq) FROM (SELECT seq FROM outbox WHERE stream = 'telemetry' ORDER BY seq LIMIT ?)",
-            (max(1, rows_over, int(frames * share)),),
-        ).fetchone()
-        db.execute("INSERT INTO gaps (at_utc_s, from_seq, to_seq) VALUES (?, ?, ?)", (now_utc_s, first, last))
-        return _delete_up_to(db, Stream.TELEMETRY, last)
+        return _drop_oldest(db, Stream.TELEMETRY, max(1, rows_over, int(frames * share)), now_utc_s)
 
-    def untold_gaps(self) -> list[tuple[int, float, int, int]]:
-        """Dropped ranges that no event has named yet, as (id, when, from, to)."""
+    def untold_gaps(self) -> list[tuple[int, str, float, int, int]]:
+        """Dropped ranges that no event has named yet, as (id, stream, when, from, to)."""
         db = self.database.connection()
         with self.database.failures_named():
-            return db.execute("SELECT id, at_utc_s, from_seq, to_seq FROM gaps ORDER BY id").fetchall()
+            return db.execute("SELECT id, stream, at_utc_s, from_seq, to_seq FROM gaps ORDER BY id").fetchall()
 
     def gap_told(self, gap_id: int) -> None:
         """The gap has its event."""
@@ -225,15 +230,27 @@ class TelemetryDb:
     # Slot ledger
 
     def save_slot(self, row: SlotRow) -> None:
-        """The slot is in the ledger, in the place of an earlier state of the same slot."""
+        """The slot is in the ledger as far as it came, in the place of an earlier state of the same slot."""
         with self.database.transaction() as db:
-            db.execute(f"INSERT OR REPLACE INTO slots ({_SLOT_COLUMNS}) VALUES ({_SLOT_MARKS})", astuple(row))  # noqa: S608
-            if row.closed:
-                db.execute(
-                    "DELETE FROM slots WHERE start_utc_s <= "
-                    "(SELECT start_utc_s FROM slots ORDER BY start_utc_s DESC LIMIT 1 OFFSET ?)",
-                    (KEEP_SLOTS,),
-                )
+            db.execute(f"INSERT OR REPLACE INTO slots ({_SLOT_COLUMNS}) VALUES ({_SLOT_MARKS})", _slot_values(row))  # noqa: S608
+
+    def close_slot(self, row: SlotRow, build: Callable[[int], bytes], now_utc_s: float) -> int:
+        """The sequence of the message about a finished slot, which is in ledger and outbox, or in neither."""
+        assert row.closed
+        with self.database.transaction(durable=True) as db:
+            db.execute(f"INSERT OR REPLACE INTO slots ({_SLOT_COLUMNS}) VALUES ({_SLOT_MARKS})", _slot_values(row))  # noqa: S608
+            db.execute(
+                "DELETE FROM slots WHERE start_utc_s <= "
+                "(SELECT start_utc_s FROM slots ORDER BY start_utc_s DESC LIMIT 1 OFFSET ?)",
+                (KEEP_SLOTS,),
+            )
+            dropped: list[tuple[int, int | None]] = []
+            waiting = self._rows_of[Stream.LEDGER]
+            if waiting >= self._quota.other_rows:
+                dropped = _drop_oldest(db, Stream.LEDGER, max(1, int(waiting * self._quota.drop_share)), now_utc_s)
+            seq, size = self._insert(db, Stream.LEDGER, build, now_utc_s)
+        self._holds_more(Stream.LEDGER, 1 - len(dropped), size - sum(size for size, _ in dropped))
+        return seq
 
     def slots(self, from_utc_s: float, to_utc_s: float) -> list[SlotRow]:
         """The slots that begin in `[from, to)`, in order."""
@@ -248,13 +265,42 @@ class TelemetryDb:
         db = self.database.connection()
         with self.database.failures_named():
             rows = db.execute(f"SELECT {_SLOT_COLUMNS} FROM slots WHERE {where}", values).fetchall()  # noqa: S608
-        return [replace(SlotRow(*row), closed=bool(row[-1])) for row in rows]
+        return [_slot(row) for row in rows]
+
+
+def _outbox(stream: Stream) -> str:
+    """Where the messages of a stream wait; the version before the ledger must not find a stream it does not know."""
+    return "ledger_outbox" if stream is Stream.LEDGER else "outbox"
+
+
+def _slot_values(row: SlotRow) -> tuple[object, ...]:
+    paths = (None,) * len(_PATH_FIELDS) if row.paths is None else tuple(getattr(row.paths, f) for f in _PATH_FIELDS)
+    return (*(getattr(row, f) for f in _SLOT_FIELDS), row.closed, *paths)
+
+
+def _slot(values: tuple[Any, ...]) -> SlotRow:
+    count = len(_SLOT_FIELDS)
+    paths = values[count + 1 :]
+    return SlotRow(
+        **dict(zip(_SLOT_FIELDS, values[:count], strict=True)),
+        closed=bool(values[count]),
+        paths=None if None in paths else EnergyPaths(*paths),
+    )
 
 
 def _delete_up_to(db: sqlite3.Connection, stream: Stream, seq: int) -> list[tuple[int, int | None]]:
     """The messages deleted, as (payload size, row announced)."""
-    sql = "DELETE FROM outbox WHERE stream = ? AND seq <= ? RETURNING length(payload), row_id"
-    return db.execute(sql, (stream.value, seq)).fetchall()
+    where = "WHERE stream = ? AND seq <= ? RETURNING length(payload), row_id"
+    return db.execute(f"DELETE FROM {_outbox(stream)} {where}", (stream.value, seq)).fetchall()  # noqa: S608
+
+
+def _drop_oldest(db: sqlite3.Connection, stream: Stream, count: int, now_utc_s: float) -> list[tuple[int, int | None]]:
+    """The oldest messages of the stream, deleted; the gap waits to be told."""
+    oldest = f"SELECT seq FROM {_outbox(stream)} WHERE stream = ? ORDER BY seq LIMIT ?"  # noqa: S608 - our own names
+    first, last = db.execute(f"SELECT min(seq), max(seq) FROM ({oldest})", (stream.value, count)).fetchone()  # noqa: S608
+    sql = "INSERT INTO gaps (at_utc_s, from_seq, to_seq, stream) VALUES (?, ?, ?, ?)"
+    db.execute(sql, (now_utc_s, first, last, stream.value))
+    return _delete_up_to(db, stream, last)
 
 
 def _first_run(samples: Sequence[Sample]) -> Sequence[Sample]:

@@ -14,8 +14,9 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from agent.core.events import Event, EventState, Severity
+from agent.core.ledger import SlotRow
 from agent.core.plan import PlanKind
-from agent.core.records import Document, Outcome, Sample, SlotRow, StorageFailed, Stream
+from agent.core.records import Document, Outcome, Sample, StorageFailed, Stream
 from agent.store.control import SEQUENCE_BLOCK, SNAPSHOT_EVERY_S, ControlDb
 from agent.store.database import Damaged
 from agent.store.telemetry import TelemetryDb
@@ -41,12 +42,20 @@ class BuildEvent(Protocol):
         """The message with this sequence."""
 
 
+class BuildLedger(Protocol):
+    """The payload of a finished slot."""
+
+    def __call__(self, seq: int, row: SlotRow) -> bytes:
+        """The message with this sequence."""
+
+
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """How an outcome and an event look on the wire, given their sequence."""
+    """How an outcome, an event and a slot look on the wire, given their sequence."""
 
     ack: BuildAck
     event: BuildEvent
+    ledger: BuildLedger
 
 
 class Writer:
@@ -136,8 +145,18 @@ class Writer:
         return seq
 
     def save_slot(self, row: SlotRow) -> None:
-        """The slot is in the ledger."""
-        self._bulk(lambda: self._telemetry.save_slot(row))
+        """The slot is in the ledger; a finished one has its message in the outbox, in the same transaction."""
+        if not row.closed:
+            self._bulk(lambda: self._telemetry.save_slot(row))
+            return
+        build = partial(self._announce_as.ledger, row=row)
+
+        def close() -> None:
+            self._ensure_reserved(Stream.LEDGER)
+            self._telemetry.close_slot(row, build, self._utc_s())
+
+        self._bulk(close)
+        self._tell_gaps()
 
     def slots(self, from_utc_s: float, to_utc_s: float) -> list[SlotRow]:
         """The slots that begin in `[from, to)`."""
@@ -160,7 +179,7 @@ class Writer:
         self._settle(stream, self._bulk(lambda: self._telemetry.forget(stream, seqs)))
 
     def _settle(self, stream: Stream, announced_id: int | None) -> None:
-        if announced_id is not None and stream is not Stream.TELEMETRY:
+        if announced_id is not None:
             with suppress(StorageFailed):  # only a hint, for the day on which telemetry.db is lost
                 self.control.settle(stream, announced_id)
         self._catch_up()
@@ -269,10 +288,10 @@ class Writer:
 
     def _tell_gaps(self) -> None:
         try:
-            for gap_id, at_utc_s, from_seq, to_seq in self._read(self._telemetry.untold_gaps):
-                text = f"the outbox was full: telemetry frames {from_seq} to {to_seq} were dropped, oldest first"
-                data: EventData = {"stream": "telemetry", "from": from_seq, "to": to_seq}
-                event = self._event("telemetry_dropped", Severity.WARNING, text, data)
+            for gap_id, stream, at_utc_s, from_seq, to_seq in self._read(self._telemetry.untold_gaps):
+                text = f"the outbox was full: {stream} messages {from_seq} to {to_seq} were dropped, oldest first"
+                data: EventData = {"stream": stream, "from": from_seq, "to": to_seq}
+                event = self._event(f"{stream}_dropped", Severity.WARNING, text, data)
                 self.append_event(replace(event, at_utc_s=at_utc_s))
                 self._bulk(partial(self._telemetry.gap_told, gap_id))
         except StorageFailed:

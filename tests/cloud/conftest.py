@@ -8,13 +8,15 @@ from cloud_documents import NOW, SITE
 from cloud_double import Cloud
 from cloud_site import EdgeSite
 
-from agent.cloud.messages import ack_message, event_message
+from agent.cloud.messages import ack_message, event_message, ledger_message
 from agent.store import Announce, Store
 
 
 @pytest.fixture
 async def store(tmp_path):
-    announce = Announce(ack=partial(ack_message, SITE), event=partial(event_message, SITE))
+    announce = Announce(
+        ack=partial(ack_message, SITE), event=partial(event_message, SITE), ledger=partial(ledger_message, SITE)
+    )
     store = await Store.open(tmp_path / "state", announce, lambda: NOW)
     yield store
     await store.close()

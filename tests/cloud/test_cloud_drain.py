@@ -86,19 +86,20 @@ async def bench():
         each.end()
 
 
-async def test_acks_go_first_then_events_then_live_frames_then_history(bench):
+async def test_acks_go_first_then_events_then_slots_then_live_frames_then_history(bench):
     at = bench(live_above=2)
-    at.disk.rows = {Stream.ACK: [1, 2], Stream.EVENT: [1], Stream.TELEMETRY: [1, 2, 3]}
+    at.disk.rows = {Stream.ACK: [1, 2], Stream.EVENT: [1], Stream.LEDGER: [1], Stream.TELEMETRY: [1, 2, 3]}
     await at.settle()
     assert at.broker.sent == [
         ("ack", 1),
         ("ack", 2),
         ("event", 1),
+        ("ledger", 1),
         ("telemetry", 3),
         ("history", 1),
         ("history", 2),
     ]
-    assert at.highest == {Stream.ACK: 2, Stream.EVENT: 1, Stream.TELEMETRY: 2}
+    assert at.highest == {Stream.ACK: 2, Stream.EVENT: 1, Stream.LEDGER: 1, Stream.TELEMETRY: 2}
 
 
 async def test_history_leaves_room_for_what_is_measured_now(bench):

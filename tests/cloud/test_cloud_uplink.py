@@ -114,7 +114,7 @@ class TestTelemetry:
         await until(lambda: site.uplink.connected, "the connection")
         for _ in range(30):
             await site.frame()  # nobody has subscribed: the broker takes them and drops them
-        await until(lambda: site.uplink._drain._lanes[2].after == 30, "all sent")
+        await until(lambda: site.uplink._drain._lanes[-2].after == 30, "all sent")
         assert len(await outbox(store)) == 30
         vpp = await cloud(broker)
         await site.end()
@@ -132,7 +132,7 @@ class TestTelemetry:
         await vpp.listen(on=False)
         for _ in range(30):
             await site.frame()
-        await until(lambda: site.uplink._drain._lanes[2].after == 30, "all sent")
+        await until(lambda: site.uplink._drain._lanes[-2].after == 30, "all sent")
         await vpp.listen(on=True)
         await until(lambda: vpp.complete_to("telemetry") == 30, "all of it again")
         assert site.uplink._connection is connection

@@ -6,18 +6,30 @@ from pathlib import Path
 
 import pytest
 
-from agent.cloud.messages import Status, ack_message, event_message, iso, status_message, telemetry_frame, will_message
+from agent.cloud.messages import (
+    Status,
+    ack_message,
+    event_message,
+    iso,
+    ledger_message,
+    status_message,
+    telemetry_frame,
+    will_message,
+)
 from agent.cloud.wire import parse_document, parse_watermark
 from agent.cloud.wire_fields import unix_time
 from agent.core.admission import Accepted
 from agent.core.decision import Condition
 from agent.core.droop_products import PRODUCTS
+from agent.core.energy_paths import EnergyPaths
 from agent.core.events import Event, EventState, Severity
+from agent.core.ledger import SlotRow
 from agent.core.order_admission import admit_orders
 from agent.core.orders import OrderKind
 from agent.core.plan import LocalPlan, Plan, PlanKind, Plans, Slot, Target
 from agent.core.records import Outcome, ParsedDocument, Sample, Stage, Stream
 from agent.core.rules import BatteryRules, LocalRule, SiteRules
+from simulators.cloud_messages import read_ledger_slot
 
 SITE = "demo-01"
 BESS = BatteryRules("bess", 500e3, 500e3, 10.0, 90.0, 0.95, 60.0, 500.0)
@@ -40,7 +52,7 @@ BY_KIND = {kind: [e for e in EXAMPLES if kind_of(e) == kind] for kind in map(kin
 
 
 def test_each_message_in_use_has_an_example():
-    assert set(BY_KIND) == {"plan", "orders", "watermark", "ack", "telemetry", "event", "status", "will"}
+    assert set(BY_KIND) == {"plan", "orders", "watermark", "ack", "telemetry", "event", "ledger", "status", "will"}
 
 
 @pytest.mark.parametrize("example", BY_KIND["plan"])
@@ -150,3 +162,25 @@ def test_the_will_is_sent():
 def test_a_time_is_written_to_the_millisecond_and_reads_back():
     assert iso(1705287600.25) == "2024-01-15T03:00:00.250Z"
     assert unix_time(iso(1705287301.25)) == 1705287301.25
+
+
+@pytest.mark.parametrize("example", BY_KIND["ledger"])
+def test_a_finished_slot_is_told(example):
+    row = SlotRow(
+        start_utc_s=unix_time(example["start"]),
+        end_utc_s=unix_time(example["end"]),
+        target=example["target"],
+        power_w=example["planned_wh"] * 2,
+        source=example["source"],
+        version=example["version"],
+        delivered_wh=example["delivered_wh"],
+        battery_wh=example["battery_wh"],
+        covered_s=example["covered_s"],
+        soc_end_pct=example["soc_end_pct"],
+        grid_wh=example["grid_wh"],
+        planned_soc_end_pct=example["planned_soc_end_pct"],
+        response_wh=example["response_wh"],
+        paths=EnergyPaths(**{f"{name}_wh": energy for name, energy in example["paths_wh"].items()}, split_s=1800),
+    )
+    assert json.loads(ledger_message(SITE, example["seq"], row)) == example
+    assert read_ledger_slot(example).imbalance_wh == example["imbalance_wh"], "the cloud's reading agrees"

@@ -29,7 +29,7 @@ def of(battery_w, pv_w, load_w, seconds=3600.0):
 )
 def test_an_hour_at_these_powers_takes_these_paths(battery_w, pv_w, load_w, expected):
     paths = of(battery_w, pv_w, load_w)
-    names = [name for name in paths.__slots__ if name != "unsplit_s"]
+    names = [name for name in paths.__slots__ if name != "split_s"]
     assert {name[:-3]: getattr(paths, name) for name in names if getattr(paths, name)} == expected
 
 
@@ -43,20 +43,28 @@ def test_the_paths_add_up_to_each_power_and_none_is_negative(battery_w, pv_w, lo
     assert discharge - charge == pytest.approx(battery_w, abs=1e-6)
 
 
-@given(W, W, W, st.floats(-0.02, 0.02))
-def test_scaled_paths_add_up_to_the_meter(battery_w, pv_w, load_w, off):
-    p = of(battery_w, pv_w, load_w)
-    moved = p.pv_to_grid_wh + p.battery_to_grid_wh + p.grid_to_load_wh + p.grid_to_battery_wh
-    metered_wh = p.grid_wh + off * moved
-    scaled = scaled_to(p, metered_wh)
-    assert scaled.grid_wh == pytest.approx(metered_wh, abs=1e-6)
-    assert min(getattr(scaled, name) for name in scaled.__slots__) >= -1e-9
+@given(W, W, W, W, st.floats(-0.9, 0.9), st.floats(-0.9, 0.9))
+def test_scaled_paths_add_up_to_the_meter_in_each_direction(battery_w, pv_w, load_w, later_w, out, into):
+    p = added(of(battery_w, pv_w, load_w), 600, later_w, pv_w, load_w)
+    exported_wh, imported_wh = p.exported_wh * (1 + out), p.imported_wh * (1 + into)
+    scaled = scaled_to(p, exported_wh, imported_wh)
+    assert scaled.exported_wh == pytest.approx(exported_wh)
+    assert scaled.imported_wh == pytest.approx(imported_wh)
+    assert min(getattr(scaled, name) for name in scaled.__slots__) >= 0.0
+    assert (scaled.pv_to_load_wh, scaled.pv_to_battery_wh) == (p.pv_to_load_wh, p.pv_to_battery_wh)
 
 
-def test_seconds_with_a_missing_power_are_counted_and_not_split():
-    p = added(of(10, 20, -5), 60, None, 20, -5)
-    assert p.unsplit_s == 60
-    assert p.grid_wh == of(10, 20, -5).grid_wh
+def test_a_meter_that_counted_what_no_power_showed_invents_no_path():
+    p = of(0, 100, -30)
+    assert scaled_to(p, 70, 40).imported_wh == 0
+    assert scaled_to(p, 1e6, 0).exported_wh == 140
+    assert scaled_to(p, -5, 0).exported_wh == 0
+
+
+def test_seconds_with_a_missing_power_are_not_split():
+    whole = of(10, 20, -5)
+    assert added(whole, 60, None, 20, -5) == added(whole, 60, 10, None, -5) == added(whole, 60, 10, 20, None) == whole
+    assert whole.split_s == 3600
 
 
 def test_no_time_moves_no_energy():

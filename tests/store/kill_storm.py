@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 
-from store_values import BUILD_FRAME, NOW, event, open_store, plan, sample  # noqa: E402 - the paths come first
+from store_values import BUILD_FRAME, NOW, event, open_store, plan, sample, slot  # noqa: E402 - the paths come first
 
 from agent.core.records import Stream  # noqa: E402
 
@@ -45,6 +45,7 @@ async def store_for_ever(directory, say):
             await store.append_sample(sample(NOW + version * 10 + i, boot=f"{os.getpid()}"))
             say({"sample": NOW + version * 10 + i})
         await store.seal_frame(BUILD_FRAME)
+        await store.save_slot(slot(NOW + version * 1800))
         for stream in Stream:
             for seq, payload in await store.pending(stream, await store.last_seq(stream) - 1, 1):
                 say({"stream": stream.value, "seq": seq, "sha256": hashlib.sha256(payload).hexdigest()})
@@ -102,7 +103,10 @@ class Judge:
     def look(self):
         self._look_at_plans()
         telemetry = sqlite3.connect(self._directory / "telemetry.db")
-        for stream, seq, payload in telemetry.execute("SELECT stream, seq, payload FROM outbox"):
+        waiting = "SELECT stream, seq, payload FROM outbox"
+        for stream, seq, payload in telemetry.execute(
+            f"{waiting} UNION ALL {waiting.replace('outbox', 'ledger_outbox')}"
+        ):
             self._meet(stream, seq, hashlib.sha256(payload).hexdigest())
             for instant in instants(json.loads(payload)):
                 self.wrong["samples_doubled"] += self._frame_of.setdefault(instant, seq) != seq

@@ -4,15 +4,19 @@ import hashlib
 import json
 from functools import partial
 
-from agent.cloud.messages import ack_message, event_message, telemetry_frame
+from agent.cloud.messages import ack_message, event_message, ledger_message, telemetry_frame
+from agent.core.energy_paths import EnergyPaths
 from agent.core.events import Event, EventState, Severity
+from agent.core.ledger import SlotRow
 from agent.core.plan import Plan, PlanKind, Target
-from agent.core.records import Outcome, Sample, SlotRow, Stage
+from agent.core.records import Outcome, Sample, Stage
 from agent.store import Announce, Store
 
 SITE = "demo-01"
 NOW = 1705287600.0
-ANNOUNCE = Announce(ack=partial(ack_message, SITE), event=partial(event_message, SITE))
+ANNOUNCE = Announce(
+    ack=partial(ack_message, SITE), event=partial(event_message, SITE), ledger=partial(ledger_message, SITE)
+)
 BUILD_FRAME = partial(telemetry_frame, SITE)
 
 
@@ -38,7 +42,11 @@ def sample(at=NOW, boot="b1"):
 
 
 def slot(start=NOW, *, closed=True, delivered=100.0):
-    return SlotRow(start, start + 1800, "grid", 200.0, "rolling", 7, delivered, 90.0, 1800.0, 55.0, closed=closed)
+    paths = EnergyPaths(1.0, 2.0, 70.0, 4.0, 30.0, 6.0, 0.0, 1800.0)
+    return SlotRow(
+        start, start + 1800, "grid", 200.0, "rolling", 7, delivered, 90.0, 1800.0, 55.0,
+        grid_wh=95.0, closed=closed, anchor_export_wh=5.0, response_wh=3.0, paths=paths,
+    )  # fmt: skip
 
 
 async def messages(store, stream):

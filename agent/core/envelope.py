@@ -64,8 +64,8 @@ def battery_unit(
 ) -> tuple[Unit, BatteryMemory]:
     """One battery as it may be used now, and what to remember; `now` holds aged readings.
 
-    A battery that is not read, not ready, in outage, without SoC or that refuses setpoints takes no part: one bound of 0,
-    named as such.
+    A battery that is not read, not ready, in outage, without SoC or that refuses setpoints takes no part: one bound
+    of 0, named as such.
     """
     owner = rules.device_id
     absent = _why_absent(now, moment)

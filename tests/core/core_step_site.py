@@ -137,7 +137,7 @@ class Site:
         outcomes, self.outcomes = tuple(self.outcomes), []
         return Inputs(
             T0 + now_s, now_s, self.trusted, self.plans, tuple(self._sample(cell) for cell in self.cells), pvs, meter,
-            self.orders, self.awards, outcomes,
+            self.orders, self.awards, outcomes=outcomes,
         )  # fmt: skip
 
     def _sample(self, cell: Cell) -> BatterySample:

@@ -58,14 +58,15 @@ class DeviceSpec:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a device says it is (SunSpec model 1), and what it offers; None where it says nothing."""
+    """Who a device says it is, and what it offers; None where it says nothing."""
 
     manufacturer: str | None
     model: str | None
     serial: str | None
     firmware: str | None
-    base_address: int
-    models: tuple[int, ...]
+    base_address: int | None = None
+    """Where its SunSpec map begins; None for a device that is described by a profile."""
+    models: tuple[int, ...] = ()
     """The ids of its SunSpec models, in the order of its map."""
-    cut_short: str
+    cut_short: str = ""
     """Why the chain of models ended early; "" if it did not."""

@@ -212,6 +212,7 @@ class Daemon:
             store=store,
             boot_id=self._boot_id,
             frame_s=cloud.frame if cloud is not None else 60.0,
+            sample_s=self._rules.tick_s,
             build_frame=lambda seq, samples: telemetry_frame(site_id, seq, samples),
             on_kept=cloud_side.news,
         )

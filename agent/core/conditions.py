@@ -55,7 +55,7 @@ def present(
 def transitions(before: Conditions, after: Conditions, utc_s: float) -> list[Event]:
     """RAISED for each condition that began, CLEARED for each that ended."""
     raised = [
-        Event(utc_s, EventState.RAISED, c.severity, c.code, c.subject, c.text)
+        Event(utc_s, EventState.RAISED, c.severity, c.code, c.subject, c.text, c.data)
         for key, c in after.items()
         if key not in before
     ]

@@ -36,6 +36,8 @@ class Inputs:
     orders: Orders = NO_ORDERS
     awards: AwardBook = NO_AWARDS
     """The awards of `orders` that stand at this site, from `agent.core.awards.book`."""
+    notices: tuple[Condition, ...] = ()
+    """What was found wrong beside the tick, such as awards to come that will not be met."""
     outcomes: tuple[WriteOutcome, ...] = ()
     """The writes that came to their end since the last tick."""
     ceiling_outcomes: tuple[CeilingOutcome, ...] = ()
@@ -50,6 +52,8 @@ class Condition:
     subject: str
     severity: Severity
     text: str
+    data: Mapping[str, str | float | int | None] = field(default_factory=dict)
+    """Of the event with which it begins."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from agent.core.awards import NO_RESPONSE, AwardBook, Response, Sold, respond
 from agent.core.bounds import Bound, room
 from agent.core.evidence import EvidenceRow, Gathering, evidence_tick, gather
 from agent.core.frequency import NO_FREQUENCY, Frequency, watched
-from agent.core.reserve import Short, activated_wh, baseline_bounds, battery_room, short_of, together
+from agent.core.reserve import Room, Short, activated_wh, baseline_bounds, battery_room, short_of, together
 from agent.core.rules import BatteryRules, SiteRules
 from agent.core.snapshot import BatterySample, Reading
 
@@ -72,6 +72,13 @@ def award_bounds(
     soon = awards.starting(utc_s, utc_s + ahead_s)
     if not duty.lines and not soon:
         return (), ()
+    here = room_now(batteries, site_bounds)
+    bounds = baseline_bounds(duty.lines, soon, here, ahead_s, duty.spent_wh)
+    return bounds, short_of(duty.lines, here, duty.spent_wh)
+
+
+def room_now(batteries: Iterable[tuple[BatteryRules, BatterySample, Unit]], site_bounds: tuple[Bound, ...]) -> Room:
+    """What all batteries together can do now within the bounds of the site."""
     rooms = [
         battery_room(
             *unit.room.kept,
@@ -84,9 +91,7 @@ def award_bounds(
         )
         for rules, sample, unit in batteries
     ]
-    here = together(rooms).within(*room(site_bounds).soft)
-    bounds = baseline_bounds(duty.lines, soon, here, ahead_s, duty.spent_wh)
-    return bounds, short_of(duty.lines, here, duty.spent_wh)
+    return together(rooms).within(*room(site_bounds).soft)
 
 
 def afterwards(

@@ -11,9 +11,11 @@ from typing import Any
 
 import structlog
 
+from agent.core.award_outlook import awarded_rules, notices, outlook
 from agent.core.awards import awarded_tick_s
 from agent.core.clock_trust import ClockTrust, judge
-from agent.core.decision import Decision, Effects, Inputs, SetpointWrite, State
+from agent.core.decision import Condition, Decision, Effects, Inputs, SetpointWrite, State
+from agent.core.deliverability import Deliverability
 from agent.core.orders import OrderDocument, OrderDocuments
 from agent.core.orders_in_force import NOTHING_IN_FORCE, OrdersInForce, in_force
 from agent.core.plan import LocalPlan, Plan, Plans
@@ -27,7 +29,9 @@ from drivers.battery import SunSpecBattery
 log = structlog.get_logger(__name__)
 
 ORDERS_REVIEWED_EVERY_S = 60.0
-"""Orders that have ended are put aside this often."""
+"""Orders that have ended are put aside, and the awards to come are forecast, this often."""
+AWARD_CODES = ("award_short", "award_refused", "award_unanswered", "award_not_backed")
+"""Conditions that say what the forecast says; they come with every wavering of the frequency."""
 DECISIONS_KEPT = 600
 """Decision rows kept in memory for `ems explain`: ten minutes at 1 Hz."""
 
@@ -62,12 +66,16 @@ class ControlLoop:
     order_documents: OrderDocuments = field(default_factory=OrderDocuments)
     in_force: OrdersInForce = NOTHING_IN_FORCE
     """What the documents of orders say from now on."""
+    outlook: tuple[Deliverability, ...] = ()
+    """The newest forecast for each award that has not ended, by start."""
     state: State = field(default_factory=State)
     counters: Counters = field(default_factory=Counters)
     trust: ClockTrust = field(default_factory=lambda: ClockTrust(False, 0.0, "not judged yet"))
     decisions: deque[Decision] = field(default_factory=lambda: deque(maxlen=DECISIONS_KEPT))
     last_outcome: dict[str, WriteOutcome] = field(default_factory=dict)
     _reviewed_mono_s: float = float("-inf")
+    _wrong: frozenset[tuple[str, str]] = frozenset()
+    _notices: tuple[Condition, ...] = ()
     _outcomes: list[WriteOutcome] = field(default_factory=list)
     _writing: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -113,7 +121,7 @@ class ControlLoop:
         """One control tick."""
         utc_s = self.clock.utc_s()
         self.trust = judge(utc_s, max(self.floor_utc_s, self.trust.floor_utc_s))
-        self._review(utc_s)
+        reviewed = self._review(utc_s)
         inputs = Inputs(
             utc_s=utc_s,
             mono_s=self.clock.mono_s(),
@@ -124,24 +132,39 @@ class ControlLoop:
             meter=self.board.meter,
             orders=self.in_force.orders,
             awards=self.in_force.awards,
+            notices=self._notices,
             outcomes=tuple(self._outcomes),
         )
         self._outcomes.clear()
-        self.state, effects = step(self.rules, self.state, inputs)
+        rules = awarded_rules(self.rules, inputs.awards, utc_s)
+        self.state, effects = step(rules, self.state, inputs)
+        self._look_ahead(inputs, reviewed)
         for write in effects.writes:
             self._start(write)
         self.decisions.append(effects.decision)
         self.counters.ticks += 1
         return effects
 
-    def _review(self, utc_s: float) -> None:
-        """Orders as of now; and the pollers are told how new the frequency must be."""
+    def _review(self, utc_s: float) -> bool:
+        """True when the orders were made anew; and the pollers are told how new the frequency must be."""
         mono_s = self.clock.mono_s()
-        if mono_s - self._reviewed_mono_s >= ORDERS_REVIEWED_EVERY_S:
+        reviewed = mono_s - self._reviewed_mono_s >= ORDERS_REVIEWED_EVERY_S
+        if reviewed:
             self._reviewed_mono_s = mono_s
             self.in_force = in_force(self.rules, self.order_documents, utc_s)
-        period_s = self.period_s()
-        self.board.hurry_s = period_s if period_s < self.rules.tick_s else None
+        awards = self.in_force.awards
+        needed_s = awarded_tick_s(awards, utc_s, math.inf) if self.trust.trusted else math.inf
+        self.board.hurry_s = needed_s if needed_s < math.inf else None
+        return reviewed
+
+    def _look_ahead(self, inputs: Inputs, reviewed: bool) -> None:
+        """The awards to come are forecast: with each review, and at once when something else is wrong than before."""
+        wrong = frozenset(key for key in self.state.conditions if key[0] not in AWARD_CODES)
+        if not reviewed and wrong == self._wrong:
+            return
+        self._wrong = wrong
+        self.outlook = outlook(self.rules, self.state, inputs)
+        self._notices = notices(self.outlook, self.in_force.refused, inputs.utc_s)
 
     def _start(self, write: SetpointWrite) -> None:
         self.counters.writes += 1

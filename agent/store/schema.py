@@ -79,7 +79,15 @@ CREATE TABLE ledger_outbox (
 );
 """
 
-MIGRATIONS = {"control": (CONTROL_1, CONTROL_2), "telemetry": (TELEMETRY_1, TELEMETRY_2)}
+TELEMETRY_3 = """
+CREATE TABLE evidence (
+  utc_s INTEGER PRIMARY KEY, frequency_hz REAL, power_w REAL, baseline_w REAL, award_up_w REAL NOT NULL,
+  award_down_w REAL NOT NULL, response_w REAL, clock_trusted INTEGER NOT NULL, award_ids TEXT NOT NULL, trouble TEXT,
+  ticks INTEGER NOT NULL
+);
+"""
+
+MIGRATIONS = {"control": (CONTROL_1, CONTROL_2), "telemetry": (TELEMETRY_1, TELEMETRY_2, TELEMETRY_3)}
 """By database, oldest first; `PRAGMA user_version` of an up-to-date one is their number."""
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
 from agent.core.events import Event
+from agent.core.evidence import EvidenceRow
 from agent.core.ledger import SlotRow
 from agent.core.records import Document, HeldDocument, Outcome, Sample, StorageFailed, Stream
 from agent.store.instance_lock import InstanceLock
@@ -145,6 +146,14 @@ class Store:
     async def save_slot(self, row: SlotRow) -> None:
         """The slot is in the ledger, finished or as far as it came."""
         await self._run(self._writer.save_slot, row)
+
+    async def add_evidence(self, rows: Sequence[EvidenceRow]) -> None:
+        """These seconds of frequency response are kept, 60 days of them; a power cut may cost those of a frame."""
+        await self._run(self._writer.add_evidence, rows)
+
+    async def evidence(self, from_utc_s: float, to_utc_s: float, limit: int) -> Sequence[EvidenceRow]:
+        """The seconds of frequency response in `[from, to)`, oldest first, at most `limit`."""
+        return await self._run(self._writer.evidence, from_utc_s, to_utc_s, limit)
 
     async def slots(self, from_utc_s: float, to_utc_s: float) -> Sequence[SlotRow]:
         """The ledger's slots that begin in `[from, to)`, in order."""

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from agent.core.energy_paths import EnergyPaths
+from agent.core.evidence import EvidenceRow
 from agent.core.ledger import SlotRow
 from agent.core.records import Sample, Stream
+from agent.store import evidence
 from agent.store.database import Database
 
 MAX_FRAME_SAMPLES = 600
@@ -60,6 +62,7 @@ class TelemetryDb:
         self._rows_of: dict[Stream, int] = {}
         self._payload_bytes = 0
         self._appended = 0
+        self._evidence_added = 0
 
     def start(self, lineage: str | None, floors: dict[Stream, tuple[int, int]]) -> str:
         """The lineage of the file as it is now. A file of another lineage begins above `floors`: (seq, id)."""
@@ -226,6 +229,22 @@ class TelemetryDb:
         """The gap has its event."""
         with self.database.transaction() as db:
             db.execute("DELETE FROM gaps WHERE id = ?", (gap_id,))
+
+    # Evidence of frequency response
+
+    def add_evidence(self, rows: Sequence[EvidenceRow]) -> None:
+        """The seconds are kept; they survive kill -9 (and with the next frame a power cut) from here on."""
+        with self.database.transaction() as db:
+            evidence.add(db, rows)
+            before, self._evidence_added = self._evidence_added, self._evidence_added + len(rows)
+            if before // evidence.CHECK_EVERY != self._evidence_added // evidence.CHECK_EVERY:
+                evidence.forget(db)
+
+    def evidence(self, from_utc_s: float, to_utc_s: float, limit: int) -> list[EvidenceRow]:
+        """The seconds in `[from, to)`, oldest first."""
+        db = self.database.connection()
+        with self.database.failures_named():
+            return evidence.read(db, from_utc_s, to_utc_s, limit)
 
     # Slot ledger
 

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from agent.core.events import Event, EventState, Severity
+from agent.core.evidence import EvidenceRow
 from agent.core.ledger import SlotRow
 from agent.core.plan import PlanKind
 from agent.core.records import Document, Outcome, Sample, StorageFailed, Stream
@@ -157,6 +158,14 @@ class Writer:
 
         self._bulk(close)
         self._tell_gaps()
+
+    def add_evidence(self, rows: Sequence[EvidenceRow]) -> None:
+        """The seconds of frequency response are kept."""
+        self._bulk(lambda: self._telemetry.add_evidence(rows))
+
+    def evidence(self, from_utc_s: float, to_utc_s: float, limit: int) -> list[EvidenceRow]:
+        """The seconds of frequency response in `[from, to)`."""
+        return self._read(lambda: self._telemetry.evidence(from_utc_s, to_utc_s, limit))
 
     def slots(self, from_utc_s: float, to_utc_s: float) -> list[SlotRow]:
         """The slots that begin in `[from, to)`."""

@@ -27,6 +27,7 @@ from simulators.modbus_server import Faults, ModbusServer
 from simulators.plant import Plant
 from simulators.site_config import ConfigRefusedError, SiteConfig, load_config
 from simulators.sunspec_devices import BatteryDevice, MeterDevice, PvDevice
+from simulators.sunspec_storage import StorageDevice
 
 TICK_S = 0.1
 """The plant is brought to now at least this often; each register access does it too."""
@@ -77,8 +78,13 @@ class SimulatedSite:
         self.plant = Plant(config.plant(), config.seed, self._start_utc_s)
         modbus = config.modbus
         base = modbus.base_address
-        self.battery = BatteryDevice(self.plant, modbus.battery_unit, base, self.advance_to_now)
-        pv = PvDevice(self.plant, modbus.pv_unit, base, self.advance_to_now)
+        place = (modbus.battery_unit, base, self.advance_to_now)
+        self.battery: BatteryDevice | StorageDevice
+        if modbus.battery_kind == "der":
+            self.battery = BatteryDevice(self.plant, *place)
+        else:
+            self.battery = StorageDevice(self.plant, *place, hybrid=modbus.battery_kind == "hybrid")
+        pv = PvDevice(self.plant, modbus.pv_unit, base, self.advance_to_now, modbus.pv_model)
         meter = MeterDevice(self.plant, config.meter, modbus.meter_unit, base, self.advance_to_now)
         self._battery_server = ModbusServer({modbus.battery_unit: self.battery}, modbus.host, modbus.battery_port)
         self._gateway_server = ModbusServer(

@@ -12,7 +12,7 @@ import tomllib
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -40,6 +40,9 @@ class ModbusConfig:
     battery_unit: int = 1
     pv_unit: int = 2
     meter_unit: int = 3
+    battery_kind: Literal["der", "storage", "hybrid"] = "der"
+    """SunSpec models of the 700 series, or the older 103 and 124; a hybrid has the PV on its own DC side (160)."""
+    pv_model: Literal[101, 102, 103, 111, 112, 113] = 103
 
     def __post_init__(self) -> None:
         """Refuse what cannot be reached."""

@@ -12,14 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from drivers.sunspec_layout import layout
 from simulators.modbus_server import ILLEGAL_ADDRESS, ILLEGAL_VALUE, RequestRefusedError
 from simulators.plant import Plant
 from simulators.setpoint_control import FIELD_OF_POINT, SetpointControl
 from simulators.sunspec_image import MAX_INT16, MAX_UINT16, FixedRegisters, SunSpecImage, finest_scale
 
 BATTERY_MODELS = (1, 701, 702, 704, 713, 715, 802)
-PV_MODELS = (1, 103)
-METER_MODELS = (1, 203)
 HEADROOM = 1.5
 """Power registers hold this multiple of the rating."""
 LINE_VOLTAGE_V = 400.0
@@ -28,7 +27,7 @@ NOISE_SIGMAS = 6.0
 """The load's noise is not seen beyond this many standard deviations."""
 MANUFACTURER = "Simulated"
 CONTROL_POINTS = tuple(f"704.{name}" for name in FIELD_OF_POINT)
-COMMAND_POINTS = ("715.ControllerHb", "715.OpCtl")
+COMMAND_POINTS = ("715.ControllerHb", "715.OpCtl", "802.CtrlHb")
 STOP, START = 0, 1
 """715.OpCtl."""
 
@@ -40,7 +39,8 @@ class MeterConfig:
     __pydantic_config__: ClassVar = {"extra": "forbid", "allow_inf_nan": False}
 
     positive: Literal["export", "import"] = "export"
-    """What a positive number in 203.W means; vendors differ. The energy counters keep their names."""
+    """What a positive number in W means; vendors differ. The energy counters keep their names."""
+    model: Literal[201, 202, 203, 204, 211, 212, 213, 214] = 203
     energy_scale_factor: int = -2
     """The counters' resolution is 10 to this power, in Wh: -2 shows what a slot of seconds moves."""
 
@@ -52,6 +52,8 @@ class SunSpecDevice(ABC):
         self.image = image
         self._plant = plant
         self._bring_to_now = bring_to_now
+        self._writable: dict[int, str] = {}
+        """First register of each point that a client may write."""
 
     def read(self, address: int, count: int) -> bytes:
         """The registers as the plant is now."""
@@ -74,6 +76,19 @@ class SunSpecDevice(ABC):
     def reboot(self) -> None:  # noqa: B027  # doing nothing is right for most
         """A device without writable registers has nothing to lose."""
 
+    def _points_written(self, address: int, data: bytes) -> Mapping[str, float]:
+        """Point to value; refused as a whole if any register is not writable, or half a point is written."""
+        written: dict[str, float] = {}
+        offset = 0
+        while offset < len(data):
+            name = self._writable.get(address + offset // 2)
+            if name is None or offset + 2 * self.image.size(name) > len(data):
+                raise RequestRefusedError(ILLEGAL_ADDRESS)
+            end = offset + 2 * self.image.size(name)
+            written[name] = self.image.decoded(name, data[offset:end])
+            offset = end
+        return written
+
     def _refresh(self) -> None:
         self._bring_to_now()
         self._show()
@@ -83,7 +98,7 @@ class SunSpecDevice(ABC):
         """Puts the plant's values into the image."""
 
 
-def _identify(image: SunSpecImage, model: str, serial: str, unit_id: int) -> None:
+def identify(image: SunSpecImage, model: str, serial: str, unit_id: int) -> None:
     """Model 1: who this is."""
     image.text("1.Mn", MANUFACTURER)
     image.text("1.Md", model)
@@ -100,7 +115,7 @@ class BatteryDevice(SunSpecDevice):
         battery = plant.config.battery
         self._rating_w = max(battery.rated_charge_w, battery.rated_discharge_w)
         self._started_utc_s = plant.utc_s
-        self._controller_heartbeat = 0.0
+        self._controller_heartbeat = self._bank_heartbeat = 0.0
         self._set_scales()
         self._show_nameplate(unit_id)
         self.control = SetpointControl(
@@ -123,12 +138,13 @@ class BatteryDevice(SunSpecDevice):
         if command is not None:
             self._plant.ready = command == START
         self._controller_heartbeat = written.get("715.ControllerHb", self._controller_heartbeat)
+        self._bank_heartbeat = written.get("802.CtrlHb", self._bank_heartbeat)
 
     def reboot(self) -> None:
         """The setpoint, its timer and the heartbeats are lost; the battery idles."""
         self._bring_to_now()
         self.control.reset()
-        self._controller_heartbeat = 0.0
+        self._controller_heartbeat = self._bank_heartbeat = 0.0
         self._started_utc_s = self._plant.utc_s
         self.apply_setpoint()
 
@@ -140,19 +156,6 @@ class BatteryDevice(SunSpecDevice):
         """A rating rounded up to what the register shows, so that the shown rating may be commanded."""
         step = self.image.resolution(name)
         return max(value, round(value / step) * step)
-
-    def _points_written(self, address: int, data: bytes) -> Mapping[str, float]:
-        """Point to value; refused as a whole if any register is not writable, or half a point is written."""
-        written: dict[str, float] = {}
-        offset = 0
-        while offset < len(data):
-            name = self._writable.get(address + offset // 2)
-            if name is None or offset + 2 * self.image.size(name) > len(data):
-                raise RequestRefusedError(ILLEGAL_ADDRESS)
-            end = offset + 2 * self.image.size(name)
-            written[name] = self.image.decoded(name, data[offset:end])
-            offset = end
-        return written
 
     def _set_scales(self) -> None:
         battery, scale = self._plant.config.battery, self.image.scale
@@ -181,7 +184,7 @@ class BatteryDevice(SunSpecDevice):
 
     def _show_nameplate(self, unit_id: int) -> None:
         battery, number = self._plant.config.battery, self.image.number
-        _identify(self.image, "Battery", "SIM-BATTERY-1", unit_id)
+        identify(self.image, "Battery", "SIM-BATTERY-1", unit_id)
         for suffix in ("Rtg", ""):
             number(f"702.WMax{suffix}", self._rating_w)
             number(f"702.VAMax{suffix}", self._rating_w)
@@ -254,6 +257,7 @@ class BatteryDevice(SunSpecDevice):
         number("802.SoC", plant.soc_pct)
         number("802.ChaSt", self._charge_state())
         number("802.Hb", self._heartbeat() % MAX_UINT16)
+        number("802.CtrlHb", self._bank_heartbeat)
         number("802.State", 3 if plant.ready else 1)  # connected, disconnected
         number("802.V", battery.voltage_v)
         number("802.A", battery.current_a)
@@ -291,42 +295,45 @@ class BatteryDevice(SunSpecDevice):
 
 
 class PvDevice(SunSpecDevice):
-    """PV inverter: model 103, measurements only."""
+    """PV inverter: one of models 101 to 103 and 111 to 113, measurements only."""
 
-    def __init__(self, plant: Plant, unit_id: int, base_address: int, bring_to_now: Callable[[], None]) -> None:
-        super().__init__(SunSpecImage(PV_MODELS, base_address), plant, bring_to_now)
-        _identify(self.image, "PV inverter", "SIM-PV-1", unit_id)
+    def __init__(
+        self, plant: Plant, unit_id: int, base_address: int, bring_to_now: Callable[[], None], model_id: int = 103
+    ) -> None:
+        super().__init__(SunSpecImage((1, model_id), base_address), plant, bring_to_now)
+        self._model = str(model_id)
+        identify(self.image, "PV inverter", "SIM-PV-1", unit_id)
         limit_w = plant.config.pv.inverter_limit_w
         for name in ("W_SF", "VA_SF"):
-            self.image.scale(f"103.{name}", finest_scale(HEADROOM * limit_w, MAX_INT16, -1))
-        self.image.scale("103.A_SF", finest_scale(HEADROOM * limit_w / PHASE_VOLTAGE_V, MAX_UINT16, -2))
+            self.image.scale(f"{self._model}.{name}", finest_scale(HEADROOM * limit_w, MAX_INT16, -1))
+        self.image.scale(f"{self._model}.A_SF", finest_scale(HEADROOM * limit_w / PHASE_VOLTAGE_V, MAX_UINT16, -2))
         for name, factor in (("V_SF", -1), ("Hz_SF", -3), ("WH_SF", -2), ("Tmp_SF", -1)):
-            self.image.scale(f"103.{name}", factor)
+            self.image.scale(f"{self._model}.{name}", factor)
         for name in ("PhVphA", "PhVphB", "PhVphC"):
-            self.image.number(f"103.{name}", PHASE_VOLTAGE_V)
+            self.image.number(f"{self._model}.{name}", PHASE_VOLTAGE_V)
         for name in ("PPVphAB", "PPVphBC", "PPVphCA"):
-            self.image.number(f"103.{name}", LINE_VOLTAGE_V)
-        self.image.number("103.TmpCab", plant.config.battery.ambient_c)
+            self.image.number(f"{self._model}.{name}", LINE_VOLTAGE_V)
+        self.image.number(f"{self._model}.TmpCab", plant.config.battery.ambient_c)
         for name in ("Evt1", "Evt2"):
-            self.image.number(f"103.{name}", 0)
+            self.image.number(f"{self._model}.{name}", 0)
 
     def _show(self) -> None:
         plant, number = self._plant, self.image.number
         phase_a = plant.pv_w / (3.0 * PHASE_VOLTAGE_V)
-        number("103.A", 3.0 * phase_a)
+        number(f"{self._model}.A", 3.0 * phase_a)
         for name in ("AphA", "AphB", "AphC"):
-            number(f"103.{name}", phase_a)
-        number("103.W", plant.pv_w)
-        number("103.VA", plant.pv_w)
-        number("103.Hz", plant.frequency_hz)
-        number("103.WH", plant.pv_wh)
+            number(f"{self._model}.{name}", phase_a)
+        number(f"{self._model}.W", plant.pv_w)
+        number(f"{self._model}.VA", plant.pv_w)
+        number(f"{self._model}.Hz", plant.frequency_hz)
+        number(f"{self._model}.WH", plant.pv_wh)
         limit_w = plant.config.pv.inverter_limit_w * plant.pv_limit
         throttled = 0.0 < limit_w <= plant.pv_w
-        number("103.St", 5 if throttled else 4 if plant.pv_w > 0.0 else 2)  # throttled, MPPT, sleeping
+        number(f"{self._model}.St", 5 if throttled else 4 if plant.pv_w > 0.0 else 2)  # throttled, MPPT, sleeping
 
 
 class MeterDevice(SunSpecDevice):
-    """Three-phase meter at the connection point: model 203."""
+    """Meter at the connection point: one of models 201 to 204 and 211 to 214."""
 
     def __init__(
         self,
@@ -336,20 +343,22 @@ class MeterDevice(SunSpecDevice):
         base_address: int,
         bring_to_now: Callable[[], None],
     ) -> None:
-        super().__init__(SunSpecImage(METER_MODELS, base_address), plant, bring_to_now)
-        _identify(self.image, "Grid meter", "SIM-METER-1", unit_id)
+        super().__init__(SunSpecImage((1, meter.model), base_address), plant, bring_to_now)
+        self._model = str(meter.model)
+        identify(self.image, "Grid meter", "SIM-METER-1", unit_id)
         self._sign = 1.0 if meter.positive == "export" else -1.0
         largest_w = self._largest_w()
-        self.image.scale("203.W_SF", finest_scale(largest_w, MAX_INT16, -1))
-        self.image.scale("203.A_SF", finest_scale(largest_w / PHASE_VOLTAGE_V, MAX_INT16, -2))
-        self.image.scale("203.V_SF", -1)
-        self.image.scale("203.Hz_SF", -2)
-        self.image.scale("203.TotWh_SF", meter.energy_scale_factor)
+        self.image.scale(f"{self._model}.W_SF", finest_scale(largest_w, MAX_INT16, -1))
+        self.image.scale(f"{self._model}.A_SF", finest_scale(largest_w / PHASE_VOLTAGE_V, MAX_INT16, -2))
+        self.image.scale(f"{self._model}.V_SF", -1)
+        self.image.scale(f"{self._model}.Hz_SF", -2)
+        self.image.scale(f"{self._model}.TotWh_SF", meter.energy_scale_factor)
         for name in ("PhV", "PhVphA", "PhVphB", "PhVphC"):
-            self.image.number(f"203.{name}", PHASE_VOLTAGE_V)
-        for name in ("PPV", "PhVphAB", "PhVphBC", "PhVphCA"):
-            self.image.number(f"203.{name}", LINE_VOLTAGE_V)
-        self.image.number("203.Evt", 0)
+            self.image.number(f"{self._model}.{name}", PHASE_VOLTAGE_V)
+        prefix = "PPVph" if "PPVphAB" in layout(meter.model).points else "PhVph"  # 203 and 204 differ from the others
+        for name in ("PPV", *(f"{prefix}{lines}" for lines in ("AB", "BC", "CA"))):
+            self.image.number(f"{self._model}.{name}", LINE_VOLTAGE_V)
+        self.image.number(f"{self._model}.Evt", 0)
 
     def _largest_w(self) -> float:
         config = self._plant.config
@@ -362,11 +371,11 @@ class MeterDevice(SunSpecDevice):
         plant, number = self._plant, self.image.number
         power_w = self._sign * plant.grid_w
         current_a = power_w / (3.0 * PHASE_VOLTAGE_V)
-        number("203.A", 3.0 * current_a)
-        number("203.W", power_w)
+        number(f"{self._model}.A", 3.0 * current_a)
+        number(f"{self._model}.W", power_w)
         for phase in ("phA", "phB", "phC"):
-            number(f"203.A{phase}", current_a)
-            number(f"203.W{phase}", power_w / 3.0)
-        number("203.Hz", plant.frequency_hz)
-        number("203.TotWhExp", plant.export_wh)
-        number("203.TotWhImp", plant.import_wh)
+            number(f"{self._model}.A{phase}", current_a)
+            number(f"{self._model}.W{phase}", power_w / 3.0)
+        number(f"{self._model}.Hz", plant.frequency_hz)
+        number(f"{self._model}.TotWhExp", plant.export_wh)
+        number(f"{self._model}.TotWhImp", plant.import_wh)

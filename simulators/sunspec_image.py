@@ -47,13 +47,20 @@ NUMBER_TYPES: Mapping[str, PointType] = {
     "bitfield32": PointType(struct.Struct(">I"), 0xFFFFFFFF),
     "acc32": PointType(struct.Struct(">I"), 0, wraps=True),
     "uint64": PointType(struct.Struct(">Q"), 0xFFFFFFFFFFFFFFFF),
+    "count": PointType(struct.Struct(">H"), 0xFFFF),
+    "acc64": PointType(struct.Struct(">Q"), 0, wraps=True),
 }
+FLOAT = struct.Struct(">f")
+FLOAT_MISSING = bytes((0x7F, 0xC0, 0, 0))
+"""Not a number."""
 
 
 def missing(point: Point) -> bytes:
     """The bytes that say that the point is not implemented."""
     if point.type == "string":
         return bytes(2 * point.size)
+    if point.type == "float32":
+        return FLOAT_MISSING
     number = NUMBER_TYPES[point.type]
     return number.code.pack(number.missing)
 
@@ -84,7 +91,8 @@ class FixedRegisters:
 class SunSpecImage:
     """The register image of one device; every point not set answers that it is not implemented."""
 
-    def __init__(self, model_ids: Sequence[int], base_address: int) -> None:
+    def __init__(self, model_ids: Sequence[int], base_address: int, repeats: Mapping[int, int] | None = None) -> None:
+        """`repeats`: how often each model repeats its group; its points are named `"160.module.2.DCW"`."""
         self.base_address = base_address
         self._points: dict[str, Point] = {}
         self._address: dict[str, int] = {}
@@ -93,13 +101,17 @@ class SunSpecImage:
         for model_id in model_ids:
             model = layout(model_id)
             start = base_address + len(data) // 2
-            body = bytearray(2 * (HEADER_REGISTERS + model.length))
-            for point in model.points.values():
+            count = (repeats or {}).get(model_id, 0)
+            length = model.length + (count * model.group.size if model.group is not None else 0)
+            grouped = () if model.group is None else model.group.points
+            points = [model.grouped(index, name) for index in range(1, count + 1) for name in grouped]
+            body = bytearray(2 * (HEADER_REGISTERS + length))
+            for point in (*model.points.values(), *points):
                 name = f"{model_id}.{point.name}"
                 self._points[name] = point
                 self._address[name] = start + point.at
                 body[2 * point.at : 2 * (point.at + point.size)] = missing(point)
-            body[0:4] = struct.pack(">HH", model.model_id, model.length)
+            body[0:4] = struct.pack(">HH", model.model_id, length)
             data += body
         data += END
         self._data = data
@@ -129,14 +141,19 @@ class SunSpecImage:
         return self._points[name].size
 
     def scale(self, name: str, factor: int) -> None:
-        """Sets a scale factor point, such as `"701.W_SF"`, to 10 to the power of `factor`."""
+        """Sets a scale factor point, such as `"701.W_SF"`, to 10 to the power of `factor`; float models have none."""
+        if name not in self._points:
+            return
         assert MIN_SCALE <= factor <= MAX_SCALE, (name, factor)
         self._scale[name] = factor
         self._put(name, factor)
 
     def number(self, name: str, value: float) -> None:
         """Sets a point to a value in its unit, rounded to the register's resolution."""
-        self._put(name, round(value / self.resolution(name)))
+        if self._points[name].type == "float32":
+            self._set_bytes(name, FLOAT.pack(value))
+        else:
+            self._put(name, round(value / self.resolution(name)))
 
     def text(self, name: str, value: str) -> None:
         """Sets a text point."""

@@ -29,6 +29,7 @@ from agent.runtime.control import ControlLoop
 from agent.runtime.local_socket import LocalSocket
 from agent.runtime.notify import Notifier
 from agent.runtime.poller import EndpointPoller, Polled
+from agent.runtime.pv_ceilings import PvCeilings
 from agent.runtime.recorder import Recorder
 from agent.runtime.replan_side import ReplanOptions, ReplanSide, with_kept
 from agent.runtime.requests import Requests
@@ -37,6 +38,7 @@ from drivers.battery import SunSpecBattery
 from drivers.device import DeviceSpec, open_device
 from drivers.endpoint import Endpoint, parse_url
 from drivers.link import Link
+from drivers.pv import SunSpecPv
 
 log = structlog.get_logger(__name__)
 
@@ -73,6 +75,7 @@ class Daemon:
         self._links: dict[Endpoint, Link] = {}
         self._health: list[DeviceHealth] = []
         self._batteries: dict[str, SunSpecBattery] = {}
+        self._pvs: dict[str, SunSpecPv] = {}
         self._started_mono_s = clock.mono_s()
 
     async def run(self) -> None:
@@ -194,6 +197,7 @@ class Daemon:
             unit_id=section.unit_id,
             base_address=section.base_address,
             reversion_s=int(section.dead_man),
+            rated_w=section.rated_power,
             positive=section.positive,
             expected_model=section.expected_model,
             expected_serial=section.expected_serial,
@@ -201,6 +205,8 @@ class Daemon:
         device = open_device(spec, link, self._clock.mono_s)
         if isinstance(device, SunSpecBattery):
             self._batteries[section.id] = device
+        elif isinstance(device, SunSpecPv):
+            self._pvs[section.id] = device
         health = DeviceHealth(section.id, f"{endpoint} unit {section.unit_id}")
         self._health.append(health)
         return Polled(device, section.poll, health)
@@ -233,6 +239,7 @@ class Daemon:
             floor_utc_s=held.last_trusted_utc_s or 0.0,
             spawn=spawn,
             started_mono_s=self._started_mono_s,
+            pv_ceilings=PvCeilings(self._pvs),
             state=State(account=account),
         )
 

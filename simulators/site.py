@@ -25,8 +25,9 @@ from typing import Self
 
 from simulators.modbus_server import Faults, ModbusServer
 from simulators.plant import Plant
+from simulators.pv_limited import LimitedPvDevice
 from simulators.site_config import ConfigRefusedError, SiteConfig, load_config
-from simulators.sunspec_devices import BatteryDevice, MeterDevice, PvDevice
+from simulators.sunspec_devices import BatteryDevice, MeterDevice
 from simulators.sunspec_storage import StorageDevice
 
 TICK_S = 0.1
@@ -84,11 +85,12 @@ class SimulatedSite:
             self.battery = BatteryDevice(self.plant, *place)
         else:
             self.battery = StorageDevice(self.plant, *place, hybrid=modbus.battery_kind == "hybrid")
-        pv = PvDevice(self.plant, modbus.pv_unit, base, self.advance_to_now, modbus.pv_model)
+        place = (modbus.pv_unit, base, self.advance_to_now)
+        self.pv = LimitedPvDevice(self.plant, *place, model_id=modbus.pv_model, limit=modbus.pv_limit)
         meter = MeterDevice(self.plant, config.meter, modbus.meter_unit, base, self.advance_to_now)
         self._battery_server = ModbusServer({modbus.battery_unit: self.battery}, modbus.host, modbus.battery_port)
         self._gateway_server = ModbusServer(
-            {modbus.pv_unit: pv, modbus.meter_unit: meter}, modbus.host, modbus.gateway_port
+            {modbus.pv_unit: self.pv, modbus.meter_unit: meter}, modbus.host, modbus.gateway_port
         )
         self.faults: dict[str, Faults] = {
             "battery": self._battery_server.faults[modbus.battery_unit],
@@ -136,13 +138,15 @@ class SimulatedSite:
     def advance_to_now(self) -> None:
         """Lets the plant live until now, with reversions and truths at their exact instants."""
         now_utc_s = self._start_utc_s + self._clock.monotonic_s() - self._start_monotonic_s
-        control = self.battery.control
+        control, ceiling = self.battery.control, self.pv.control
         while True:
-            revert_utc_s = math.inf if control.revert_at_utc_s is None else control.revert_at_utc_s
-            stop_utc_s = min(now_utc_s, revert_utc_s, self._next_truth_utc_s)
+            reverts = (at_s for at_s in (control.revert_at_utc_s, ceiling.revert_at_utc_s) if at_s is not None)
+            stop_utc_s = min(now_utc_s, self._next_truth_utc_s, *reverts)
             self.plant.advance_to(stop_utc_s)
             if control.revert_if_due(stop_utc_s):
                 self.battery.apply_setpoint()
+            if ceiling.revert_if_due(stop_utc_s):
+                self.pv.apply_limit()
             if stop_utc_s >= self._next_truth_utc_s:
                 self._tell_truth()
             if stop_utc_s >= now_utc_s:

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from simulators.battery import BatteryConfig
 from simulators.plant import DayConfig, GridConfig, LoadConfig, PlantConfig, PvConfig
+from simulators.pv_limited import PvLimit
 from simulators.sunspec_devices import MeterConfig
 
 
@@ -43,6 +44,8 @@ class ModbusConfig:
     battery_kind: Literal["der", "storage", "hybrid"] = "der"
     """SunSpec models of the 700 series, or the older 103 and 124; a hybrid has the PV on its own DC side (160)."""
     pv_model: Literal[101, 102, 103, 111, 112, 113] = 103
+    pv_limit: PvLimit = "123"
+    """The model by which the PV inverter's power is limited: an older inverter, a newer one, or none."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be reached."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -298,9 +298,16 @@ class PvDevice(SunSpecDevice):
     """PV inverter: one of models 101 to 103 and 111 to 113, measurements only."""
 
     def __init__(
-        self, plant: Plant, unit_id: int, base_address: int, bring_to_now: Callable[[], None], model_id: int = 103
+        self,
+        plant: Plant,
+        unit_id: int,
+        base_address: int,
+        bring_to_now: Callable[[], None],
+        model_id: int = 103,
+        *,
+        more_models: Sequence[int] = (),
     ) -> None:
-        super().__init__(SunSpecImage((1, model_id), base_address), plant, bring_to_now)
+        super().__init__(SunSpecImage((1, model_id, *more_models), base_address), plant, bring_to_now)
         self._model = str(model_id)
         identify(self.image, "PV inverter", "SIM-PV-1", unit_id)
         limit_w = plant.config.pv.inverter_limit_w
@@ -328,7 +335,7 @@ class PvDevice(SunSpecDevice):
         number(f"{self._model}.Hz", plant.frequency_hz)
         number(f"{self._model}.WH", plant.pv_wh)
         limit_w = plant.config.pv.inverter_limit_w * plant.pv_limit
-        throttled = 0.0 < limit_w <= plant.pv_w
+        throttled = plant.pv_w > 0.0 and limit_w <= plant.pv_w
         number(f"{self._model}.St", 5 if throttled else 4 if plant.pv_w > 0.0 else 2)  # throttled, MPPT, sleeping
 
 

@@ -48,7 +48,10 @@ def lines(row: dict[str, Any]) -> list[str]:
     shown += [f"write      {kw(w['power_w'])} to {w['device_id']} ({w['reason']})" for w in row["writes"]]
     if not row["writes"]:
         shown.append("write      nothing: the devices hold it already, or are not readable")
+    if row["pv_ceiling_w"] is not None:
+        shown.append(f"PV         at most {kw(row['pv_ceiling_w'])}: the batteries cannot take more")
     for device_id, outcome in row["last_outcomes"].items():
-        verdict = f"holds {kw(outcome['held_w'])}" if outcome["confirmed"] else f"NOT confirmed: {outcome['reason']}"
+        held = kw(outcome["held_w"]) if outcome["held_w"] is not None else "no ceiling"
+        verdict = f"holds {held}" if outcome["confirmed"] else f"NOT confirmed: {outcome['reason']}"
         shown.append(f"read back  {device_id} {verdict}, {max(outcome['age_s'], 0.0):.1f} s before this decision")
     return fitted(shown, LABEL_WIDTH)

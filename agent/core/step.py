@@ -61,14 +61,9 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
     ledger, writes, events = _write(rules, state, inputs, now, done.shares_w)
     pv = pv_tick(rules, state.pv, inputs, now, done)
     reserve, evidence = afterwards(
-        state.reserve,
-        duty,
-        utc_s=utc_s,
-        battery_w=now.battery_w,
-        baseline_w=done.baseline_w,
-        setpoint_w=done.power_w,
-        clock_trusted=trusted,
-    )
+        state.reserve, duty, utc_s=utc_s, battery_w=now.battery_w,
+        baseline_w=done.baseline_w, setpoint_w=done.power_w, clock_trusted=trusted,
+    )  # fmt: skip
     decision = Decision(
         utc_s=utc_s,
         mono_s=mono_s,

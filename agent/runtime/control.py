@@ -24,6 +24,7 @@ from agent.core.snapshot import WriteOutcome
 from agent.core.step import step
 from agent.runtime.board import Board
 from agent.runtime.clock import Clock
+from agent.runtime.pv_ceilings import PvCeilings
 from drivers.battery import SunSpecBattery
 
 log = structlog.get_logger(__name__)
@@ -63,6 +64,7 @@ class ControlLoop:
     spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
     """Starts a supervised task: an exception in it (a bug of ours) ends the process, and the dead-man takes over."""
     started_mono_s: float
+    pv_ceilings: PvCeilings = field(default_factory=PvCeilings)
     order_documents: OrderDocuments = field(default_factory=OrderDocuments)
     in_force: OrdersInForce = NOTHING_IN_FORCE
     """What the documents of orders say from now on."""
@@ -134,6 +136,7 @@ class ControlLoop:
             awards=self.in_force.awards,
             notices=self._notices,
             outcomes=tuple(self._outcomes),
+            ceiling_outcomes=self.pv_ceilings.outcomes(),
         )
         self._outcomes.clear()
         rules = awarded_rules(self.rules, inputs.awards, utc_s)
@@ -141,6 +144,7 @@ class ControlLoop:
         self._look_ahead(inputs, reviewed)
         for write in effects.writes:
             self._start(write)
+        self.pv_ceilings.start(effects.ceiling_writes, self.spawn)
         self.decisions.append(effects.decision)
         self.counters.ticks += 1
         return effects
@@ -192,7 +196,8 @@ class ControlLoop:
         if self._writing:
             await asyncio.wait(self._writing, timeout=within_s / 2)
         releases = [asyncio.ensure_future(battery.release()) for battery in self.batteries.values()]
-        done, pending = await asyncio.wait(releases, timeout=within_s / 2)
+        letting_go = asyncio.ensure_future(self.pv_ceilings.let_go(self.state.pv.lines))
+        done, pending = await asyncio.wait([*releases, letting_go], timeout=within_s / 2)
         for task in pending:
             task.cancel()
-        return not pending and all(task.result().ok for task in done)
+        return all(task in done and task.result().ok for task in releases)

@@ -12,7 +12,7 @@ from agent.core.decision import Condition, Decision
 from agent.core.envelope import Clip
 from agent.core.ledger import SlotRow
 from agent.core.plan import Plans, Slot
-from agent.core.snapshot import WriteOutcome
+from agent.core.snapshot import CeilingOutcome, WriteOutcome
 
 NEXT_SLOTS = 8
 
@@ -72,7 +72,7 @@ def control_facts(decision: Decision, plans: Plans) -> dict[str, Any]:
     }
 
 
-def explanation(decision: Decision, outcomes: Mapping[str, WriteOutcome]) -> dict[str, Any]:
+def explanation(decision: Decision, outcomes: Mapping[str, WriteOutcome | CeilingOutcome]) -> dict[str, Any]:
     """Why the site does what it does: source, target, each clip, what was written, what the device confirmed."""
     return {
         "utc": iso(decision.utc_s),
@@ -84,6 +84,7 @@ def explanation(decision: Decision, outcomes: Mapping[str, WriteOutcome]) -> dic
         "clips": [_clip(clip) for clip in decision.clips],
         "setpoint_w": decision.setpoint_w,
         "shares_w": dict(decision.shares_w),
+        "pv_ceiling_w": decision.pv_ceiling_w,
         "writes": [asdict(write) for write in decision.writes],
         "last_outcomes": {
             device_id: {

@@ -83,7 +83,7 @@ class Requests:
         }
 
     async def _explain(self, _request: dict[str, Any], _peer: Peer) -> dict[str, Any]:
-        return explanation(self._last_decision(), self.control.last_outcome)
+        return explanation(self._last_decision(), {**self.control.last_outcome, **self.control.pv_ceilings.last})
 
     async def _slots(self, request: dict[str, Any], _peer: Peer) -> list[dict[str, Any]]:
         from_utc_s, to_utc_s = _number(request, "from_utc_s"), _number(request, "to_utc_s")

@@ -73,7 +73,7 @@ async def test_scan_finds_all_models_in_order_and_by_name(site):
 
     assert await asyncio.to_thread(scan) == {
         "battery": ([1, 701, 702, 704, 713, 715, 802], "Simulated", "SIM-BATTERY-1"),
-        "pv": ([1, 103], "Simulated", "SIM-PV-1"),
+        "pv": ([1, 103, 120, 121, 123], "Simulated", "SIM-PV-1"),
         "meter": ([1, 203], "Simulated", "SIM-METER-1"),
     }
 

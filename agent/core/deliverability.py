@@ -54,6 +54,8 @@ class Deliverability:
 def baseline_ahead(plans: Plans, now_utc_s: float, until_utc_s: float, others_w: float = 0.0) -> list[BaselineSlot]:
     """The planned battery power from now on, slot by slot: rolling plan, else yearly plan, else nothing (0 W).
 
+    Where a local plan is laid over them, that is what will be done.
+
     A slot at the connection point asks the battery for what PV and load (`others_w`, as now) leave of it.
     """
     layers = [plan for plan in (plans.rolling, plans.yearly) if plan is not None]
@@ -68,6 +70,7 @@ def baseline_ahead(plans: Plans, now_utc_s: float, until_utc_s: float, others_w:
             ]
             at = min([*starts, *steps], default=until_utc_s)
             continue
+        slot = plans.local_slot_at(at) or slot
         power_w = slot.power_w - (others_w if slot.target is Target.GRID else 0.0)
         found.append(BaselineSlot(at, slot.end_utc_s, power_w))
         at = slot.end_utc_s

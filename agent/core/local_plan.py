@@ -21,21 +21,21 @@ def overlay(
 ) -> LocalPlan:
     """The local plan to execute, made at `utc_s`; where the cloud's plans have no slot it has none either."""
     slots: list[Slot] = []
-    for answer in planned:
+    for index, answer in enumerate(planned):
         told = cloud_slot_at(plans, answer.start_utc_s)
         if told is not None:
-            slots.append(_laid_over(told[1], answer.slot))
+            slots.append(_laid_over(told[1], answer.slot, runs=index == 0))
     return LocalPlan(utc_s, plans.basis, tuple(slots), by_rule, why, soc_pct)
 
 
-def _laid_over(cloud: Slot, ours: Slot) -> Slot:
-    """`ours` at the time of the cloud's slot where it fills that to its end.
+def _laid_over(cloud: Slot, ours: Slot, *, runs: bool) -> Slot:
+    """`ours` to execute; at the time of the cloud's slot where it is the rest of the one that `runs`.
 
-    A slot that runs already has delivered a part. At the connection point its energy is what was promised, less (or
+    That one has delivered a part already. At the connection point its energy is what was promised, less (or
     more) what the re-planning changes in the rest of it; at the battery's terminals only the power counts.
     """
     start_utc_s, power_w = ours.start_utc_s, ours.power_w
-    if ours.end_utc_s == cloud.end_utc_s and start_utc_s > cloud.start_utc_s:
+    if runs and ours.end_utc_s == cloud.end_utc_s and start_utc_s > cloud.start_utc_s:
         start_utc_s = cloud.start_utc_s
         if ours.target is Target.GRID:
             rest = (ours.end_utc_s - ours.start_utc_s) / (cloud.end_utc_s - cloud.start_utc_s)

@@ -70,7 +70,8 @@ def _one(rules: BatteryRules, model: BatteryModel | None, sample: BatterySample,
     if soc_pct >= low_pct + NEAR_EDGE_PCT:
         discharge_w = _limit_w(discharge_w, sample.live_discharge_limit_w, mono_s)
     unit = Unit(rules.device_id, charge_w, discharge_w)
-    real_pct = min(max(soc_pct, 0.0), 100.0)
+    believed_pct = model.believed_soc_pct if model is not None else None
+    real_pct = min(max(soc_pct if believed_pct is None else believed_pct, 0.0), 100.0)
     return Storage((unit,), real_pct, low_pct, high_pct, capacity_wh, efficiency, efficiency, standby_w)
 
 

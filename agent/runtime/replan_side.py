@@ -14,13 +14,12 @@ from typing import Any
 import structlog
 
 from agent.cloud.messages import iso
-from agent.core.authority import Source, cloud_slot_at
 from agent.core.awards import AwardBook
 from agent.core.events import Event, EventState, Severity
-from agent.core.forecast import DayProfile, forecast_at, told_by_plans
+from agent.core.forecast import DayProfile
 from agent.core.local_plan import changed_slots, changed_wh, overlay
 from agent.core.orders import Orders
-from agent.core.plan import LocalPlan, Plan, Plans
+from agent.core.plan import LocalPlan, Plans
 from agent.core.records import StorageFailed
 from agent.core.replan_request import ReplanRequest
 from agent.core.replan_rules import (
@@ -28,9 +27,7 @@ from agent.core.replan_rules import (
     Due,
     ReplanRules,
     ReplanWatch,
-    Situation,
     ended,
-    expected_soc_pct,
     first_shortfall,
     look,
     superseded,
@@ -38,6 +35,7 @@ from agent.core.replan_rules import (
 from agent.replan.horizon import Forecast, Held, Site, Storage, request_at
 from agent.replan.kept import Kept, kept_json
 from agent.replan.runner import Fallback, Replanned, replan
+from agent.replan.situation import forecast_now, situation_now
 from agent.replan.storage import storage_now
 from agent.runtime.clock import Clock
 from agent.runtime.control import ControlLoop
@@ -130,7 +128,10 @@ class ReplanSide:
             return
         request = await asyncio.to_thread(self._request, now)
         infeasible = request is not None and await asyncio.to_thread(first_shortfall, request) is not None
-        situation = self._situation(now, infeasible=infeasible)
+        situation = situation_now(
+            now.held, now.storage, self._site,
+            utc_s=now.utc_s, mono_s=now.mono_s, trusted=control.trust.trusted, infeasible=infeasible,
+        )  # fmt: skip
         self._watch, due = look(self._options.rules, self._watch, situation)
         if due is not None and request is not None and request.slots:
             failed = await self._replan(due, request, plans)
@@ -146,12 +147,9 @@ class ReplanSide:
         if others_w is not None and self._last_look_mono_s is not None and control.trust.trusted:
             self._profile = self._profile.with_measured(utc_s, others_w, mono_s - self._last_look_mono_s)
         self._last_look_mono_s = mono_s
-        forecast: Forecast = _nothing_else
-        if not rules.battery_alone:
-            stated_wh = sum(sample.capacity_wh.at(mono_s).value or 0.0 for sample in samples)
-            stated_efficiency = rules.batteries[0].one_way_efficiency
-            told = told_by_plans(plans, stated_wh, stated_efficiency)
-            forecast = forecast_at(utc_s, others_w, told, self._profile)
+        forecast = forecast_now(
+            rules, plans, samples, self._profile, others_w, utc_s=utc_s, mono_s=mono_s
+        )  # fmt: skip
         return _Moment(utc_s, mono_s, Held(plans, orders, awards), storage, forecast)
 
     def _others_w(self) -> float | None:
@@ -167,28 +165,6 @@ class ReplanSide:
         if now.storage is None:
             return None
         return request_at(now.utc_s, now.held, now.storage, self._site, now.forecast)
-
-    def _situation(self, now: _Moment, *, infeasible: bool) -> Situation:
-        storage, plans, utc_s = now.storage, now.held.plans, now.utc_s
-        units = storage.units if storage is not None else ()
-        beneath = cloud_slot_at(plans, utc_s)
-        source = beneath[0] if beneath is not None else Source.LOCAL_RULE
-        return Situation(
-            utc_s=utc_s,
-            mono_s=now.mono_s,
-            clock_trusted=self._control.trust.trusted,
-            source=source,
-            soc_pct=storage.soc_pct if storage is not None else None,
-            expected_soc_pct=_expected_pct(plans, source, utc_s),
-            infeasible=infeasible,
-            orders=now.held.orders,
-            limits_w=(
-                sum(unit.charge_w for unit in units),
-                sum(unit.discharge_w for unit in units),
-                self._site.export_limit_w,
-                self._site.import_limit_w,
-            ),
-        )
 
     async def _replan(self, due: Due, request: ReplanRequest, plans: Plans) -> bool:
         """True when the run gave only the rule-based plan."""
@@ -272,16 +248,3 @@ def with_kept(plans: Plans, kept: Kept) -> Plans:
     """The plans of a start, with the local plan that was in force over them if it was made from these."""
     restored = replace(plans, local=kept.local)
     return restored if kept.local is not None and kept.local.basis == plans.basis else plans
-
-
-def _expected_pct(plans: Plans, source: Source, utc_s: float) -> float | None:
-    """The SoC that the plan in force expects now."""
-    if plans.local is not None and plans.local_slot_at(utc_s) is not None:
-        return plans.local.expected_soc_pct(utc_s)
-    plan: Plan | None = {Source.ROLLING: plans.rolling, Source.YEARLY: plans.yearly}.get(source)
-    return expected_soc_pct(plan, utc_s) if plan is not None else None
-
-
-def _nothing_else(_start_utc_s: float, _end_utc_s: float) -> tuple[float, float]:
-    """The forecast of a site without PV and load."""
-    return 0.0, 0.0

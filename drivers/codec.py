@@ -112,7 +112,7 @@ def encode(point: Point, value: float, exponent: int = 0, rounding: Rounding = R
     if code in "fd":
         raw: float = value
     else:
-        raw = _whole(scaled(value, -exponent), rounding)
+        raw = whole(scaled(value, -exponent), rounding)
         lowest, highest = _INTEGER_RANGES[code]
         if not lowest <= raw <= highest or (raw == sentinel(point) and raw != 0):
             unit = f" {point.unit}" if point.unit else ""
@@ -125,7 +125,8 @@ def encode(point: Point, value: float, exponent: int = 0, rounding: Rounding = R
     return struct.unpack(f">{point.size}H", packed)
 
 
-def _whole(counts: float, rounding: Rounding) -> int:
+def whole(counts: float, rounding: Rounding) -> int:
+    """`counts` as a whole number of steps."""
     nearest = round(counts)
     if rounding is Rounding.NEAREST or abs(counts - nearest) <= ROUNDING_SLACK:
         return nearest

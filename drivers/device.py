@@ -6,17 +6,23 @@ from collections.abc import Callable
 
 from drivers.battery import SunSpecBattery
 from drivers.meter import SunSpecMeter
+from drivers.profile.roles import ProfileBattery, ProfileMeter, ProfilePv, open_profile_device
 from drivers.pv import SunSpecPv
 from drivers.registers import Registers
 from drivers.spec import BadSpec, DeviceSpec, Identity
 
-__all__ = ["BadSpec", "Device", "DeviceSpec", "Identity", "open_device"]
+__all__ = ["BadSpec", "BatteryDevice", "Device", "DeviceSpec", "Identity", "MeterDevice", "PvDevice", "open_device"]
 
-Device = SunSpecBattery | SunSpecPv | SunSpecMeter
+BatteryDevice = SunSpecBattery | ProfileBattery
+PvDevice = SunSpecPv | ProfilePv
+MeterDevice = SunSpecMeter | ProfileMeter
+Device = BatteryDevice | PvDevice | MeterDevice
 
 
 def open_device(spec: DeviceSpec, link: Registers, clock: Callable[[], float]) -> Device:
     """The device that `spec` describes; nothing is sent before it is first read or written."""
+    if spec.profile is not None:
+        return open_profile_device(spec, link, clock)
     match spec.role:
         case "battery":
             return SunSpecBattery(spec, link, clock)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal
+
+from drivers.profile.model import ASK_SITE, Profile
 
 Role = Literal["battery", "pv", "meter"]
 Positive = Literal["export", "import"]
@@ -37,6 +40,10 @@ class DeviceSpec:
     """Meter: what its positive power means. Vendors differ, so that it must be stated."""
     expected_model: str | None = None
     expected_serial: str | None = None
+    profile: Profile | None = None
+    """What describes the device; None for one that describes itself (SunSpec)."""
+    unit_ids: Mapping[str, int] = field(default_factory=dict)
+    """Other unit ids of the profile that differ at this site, by their names in it."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
@@ -48,12 +55,32 @@ class DeviceSpec:
             raise BadSpec(f"{self.device_id}: base_address {self.base_address} is not within 0 to {MAX_BASE_ADDRESS}")
         if not 1 <= self.reversion_s <= MAX_REVERSION_S:
             raise BadSpec(f"{self.device_id}: reversion_s {self.reversion_s} is not within 1 to {MAX_REVERSION_S}")
-        if self.role == "meter" and self.positive not in ("export", "import"):
+        if self.profile is not None:
+            self._check_profile(self.profile)
+        if self.role == "meter" and self.positive not in ("export", "import") and self.asks_for_sign:
             raise BadSpec(
                 f'{self.device_id}: positive must be "export" or "import": vendors differ in the sign of a meter'
             )
         if self.role != "meter" and self.positive is not None:
             raise BadSpec(f"{self.device_id}: positive is for meters; SunSpec fixes it for a {self.role}")
+
+    @property
+    def asks_for_sign(self) -> bool:
+        """Whether only the site knows what this meter's positive power means."""
+        if self.profile is None:
+            return True
+        return any(point.positive == ASK_SITE for point in self.profile.points.values())
+
+    def _check_profile(self, profile: Profile) -> None:
+        if self.role not in profile.roles:
+            fills = " and ".join(profile.roles)
+            raise BadSpec(f"{self.device_id}: the profile fills the role {fills}, not {self.role}")
+        strange = sorted(set(self.unit_ids) - set(profile.unit_ids))
+        if strange:
+            names = ", ".join(profile.unit_ids) or "none"
+            raise BadSpec(f"{self.device_id}: unit_ids: the profile has no {strange[0]!r}; it names {names}")
+        if self.base_address is not None:
+            raise BadSpec(f"{self.device_id}: base_address is for SunSpec devices, not for one with a profile")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,248 @@
+"""Battery, PV inverter and meter made from a profile: the same readings and setpoints as those of a SunSpec device."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Sequence
+
+from agent.core.snapshot import (
+    NEVER,
+    BatterySample,
+    CeilingOutcome,
+    MeterSample,
+    PvSample,
+    Quality,
+    Reading,
+    WriteOutcome,
+)
+from drivers.errors import DeviceError
+from drivers.profile.control import Outcome, ProfileControl
+from drivers.profile.model import Battery, Condition, Meter, Profile, Pv
+from drivers.profile.reads import Spots
+from drivers.profile.session import ProfileSession
+from drivers.profile.values import Values, names_in
+from drivers.registers import Registers
+from drivers.setpoint import Unwritable
+from drivers.spec import DeviceSpec, Identity
+
+CELL_MAX_V = 10.0
+"""No battery cell of any chemistry reaches it."""
+POWER_MARGIN = 1.5
+"""More than this multiple of the rating is not a measurement."""
+MIN_FREQUENCY_HZ = 42.5
+MAX_FREQUENCY_HZ = 69.0
+"""The measuring range that IEC 61000-4-30 asks for, 50 and 60 Hz grids together."""
+
+
+class _ProfileDevice:
+    """What the roles share: the link's pace, the session, the registers of this device."""
+
+    def __init__(self, spec: DeviceSpec, link: Registers, clock: Callable[[], float]) -> None:
+        assert spec.profile is not None
+        self.spec = spec
+        self._profile: Profile = spec.profile
+        self._link = link
+        self._clock = clock
+        self._spots = Spots(self._profile, spec.unit_id, spec.unit_ids)
+        link.pace(self._profile.pacing.between_requests, self._profile.pacing.after_connect)
+
+    def _known(self, role: Battery | Pv | Meter, more: Sequence[str] = ()) -> ProfileSession:
+        """The session that polls what the role is made of."""
+        sources = [getattr(role, name) for name in type(role).model_fields if name not in ("ready", "control")]
+        names = [name for source in sources for name in names_in(source)]
+        return ProfileSession(self.spec, self._link, self._clock, self._spots, [*names, *more])
+
+
+class ProfileBattery(_ProfileDevice):
+    """Readings and setpoints of one battery system; + is discharge."""
+
+    def __init__(self, spec: DeviceSpec, link: Registers, clock: Callable[[], float]) -> None:
+        super().__init__(spec, link, clock)
+        assert self._profile.battery is not None
+        self._role = role = self._profile.battery
+        self._control = (
+            ProfileControl(self._spots, "battery", spec.reversion_s, link, clock) if role.control is not None else None
+        )
+        self._ready: list[Condition] = list(role.ready)
+        if role.control is not None and role.control.remote is not None:
+            self._ready.append(role.control.remote)
+        watched = [condition.point for condition in self._ready]
+        self._session = self._known(role, [*watched, *(self._control.names if self._control is not None else [])])
+        self._writing = asyncio.Lock()
+
+    @property
+    def has_dead_man(self) -> bool | None:
+        """Whether the device ends a setpoint by itself when they stop coming."""
+        return None if self._control is None else self._control.has_dead_man
+
+    async def identify(self) -> Identity:
+        """Find out who the device is; `IdentityMismatch` if it is none that the profile is for."""
+        return await self._session.identify()
+
+    async def read(self) -> BatterySample:
+        """The newest readings; errors are `DeviceError`s."""
+        reads = await self._session.poll()
+        role, values = self._role, Values(self._profile, reads)
+        discharge_w = _magnitude(values.reading(role.rated_discharge_w))
+        charge_w = _magnitude(values.reading(role.rated_charge_w))
+        believable_w = POWER_MARGIN * max(discharge_w.value or 0.0, charge_w.value or 0.0) or math.inf
+        power_w = values.reading(role.power_w).within(-believable_w, believable_w)
+        return BatterySample(
+            device_id=self.spec.device_id,
+            power_w=power_w,
+            soc_pct=values.reading(role.soc_pct).within(0.0, 100.0),
+            capacity_wh=values.reading(role.capacity_wh).within(0.0, math.inf),
+            rated_discharge_w=discharge_w,
+            rated_charge_w=charge_w,
+            live_discharge_limit_w=_magnitude(values.reading(role.live_discharge_limit_w)),
+            live_charge_limit_w=_magnitude(values.reading(role.live_charge_limit_w)),
+            ready=values.ready(self._ready, power_w),
+            held_setpoint_w=self._control.held(reads) if self._control is not None else NEVER,
+            has_dead_man=self.has_dead_man,
+            temperature_c=values.reading(role.temperature_c),
+            cell_min_v=values.reading(role.cell_min_v).within(0.0, CELL_MAX_V),
+            cell_max_v=values.reading(role.cell_max_v).within(0.0, CELL_MAX_V),
+        )
+
+    async def write_setpoint(self, power_w: float) -> WriteOutcome:
+        """Make the device hold `power_w` (+ = discharge), rounded toward zero, and read back what it holds.
+
+        Takes the device over first where that is needed. Never raises a `DeviceError`: the outcome says what went
+        wrong. Nothing is written twice; after a failure the caller decides from a fresh reading.
+        """
+        assert math.isfinite(power_w)
+        return await self._outcome(power_w, lambda control, generation: control.hold(power_w, generation))
+
+    async def release(self) -> WriteOutcome:
+        """Bring the device to 0 W, put its owner's settings back, and leave it to its own control."""
+        return await self._outcome(0.0, lambda control, generation: control.release(generation, rest=True))
+
+    async def _outcome(self, power_w: float, act: Callable[[ProfileControl, int], Awaitable[Outcome]]) -> WriteOutcome:
+        held: float | None = None
+        async with self._writing:
+            try:
+                await self._session.ensure_identified()
+                if self._control is None:
+                    reason = "its profile has no [battery.control]: it can only be looked at"
+                else:
+                    held, reason = await act(self._control, self._link.generation)
+            except (DeviceError, Unwritable) as error:
+                reason = str(error)
+        return WriteOutcome(self.spec.device_id, power_w, held, not reason, reason, self._clock())
+
+
+class ProfilePv(_ProfileDevice):
+    """Power and ceiling of one PV inverter; + is generation."""
+
+    def __init__(self, spec: DeviceSpec, link: Registers, clock: Callable[[], float]) -> None:
+        super().__init__(spec, link, clock)
+        assert self._profile.pv is not None
+        self._role = role = self._profile.pv
+        self._control = (
+            ProfileControl(self._spots, "pv", spec.reversion_s, link, clock) if role.control is not None else None
+        )
+        self._session = self._known(role, self._control.names if self._control is not None else [])
+        self._writing = asyncio.Lock()
+
+    @property
+    def has_limit(self) -> bool:
+        """Whether its power can be limited."""
+        return self._control is not None
+
+    @property
+    def has_dead_man(self) -> bool | None:
+        """Whether it ends a ceiling by itself when writes stop; None without a ceiling."""
+        return None if self._control is None else self._control.has_dead_man
+
+    async def identify(self) -> Identity:
+        """Find out who the device is; `IdentityMismatch` if it is none that the profile is for."""
+        return await self._session.identify()
+
+    async def read(self) -> PvSample:
+        """The newest readings; errors are `DeviceError`s."""
+        reads = await self._session.poll()
+        limited = ceiling_w = NEVER
+        if self._control is not None:
+            limited = self._control.limited(reads)
+            held = self._control.held(reads)
+            ceiling_w = held if limited.value == 1.0 else Reading(None, held.read_mono_s, Quality.MISSING)
+        return PvSample(
+            device_id=self.spec.device_id,
+            power_w=Values(self._profile, reads).reading(self._role.power_w),
+            limited=limited,
+            ceiling_w=ceiling_w,
+            has_limit=self.has_limit,
+            has_dead_man=self.has_dead_man,
+        )
+
+    async def write_ceiling(self, ceiling_w: float | None) -> CeilingOutcome:
+        """Make the inverter give at most `ceiling_w`, rounded down, or (None) all it can; and read back what it holds.
+
+        Never raises a `DeviceError`: the outcome says what went wrong. Nothing is written twice.
+        """
+        assert ceiling_w is None or (math.isfinite(ceiling_w) and ceiling_w >= 0.0)
+        held: float | None = None
+        async with self._writing:
+            try:
+                await self._session.ensure_identified()
+                generation = self._link.generation
+                if self._control is None:
+                    reason = "its profile has no [pv.control]: its power cannot be limited"
+                elif ceiling_w is None:
+                    held, reason = await self._control.release(generation, rest=False)
+                else:
+                    held, reason = await self._control.hold(ceiling_w, generation)
+            except (DeviceError, Unwritable) as error:
+                reason = str(error)
+        return CeilingOutcome(self.spec.device_id, ceiling_w, held, not reason, reason, self._clock())
+
+
+class ProfileMeter(_ProfileDevice):
+    """Power, frequency and energy counters of one meter; + is toward the grid.
+
+    What the site file states about the sign wins over the profile: the wiring may differ.
+    """
+
+    def __init__(self, spec: DeviceSpec, link: Registers, clock: Callable[[], float]) -> None:
+        super().__init__(spec, link, clock)
+        assert self._profile.meter is not None
+        self._role = self._profile.meter
+        self._session = self._known(self._role)
+
+    async def identify(self) -> Identity:
+        """Find out who the device is; `IdentityMismatch` if it is none that the profile is for."""
+        return await self._session.identify()
+
+    async def read(self) -> MeterSample:
+        """The newest readings; errors are `DeviceError`s."""
+        reads = await self._session.poll()
+        values = Values(self._profile, reads, self.spec.positive)
+        return MeterSample(
+            device_id=self.spec.device_id,
+            power_w=values.reading(self._role.power_w),
+            frequency_hz=values.reading(self._role.frequency_hz).within(MIN_FREQUENCY_HZ, MAX_FREQUENCY_HZ),
+            export_wh=values.reading(self._role.export_wh),
+            import_wh=values.reading(self._role.import_wh),
+        )
+
+
+ProfileDevice = ProfileBattery | ProfilePv | ProfileMeter
+
+
+def open_profile_device(spec: DeviceSpec, link: Registers, clock: Callable[[], float]) -> ProfileDevice:
+    """The device that `spec` describes by a profile; nothing is sent before it is first read or written."""
+    match spec.role:
+        case "battery":
+            return ProfileBattery(spec, link, clock)
+        case "pv":
+            return ProfilePv(spec, link, clock)
+        case "meter":
+            return ProfileMeter(spec, link, clock)
+
+
+def _magnitude(reading: Reading) -> Reading:
+    """Limits and ratings are stated without a direction here, whatever the device's sign."""
+    if reading.value is None:
+        return reading
+    return Reading(abs(reading.value), reading.read_mono_s)

@@ -1,0 +1,74 @@
+"""Who a device is that a profile describes, and its polling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from drivers.errors import IdentityMismatch
+from drivers.known import MAX_ROUNDS, KnownDevice, Learnt
+from drivers.profile.conditions import holds, told
+from drivers.profile.model import Profile
+from drivers.profile.reads import ProfileReads, Spots
+from drivers.read_plan import Reads
+from drivers.registers import Registers
+from drivers.spec import DeviceSpec, Identity
+
+
+class ProfileSession(KnownDevice):
+    """The identity and the polling of one device; `polled` are the names of the points that its role needs."""
+
+    def __init__(
+        self,
+        spec: DeviceSpec,
+        link: Registers,
+        clock: Callable[[], float],
+        spots: Spots,
+        polled: Sequence[str],
+    ) -> None:
+        super().__init__(spec, link, clock)
+        self._spots = spots
+        self._profile: Profile = spots.profile
+        self._polled = list(dict.fromkeys(polled))
+        identity = self._profile.identity
+        told_by = (identity.model, identity.serial, identity.firmware)
+        names = [condition.point for condition in identity.check] + [name for name in told_by if name is not None]
+        self._who = list(dict.fromkeys(names))
+
+    async def _look(self) -> Learnt:
+        for _ in range(MAX_ROUNDS + 1):  # once more: the first round may have to connect
+            generation = self._link.generation
+            reads = await ProfileReads(self._spots, self._who).read(self._link, self.spec.unit_id, self._clock)
+            if self._link.generation == generation:
+                break
+        return Learnt(generation, self._checked(reads), ProfileReads(self._spots, self._polled))
+
+    async def _glance(self, known: Identity) -> Identity:  # noqa: ARG002 - a profile's identity is read whole
+        reads = await ProfileReads(self._spots, self._who).read(self._link, self.spec.unit_id, self._clock)
+        return self._checked(reads)
+
+    def _checked(self, reads: Reads) -> Identity:
+        """The identity, if it is one that the profile is for."""
+        for condition in self._profile.identity.check:
+            if not holds(self._profile, condition, reads):
+                read = reads.get(condition.point)
+                answer = "it says nothing" if read is None or read.value is None else f"it says {read.value!r}"
+                raise IdentityMismatch(
+                    f"{self.spec.device_id} is not what its profile describes "
+                    f"({self._profile.about.maker}): {told(self._profile, condition)} is expected, {answer}",
+                    endpoint=self._link.name,
+                    unit_id=self.spec.unit_id,
+                    hint="check url, unit_id and profile in the site file; nothing is written to it",
+                )
+        identity = self._profile.identity
+        model, serial, firmware = (
+            self._text(reads, name) for name in (identity.model, identity.serial, identity.firmware)
+        )
+        found = Identity(self._profile.about.maker, model, serial, firmware)
+        self.compare(found)
+        return found
+
+    def _text(self, reads: Reads, name: str | None) -> str | None:
+        read = reads.get(name) if name is not None else None
+        if name is None or read is None or read.value is None:
+            return None
+        return self._spots[name].codec.label(read.value) or str(read.value)

@@ -26,7 +26,7 @@ MUTANTS: list[Mutant] = [
     *_of(
         "snapshot.py",
         ("stale readings are no numbers", "now_mono_s - self.read_mono_s > STALE_AFTER_S", "False"),
-        ("NaN and infinity are no numbers", "return self.within(-BELIEVABLE, BELIEVABLE)", "return self"),
+        ("NaN and infinity are no numbers", "value is not None and -BELIEVABLE <= value <= BELIEVABLE", "True"),
         first=_TICK,
     ),
     *_of(

@@ -9,8 +9,9 @@ from agent.core.battery_model import BatteryModel
 from agent.core.bounds import CLIP_EPSILON_W, Rank
 from agent.core.decision import Condition, Decision
 from agent.core.events import Event, EventState, Severity
-from agent.core.frequency import TROUBLE_TEXT
+from agent.core.frequency import TROUBLE_TEXT, stuck
 from agent.core.reserve import Short
+from agent.core.reserve_duty import Duty
 from agent.core.rules import SiteRules
 from agent.core.site_view import SiteView
 from agent.core.snapshot import Quality, Reading
@@ -29,7 +30,7 @@ def present(
     decision: Decision,
     pv: tuple[Condition, ...] = (),
     *,
-    response: Response,
+    duty: Duty,
     short: tuple[Short, ...],
     models: Mapping[str, BatteryModel],
     clock_trusted: bool,
@@ -45,7 +46,12 @@ def present(
     found += _connection_exceeded(rules, now, decision.setpoint_w)
     found += [_not_backed(one) for one in short]
     found += _given_up(decision)
-    found += _unanswered(response)
+    found += _unanswered(duty.response)
+    if now.meter is not None and duty.lines and stuck(duty.frequency):
+        text = (
+            "no change of frequency for ten minutes: check the meter and its resolution; awards are answered by it"
+        )
+        found.append(Condition("frequency_stuck", now.meter.device_id, Severity.WARNING, text))
     found += pv
     found += _contradicted(models)
     found += [condition for state in writes for condition in _write_trouble(state, decision.mono_s)]

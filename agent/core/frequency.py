@@ -17,6 +17,8 @@ BELIEVED_STEP_HZ = 1.0
 """From one reading to the next a step up to this is believed at once: the largest test step of a product is 0.5 Hz."""
 CONFIRM_WITHIN_HZ = 0.5
 """A larger step is believed when the next reading stands as near to it as this; a single spike never is."""
+STUCK_AFTER_S = 600.0
+"""On a real day a frequency in steps of 10 mHz stands still for 83 s at most, in steps of 1 mHz for 10 s."""
 LEAST_MAX_AGE_S = 1.0
 MOST_MAX_AGE_S = 3.0
 """Two readings at 1 s may be lost before the response stops."""
@@ -56,6 +58,8 @@ class Frequency:
     """The last believed value, to judge the next step by; never acted on."""
     doubted_hz: float | None = None
     """The last reading when it was a step too large to believe."""
+    since_mono_s: float = float("-inf")
+    """When the believed value was first read as it is; it counts only while there is one."""
 
 
 NO_FREQUENCY = Frequency()
@@ -76,7 +80,8 @@ def watched(before: Frequency, reading: Reading, nominal_hz: float) -> Frequency
         doubted_hz = before.doubted_hz
         if doubted_hz is None or abs(hz - doubted_hz) > CONFIRM_WITHIN_HZ:
             return Frequency(None, at, Trouble.JUMPED, before.believed_hz, hz)
-    return Frequency(hz, at, None, hz)
+    since_mono_s = before.since_mono_s if hz == before.hz else at
+    return Frequency(hz, at, None, hz, None, since_mono_s)
 
 
 _TROUBLE_OF = {
@@ -87,6 +92,14 @@ _TROUBLE_OF = {
 }
 _SETTLED = (None, Trouble.JUMPED)
 """The very same reading cannot confirm itself, and need not be judged again."""
+
+
+def stuck(now: Frequency) -> bool:
+    """True when the meter has given the very same value for `STUCK_AFTER_S`, which no grid does.
+
+    It is told and not acted on: a test with an injected frequency looks the same, and must be answered.
+    """
+    return now.hz is not None and now.read_mono_s - now.since_mono_s >= STUCK_AFTER_S
 
 
 def max_age_s(table: DroopTable) -> float:

@@ -37,11 +37,14 @@ class Reading:
 
     def at(self, now_mono_s: float) -> Reading:
         """The same reading seen now: GOOD turns STALE with age, and IMPLAUSIBLE when it is no number."""
-        if self.quality is Quality.GOOD:
-            if now_mono_s - self.read_mono_s > STALE_AFTER_S:
-                return Reading(None, self.read_mono_s, Quality.STALE)
-            return self.within(-BELIEVABLE, BELIEVABLE)
-        return self
+        if self.quality is not Quality.GOOD:
+            return self
+        if now_mono_s - self.read_mono_s > STALE_AFTER_S:
+            return Reading(None, self.read_mono_s, Quality.STALE)
+        value = self.value
+        if value is not None and -BELIEVABLE <= value <= BELIEVABLE:
+            return self
+        return Reading(None, self.read_mono_s, Quality.IMPLAUSIBLE)
 
     def within(self, low: float, high: float) -> Reading:
         """The same reading if it has a value from `low` to `high` or none at all, else IMPLAUSIBLE."""

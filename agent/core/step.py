@@ -91,7 +91,7 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
     )
     conditions = present(
         rules, now, ledger, decision, pv.conditions,
-        response=duty.response, short=short, models=fleet.models, clock_trusted=trusted,
+        duty=duty, short=short, models=fleet.models, clock_trusted=trusted,
     )  # fmt: skip
     conditions |= {(notice.code, notice.subject): notice for notice in inputs.notices}
     events += transitions(state.conditions, conditions, utc_s)

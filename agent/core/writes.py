@@ -73,17 +73,22 @@ def sent(state: WriteState, power_w: float, measured_w: float) -> WriteState:
     What a device holds that refused several writes shows in its measured power; what it was sent no longer counts.
     """
     low_w, high_w = (measured_w, measured_w) if refused(state) else state.maybe_w or (power_w, power_w)
-    return replace(state, in_flight=True, maybe_w=(min(low_w, power_w), max(high_w, power_w)))
+    maybe_w = (min(low_w, power_w), max(high_w, power_w))
+    # Here and below every battery comes by at every tick: a plain constructor costs a third of `replace`.
+    return WriteState(
+        state.device_id, state.owned_w, True, maybe_w, state.failures, state.reasserts, state.last_done_mono_s,
+        state.following_since_mono_s,
+    )  # fmt: skip
 
 
 def settled(state: WriteState, outcome: WriteOutcome) -> WriteState:
     """The ledger line after a write came to its end."""
-    done = replace(state, in_flight=False, last_done_mono_s=outcome.done_mono_s)
+    at, failures = outcome.done_mono_s, state.failures + 1
     if not outcome.ok:
-        return replace(done, owned_w=None, failures=state.failures + 1, following_since_mono_s=None)
-    since = state.following_since_mono_s if state.following_since_mono_s is not None else outcome.done_mono_s
+        return WriteState(state.device_id, None, False, state.maybe_w, failures, state.reasserts, at, None)
+    since = state.following_since_mono_s if state.following_since_mono_s is not None else at
     held_w = outcome.held_w if outcome.held_w is not None else outcome.wanted_w
-    return replace(done, owned_w=outcome.held_w, maybe_w=(held_w, held_w), failures=0, following_since_mono_s=since)
+    return WriteState(state.device_id, outcome.held_w, False, (held_w, held_w), 0, state.reasserts, at, since)
 
 
 def may_hold(state: WriteState, rules: BatteryRules, now_mono_s: float) -> tuple[float, float] | None:
@@ -107,7 +112,7 @@ def due(
     if state.in_flight:
         return None
     if state.failures:
-        pause_s = min(FIRST_RETRY_S * 2 ** (state.failures - 1), LONGEST_RETRY_S)
+        pause_s = min(FIRST_RETRY_S * 2 ** min(state.failures - 1, 8), LONGEST_RETRY_S)
         return WriteReason.RETRY if now_mono_s - state.last_done_mono_s >= pause_s else None
     if state.owned_w is None:
         return WriteReason.FIRST
@@ -131,7 +136,10 @@ def watched(state: WriteState, held: Reading, power: Reading, rules: BatteryRule
         return state
     allowed_w = FOLLOW_SHARE * max(rules.rated_charge_w, rules.rated_discharge_w)
     if abs(power.value - state.owned_w) <= allowed_w:
-        return replace(state, following_since_mono_s=now_mono_s)
+        return WriteState(
+            state.device_id, state.owned_w, state.in_flight, state.maybe_w, state.failures, state.reasserts,
+            state.last_done_mono_s, now_mono_s,
+        )  # fmt: skip
     return state
 
 

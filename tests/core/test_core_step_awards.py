@@ -138,6 +138,24 @@ def test_one_glitch_of_the_frequency_is_not_answered_and_the_next_good_reading_i
     assert setpoints == [full, full, full, 0.0, full, full]
 
 
+def test_a_frequency_that_stands_still_for_ten_minutes_is_answered_as_read_and_told_until_it_moves():
+    running = awarded(award(), hz=49.999)
+    running.run(600)
+    assert running.raised("frequency_stuck") == []
+    running.run(2)
+    assert running.raised("frequency_stuck") == [("raised", "meter")]
+    running.frequency_hz = constant(49.9)
+    decision = running.tick().decision
+    assert decision.setpoint_w == pytest.approx(100e3 * 0.09 / 0.19)
+    assert running.raised("frequency_stuck") == [("raised", "meter"), ("cleared", "meter")]
+
+
+def test_a_frequency_that_moves_now_and_then_is_not_stuck():
+    running = awarded(award(), hz=lambda t: 49.99 if t % 500 < 499 else 50.0)
+    running.run(1500)
+    assert running.raised("frequency_stuck") == []
+
+
 def test_a_frequency_that_is_no_longer_read_stops_the_response_after_the_products_time():
     """30 s to full response allow an age of 3 s."""
     awards, state = booked(award()), State()

@@ -259,3 +259,15 @@ def test_missing_is_never_zero_in_what_is_told():
     assert told == (None,) * 6
     assert effects.writes == ()
     assert BATTERY.device_id in decision.shares_w
+
+
+def test_a_battery_that_refuses_for_days_is_asked_again_every_ten_seconds():
+    """Fifteen hundred refusals in a row: the pause between them is bounded, and so are all numbers."""
+    state, asked = State(), []
+    for t in range(0, 30_000, 10):
+        failed = WriteOutcome("bess", 0.0, None, False, "timeout", float(t) - 9.0)
+        outcomes = (failed,) if state.writes and state.writes[0].in_flight else ()
+        state, effects = step(SITE, state, inputs(float(t), outcomes=outcomes))
+        asked.append(len(effects.writes))
+    assert sum(asked) >= 1400
+    assert ("setpoint_refused", "bess") in state.conditions

@@ -1,0 +1,134 @@
+"""What one control tick costs: `python -m tests.benchmarks.step_time`.
+
+`step()` alone, on prepared inputs of a slot in mid-run: one battery with PV and meter under a plan for the connection
+point, the same with an award in force, and sixteen batteries. Each the best of several rounds, also as a ratio to a fixed
+pure-Python loop timed beside it, so that figures of different machines compare. Prints one JSON object; exit code 1
+when a target is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from time import perf_counter
+from typing import Any
+
+from agent.core.awards import NO_AWARDS, AwardBook, book
+from agent.core.decision import Inputs, State
+from agent.core.droop_products import PRODUCTS
+from agent.core.orders import Award
+from agent.core.plan import Plan, PlanKind, Plans, Target
+from agent.core.rules import BatteryRules, LocalRule, SiteRules
+from agent.core.snapshot import BatterySample, MeterSample, PvSample, Reading, WriteOutcome
+from agent.core.step import step
+
+TICKS = 600
+TARGET_US = 100.0
+"""One battery, PV and meter."""
+TARGET_16_US = 500.0
+START_UTC_S = 1_700_000_000.0 - 1_700_000_000 % 1800
+
+
+def site(batteries: int) -> SiteRules:
+    """A site of so many equal batteries with PV, load and a meter."""
+    rules = tuple(BatteryRules(f"b{i}", 500e3, 500e3, 10.0, 90.0, 0.95, 60.0, 500.0) for i in range(batteries))
+    limit_w = 400e3 * batteries
+    return SiteRules("bench", 1.0, rules, ("pv",), "meter", limit_w, limit_w, has_load=True, local_rule=LocalRule.IDLE)
+
+
+def inputs_of(rules: SiteRules, awards: AwardBook) -> list[Inputs]:
+    """Ten minutes of a day: PV and load move every second, each battery follows, the frequency wanders."""
+    count = len(rules.batteries)
+    powers = tuple(200e3 * count * (-1) ** i for i in range(96))
+    plan = Plan(PlanKind.ROLLING, 1, "hash", START_UTC_S, START_UTC_S, 1800, Target.GRID, powers)
+    found, net_wh = [], 0.0
+    for t in range(TICKS):
+        at = float(t)
+        pv_w, load_w = 80e3 + 60e3 * math.sin(t / 7.0), -50e3 + 9e3 * math.sin(t / 3.0)
+        each_w = (200e3 * count - pv_w - load_w) / count
+        grid_w = each_w * count + pv_w + load_w
+        net_wh += grid_w / 3600.0
+
+        def now(value: float, read_mono_s: float = at) -> Reading:
+            return Reading(value, read_mono_s)
+
+        samples = tuple(
+            BatterySample(
+                battery.device_id, now(each_w), now(50.0 - t * 1e-3 + index), now(1e6), now(500e3), now(500e3),
+                now(450e3), now(450e3), now(1.0), now(each_w), has_dead_man=True,
+            )
+            for index, battery in enumerate(rules.batteries)
+        )  # fmt: skip
+        meter = MeterSample("meter", now(grid_w), now(50.0 + 0.03 * math.sin(t / 11.0)), now(1e9 + net_wh), now(1e9))
+        # Every write of the tick before was confirmed, as on a healthy site.
+        outcomes = tuple(
+            WriteOutcome(battery.device_id, each_w, each_w, ok=True, reason="", done_mono_s=at - 0.5)
+            for battery in rules.batteries
+        )
+        found.append(
+            Inputs(
+                START_UTC_S + at, at, True, Plans(plan), samples, (PvSample("pv", now(pv_w)),), meter, awards=awards,
+                outcomes=outcomes if t else (),
+            )
+        )  # fmt: skip
+    return found
+
+
+def best_us(rules: SiteRules, given: list[Inputs], rounds: int) -> float:
+    """Microseconds per tick of the quickest round."""
+    best_s = math.inf
+    for _ in range(rounds):
+        state = State()
+        began = perf_counter()
+        for one in given:
+            state, _ = step(rules, state, one)
+        best_s = min(best_s, perf_counter() - began)
+    return best_s / len(given) * 1e6
+
+
+def reference_us(rounds: int) -> float:
+    """The measure of this machine: a thousand rounds of arithmetic, comparison and dictionary, in microseconds."""
+    best_s = math.inf
+    for _ in range(rounds * 20):
+        began = perf_counter()
+        held = {"a": 0.0, "b": 1.0}
+        for i in range(1000):
+            held["a"] = min(held["a"] + i * 0.5, 1e6) - held["b"]
+        best_s = min(best_s, perf_counter() - began)
+    return best_s * 1e6
+
+
+def measure(rounds: int) -> dict[str, Any]:
+    """All figures."""
+    award = Award("a1", "ce-fcr-offset", START_UTC_S - 60, START_UTC_S + 7200, 100e3)
+    awarded, refused = book((award,), PRODUCTS, rated_discharge_w=500e3, rated_charge_w=500e3)
+    assert not refused
+    one, sixteen = site(1), site(16)
+    reference = reference_us(rounds)
+    result: dict[str, Any] = {"ticks": TICKS, "best_of": rounds, "reference_us": round(reference, 1)}
+    for name, rules, awards in (
+        ("one_battery", one, NO_AWARDS),
+        ("one_battery_awarded", one, awarded),
+        ("sixteen_batteries", sixteen, NO_AWARDS),
+        ("sixteen_batteries_awarded", sixteen, awarded),
+    ):
+        took_us = best_us(rules, inputs_of(rules, awards), rounds)
+        result[name] = {"us_per_tick": round(took_us, 1), "ratio": round(took_us / reference, 3)}
+    result["targets_us"] = {"one_battery": TARGET_US, "sixteen_batteries": TARGET_16_US}
+    result["met"] = all(result[name]["us_per_tick"] <= limit for name, limit in result["targets_us"].items())
+    return result
+
+
+def main() -> int:
+    """0 when the targets are met, 1 when not."""
+    parser = argparse.ArgumentParser(description="What one control tick costs.")
+    parser.add_argument("--rounds", type=int, default=15, help="the best of so many counts")
+    result = measure(parser.parse_args().rounds)
+    print(json.dumps(result, indent=2))
+    return 0 if result["met"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

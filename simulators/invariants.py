@@ -127,7 +127,7 @@ class Invariants:
             self._broken(15, tick, f"{alarms[0].code} of {alarms[0].subject} still holds: {alarms[0].text}")
         elif not inputs.clock_trusted:
             self._broken(15, tick, "the clock is still not trusted")
-        elif cloud and decision.source is not Source.ROLLING:
+        elif cloud and decision.source not in {Source.ROLLING, Source.LOCAL_PLAN}:
             self._broken(15, tick, f"the {decision.source} decides although a rolling plan is held")
         for line in state.writes:
             if line.failures or (line.owned_w is None and not line.in_flight):
@@ -220,11 +220,19 @@ class Invariants:
             self._broken(11, tick, "a plan is executed on a clock that is not trusted")
         if not slot.start_utc_s <= inputs.utc_s < slot.end_utc_s:
             self._broken(11, tick, f"the slot from {slot.start_utc_s:.0f} is executed at {inputs.utc_s:.3f}")
-        plan: Plan | None = plans.rolling if decision.source is Source.ROLLING else plans.yearly
+        sold = plans.rolling is not None and plans.rolling.slot_at(inputs.utc_s) is not None
+        source = Source.ROLLING if sold else Source.YEARLY
+        plan: Plan | None = plans.rolling if sold else plans.yearly
         version = decision.version or 0
-        if plan is None or version != plan.version or version < self._versions.get(decision.source, 0):
-            self._broken(10, tick, f"version {version} of the {decision.source} plan is executed")
-        self._versions[decision.source] = version
+        if plan is None or version != plan.version or version < self._versions.get(source, 0):
+            self._broken(10, tick, f"version {version} of the {source} plan is executed")
+        self._versions[source] = version
+        if decision.source is Source.LOCAL_PLAN:
+            local = plans.local
+            if local is None or local.basis != plans.basis or local.slot_at(inputs.utc_s) != slot:
+                self._broken(10, tick, "a local plan is executed that was made from other plans of the cloud")
+        elif decision.source is not source:
+            self._broken(11, tick, f"the {decision.source} decides, but the {source} plan has a slot for now")
 
     def _check_events(self, tick: int, inputs: Inputs, count: int) -> None:
         """Invariant 14: the log rate is bounded."""

@@ -228,6 +228,8 @@ class Cloud:
         desk = self._desk
         schedules: dict[tuple[int, bool], Schedule] = {}
         powers: list[float | None] = []
+        socs: list[float | None] = []
+        prices: list[float | None] = []
         for index in range(days * SECONDS_PER_DAY // slot_s):
             local_s = start + index * slot_s + scenario.utc_offset_s
             kind = kind_of_day(local_s)
@@ -238,7 +240,9 @@ class Cloud:
             place = int(local_s % SECONDS_PER_DAY // slot_s)
             chosen = schedules[kind].grid_kw if self._sent_target is Target.GRID else schedules[kind].battery_kw
             powers.append(1000.0 * chosen[place])
-        return self._document(PlanKind.YEARLY, now_utc_s, start, (tuple(powers), None, None))
+            socs.append(schedules[kind].soc_end_pct[place])
+            prices.append(typical[kind][place])
+        return self._document(PlanKind.YEARLY, now_utc_s, start, (tuple(powers), tuple(socs), tuple(prices)))
 
     def _carried(self, soc_pct: float, power_w: float, seconds: float) -> float:
         battery = self._desk.battery

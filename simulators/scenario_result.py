@@ -153,7 +153,11 @@ def _numbers(
         "sources_ticks": dict(record.sources),
         "events": dict(record.events.most_common()),
         "faults": dict(record.faults),
-        "replans": {"count": sum(record.replans.values()), "why": dict(record.replans)},
+        "replans": {
+            "count": record.replan_runs,
+            "why": dict(record.replans),
+            "only_by_rule": dict(record.replan_fallbacks),
+        },
         "violations": {
             "count": invariants.count,
             "by_invariant": dict(Counter(str(violation.number) for violation in invariants.violations)),

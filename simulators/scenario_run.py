@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from agent.core.authority import Source, cloud_slot_at
 from agent.core.awards import awarded_tick_s
 from agent.core.clock_trust import judge
 from agent.core.decision import Decision, Effects, Inputs, SetpointWrite, State
@@ -26,6 +27,7 @@ from simulators.scenario_cloud import LEAD_S, REPLAN_EVERY_S, Cloud
 from simulators.scenario_faults import Injector, drawn
 from simulators.scenario_fcr import Responses
 from simulators.scenario_plant import SitePlant
+from simulators.scenario_replan import Replanner
 
 READ_AGE_S = 0.5
 """Age of all readings at a tick: half a poll of 1 s; with shorter ticks half a tick."""
@@ -97,10 +99,13 @@ class RunRecord:
     writes: Counter[str] = field(default_factory=Counter)
     """By device."""
     sources: Counter[str] = field(default_factory=Counter)
-    """Ticks by deciding source."""
+    """Ticks by deciding source, a local plan with what it lies over."""
     faults: Counter[str] = field(default_factory=Counter)
     replans: Counter[str] = field(default_factory=Counter)
-    """Local re-plans by reason; filled when the core asks for them."""
+    """Local re-plans by what made them necessary."""
+    replan_runs: int = 0
+    replan_fallbacks: Counter[str] = field(default_factory=Counter)
+    """Why a re-plan gave only the rule-based plan."""
     soc_min_pct: float = 100.0
     soc_max_pct: float = 0.0
     stored_change_wh: float = 0.0
@@ -127,6 +132,7 @@ class Run:
         self._injector = Injector(drawn(scenario), self.plant)
         self.record.faults.update(str(fault.kind) for fault in self._injector.faults)
         self._state = State()
+        self._replanner = Replanner(scenario)
         self._plans = Plans().replaced(self._cloud.yearly(scenario.start_utc_s))
         self._floor_utc_s = scenario.start_utc_s - 1.0
         self._batteries: list[BatterySample] = [BatterySample(b.device_id) for b in scenario.rules.batteries]
@@ -170,6 +176,8 @@ class Run:
         record.stored_change_wh = self.plant.stored_wh - stored_wh
         record.discharged_wh = sum(device.physics.discharged_wh for device in self.plant.devices)
         record.charged_wh = sum(device.physics.charged_wh for device in self.plant.devices)
+        record.replans, record.replan_runs = self._replanner.occasions, self._replanner.runs
+        record.replan_fallbacks = self._replanner.by_rule
         record.wall_s = time.perf_counter() - started
         return record
 
@@ -203,6 +211,7 @@ class Run:
             away = any(start <= now_s < end for start, end in scenario.outages)
             record.invariants.check_normal(tick, inputs, decision, self._state, cloud=not away)
         self._note(tick, now_s, effects)
+        self._plans = self._replanner.plans_after(inputs, self._state, decision)
         return effects
 
     def _hear_cloud(self, now_s: float) -> None:
@@ -213,12 +222,24 @@ class Run:
             return
         if any(start <= now_s < end for start, end in scenario.outages):
             return
-        told = [sample.soc_pct.value for sample in self._batteries if sample.soc_pct.value is not None]
-        if len(told) < len(self._batteries):
+        soc_pct = self._told_soc_pct()
+        if soc_pct is None:
             return
-        soc_pct = sum(told) / len(told)
         plan = self._cloud.rolling(scenario.start_utc_s + now_s, soc_pct)
         self._plans = self._plans.replaced(plan)
+
+    def _told_soc_pct(self) -> float | None:
+        """What the agent tells the cloud: of all batteries, as it believes it; None while one is not known."""
+        weighted = total_wh = 0.0
+        for sample in self._batteries:
+            model = self._state.models.get(sample.device_id)
+            read_pct, capacity_wh = sample.soc_pct.value, sample.capacity_wh.value
+            if read_pct is None or capacity_wh is None:
+                return None
+            believed_pct = model.believed_soc_pct if model is not None else None
+            weighted += capacity_wh * (read_pct if believed_pct is None else believed_pct)
+            total_wh += capacity_wh
+        return weighted / total_wh
 
     def _pass_time(self, now_s: float, delay_s: float, writes: tuple[SetpointWrite, ...]) -> None:
         """To the slot's edge where there is one now, on to the landing of the writes, and land them."""
@@ -257,7 +278,10 @@ class Run:
             record.events[event.code] += 1
         for clip in decision.clips:
             record.clips[clip.limit] += 1
-        record.sources[decision.source.value] += 1
+        source = decision.source.value
+        if decision.source is Source.LOCAL_PLAN and (beneath := cloud_slot_at(self._plans, decision.utc_s)) is not None:
+            source = f"{source} over {beneath[0].value}"
+        record.sources[source] += 1
         if effects.writes:
             packed = struct.pack("<qd", tick, decision.setpoint_w)
             record.hash = zlib.crc32(packed, record.hash)
@@ -295,9 +319,12 @@ class Run:
                 self.record.outage_soc_pct.append(plant.soc_pct)
 
     def _promise(self, decision: Decision) -> Slot | None:
-        """What was sold for the slot that begins."""
-        slot = decision.slot
-        if slot is None or not self._open_loop:
+        """What was sold for the slot that begins: a slot of the rolling plan, whatever a local plan makes of it."""
+        told = cloud_slot_at(self._plans, decision.utc_s)
+        if told is None or told[0] is not Source.ROLLING or decision.slot is None:
+            return None
+        slot = told[1]
+        if not self._open_loop:
             return slot
         power_w = self._cloud.promised.get(slot.start_utc_s)
         return Slot(slot.start_utc_s, slot.end_utc_s, power_w, self.scenario.target) if power_w is not None else None

@@ -12,7 +12,8 @@ stretch that contradicts the estimate grossly is not learned but counted; two in
 not belong together.
 
 The SoC itself is believed less noisily than it is read: carried forward by the measured energy and drawn slowly
-toward the readings. Plans are made from it; the SoC window, which is safety, goes by what the battery says.
+toward the readings. Plans are made from it, and slots land by it; the SoC band, which is safety, goes by what the
+battery says.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ REST_SHARE = 0.002
 """Less power than this share of the capacity per hour is rest."""
 BELIEF_S = 3600.0
 """Time constant with which the believed SoC is drawn to the readings: long against their noise, short against what an
-error of capacity or efficiency adds up to."""
+error of the stated capacity and efficiency adds up to..."""
+BELIEF_GROWTH, BELIEF_LONGEST_S = 0.1, 4 * 3600.0
+"""...and longer by this share for each stretch learned, up to the last, since the energy is then the better witness."""
 BELIEF_GAP_PCT = 5.0
 """Readings further than this from the belief are a battery that was recalibrated: they are believed at once."""
 MIN_REST_S = 4 * 3600.0
@@ -176,7 +179,8 @@ def _believed(model: BatteryModel, dt_s: float, power_w: float, soc_pct: float) 
     away_pct = soc_pct - believed_pct
     if abs(away_pct) > BELIEF_GAP_PCT:
         return soc_pct
-    return _bounded(believed_pct + away_pct * (1.0 - math.exp(-dt_s / BELIEF_S)), (0.0, 100.0))
+    belief_s = min(BELIEF_S * (1.0 + BELIEF_GROWTH * model.stretches), BELIEF_LONGEST_S)
+    return _bounded(believed_pct + away_pct * (1.0 - math.exp(-dt_s / belief_s)), (0.0, 100.0))
 
 
 def _doing(model: BatteryModel, power_w: float) -> Doing:

@@ -57,6 +57,8 @@ class BatteryMoment:
     reserve_released: bool = False
     swing_w: float = 0.0
     """This battery's part of the power that will even out before the slot's end, + toward the grid."""
+    believed_pct: float | None = None
+    """SoC by energy and readings together (`agent.core.battery_model`)."""
 
 
 def battery_unit(
@@ -101,6 +103,7 @@ def battery_unit(
         moment.soc_margin_pct,
         moment.reserve_released,
         moment.swing_w,
+        moment.believed_pct,
     )
     closed = gates(soc_rules, soc_now, memory.gates, moment.mono_s)
     soft, band = _by_rank(soc_bounds(soc_rules, soc_now, closed, owner))

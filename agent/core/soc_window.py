@@ -72,6 +72,8 @@ class SocNow:
     """True while the grid is out, which is what the reserve is for."""
     swing_w: float = 0.0
     """Part of this tick's target that is expected to even out before the slot's end (clouds), + toward the grid."""
+    believed_pct: float | None = None
+    """The SoC by energy and readings together, from which the way to the slot's end is reckoned; None = `soc_pct`."""
 
 
 def gates(rules: SocRules, now: SocNow, before: Gates, mono_s: float) -> Gates:
@@ -138,8 +140,9 @@ def _landing(rules: SocRules, now: SocNow, floor_pct: float, high_pct: float) ->
     The swing moves both: the mean over the slot lands, while a cloud may still be filled.
     """
     per_pct_w = now.capacity_wh / 100.0 * 3600.0 / now.ahead_s
-    charge_w = max(high_pct - now.soc_pct, 0.0) * per_pct_w / rules.one_way_efficiency
-    discharge_w = max(now.soc_pct - floor_pct, 0.0) * per_pct_w * rules.one_way_efficiency
+    soc_pct = now.soc_pct if now.believed_pct is None else now.believed_pct
+    charge_w = max(high_pct - soc_pct, 0.0) * per_pct_w / rules.one_way_efficiency
+    discharge_w = max(soc_pct - floor_pct, 0.0) * per_pct_w * rules.one_way_efficiency
     return max(charge_w - now.swing_w, 0.0), max(discharge_w + now.swing_w, 0.0)
 
 

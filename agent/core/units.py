@@ -67,6 +67,7 @@ def fleet_now(rules: SiteRules, state: State, inputs: Inputs, now: SiteView, *, 
             may_hold_w=may_hold(line, battery_rules, inputs.mono_s) if line is not None else None,
             pv_w=_pv_w(now, shared.pv_id) if shared is not None else None,
             cells=_cells(sample) if battery_rules.limits.deratings else Cells(),
+            believed_pct=model.believed_soc_pct if model is not None else None,
             soc_margin_pct=CONTRADICTED_MARGIN_PCT if model is not None and model.contradicted else 0.0,
         )
         memory = state.memories.get(device_id, FRESH_MEMORY)

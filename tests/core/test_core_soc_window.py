@@ -155,3 +155,11 @@ def test_no_power_allowed_crosses_the_band_within_the_reaction_time(soc, power, 
     cell_w = power_w / 0.9 if power_w > 0 else power_w * 0.9
     after = soc - cell_w * 5.0 / 3600.0 / capacity * 100.0
     assert 10.0 - 1e-6 <= after <= 90.0 + 1e-6
+
+
+def test_a_slot_lands_by_the_believed_soc_and_the_band_goes_by_the_one_that_is_read():
+    now = SocNow(94.9, 1e6, 1800.0, 5.0, 500e3, 500e3, believed_pct=93.0)
+    rules = SocRules(5.0, 95.0, 1.0)
+    by_limit = {bound.limit: bound for bound in soc_bounds(rules, now, OPEN, "b")}
+    assert by_limit["SoC window to the slot's end"].lower_w == pytest.approx(-2.0 / 100 * 1e6 * 2)
+    assert by_limit["SoC band 5 to 95 %"].lower_w == pytest.approx(-50e3)

@@ -94,9 +94,11 @@ def test_every_kind_of_fault_is_drawn_by_some_seed_and_all_of_them_heal():
     assert all(fault.end_s < 2 * 86_400 for day in days for fault in day)
 
 
-def test_a_cloud_that_is_away_for_three_days_leaves_the_yearly_plan():
+def test_a_cloud_that_is_away_for_three_days_leaves_the_yearly_plan_replanned_here_by_its_typical_prices():
     record = Run(scenario(60.0, pv=False, days=5, outages=((3600.0, 3600.0 * 73),))).run()
-    assert record.sources["yearly"] == pytest.approx(24 * 60, abs=90)
+    assert record.sources["local_plan over yearly"] == pytest.approx(24 * 60, abs=90)
+    assert record.replans["there is no rolling plan"] >= 40
+    assert not record.replan_fallbacks
     assert len(record.outage_soc_pct) == 1
     assert record.invariants.count == 0
 

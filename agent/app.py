@@ -34,11 +34,9 @@ from agent.runtime.recorder import Recorder
 from agent.runtime.replan_side import ReplanOptions, ReplanSide, with_kept
 from agent.runtime.requests import Requests
 from agent.store import AlreadyRunning, Announce, Held, Store
-from drivers.battery import SunSpecBattery
-from drivers.device import DeviceSpec, open_device
+from drivers.device import BatteryDevice, PvDevice, open_device
 from drivers.endpoint import Endpoint, parse_url
 from drivers.link import Link
-from drivers.pv import SunSpecPv
 
 log = structlog.get_logger(__name__)
 
@@ -74,8 +72,8 @@ class Daemon:
         self._notifier = Notifier()
         self._links: dict[Endpoint, Link] = {}
         self._health: list[DeviceHealth] = []
-        self._batteries: dict[str, SunSpecBattery] = {}
-        self._pvs: dict[str, SunSpecPv] = {}
+        self._batteries: dict[str, BatteryDevice] = {}
+        self._pvs: dict[str, PvDevice] = {}
         self._started_mono_s = clock.mono_s()
 
     async def run(self) -> None:
@@ -191,21 +189,10 @@ class Daemon:
         if link is None:
             link = Link(endpoint.host, endpoint.port, timeout_s=section.timeout, clock=self._clock.mono_s)
             self._links[endpoint] = link
-        spec = DeviceSpec(
-            device_id=section.id,
-            role=section.role,
-            unit_id=section.unit_id,
-            base_address=section.base_address,
-            reversion_s=int(section.dead_man),
-            rated_w=section.rated_power,
-            positive=section.positive,
-            expected_model=section.expected_model,
-            expected_serial=section.expected_serial,
-        )
-        device = open_device(spec, link, self._clock.mono_s)
-        if isinstance(device, SunSpecBattery):
+        device = open_device(self._site.spec(section), link, self._clock.mono_s)
+        if isinstance(device, BatteryDevice):
             self._batteries[section.id] = device
-        elif isinstance(device, SunSpecPv):
+        elif isinstance(device, PvDevice):
             self._pvs[section.id] = device
         health = DeviceHealth(section.id, f"{endpoint} unit {section.unit_id}")
         self._health.append(health)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from agent.core.admission import PlanLimits
 from agent.core.droop import NOMINAL_HZ
@@ -20,8 +20,11 @@ from agent.site_file.device import DeviceSection
 from agent.site_file.fit import check_site
 from agent.site_file.problems import problem
 from agent.site_file.product import ProductSection
+from agent.site_file.profiles import device_profiles, device_spec, frequency_resolution_hz
 from agent.site_file.replan import ReplanSection
 from agent.site_file.section import Name, Section
+from drivers.profile.model import Profile
+from drivers.spec import DeviceSpec
 
 __all__ = ["CloudSection", "ConfigError", "DeviceSection", "SiteFile", "load"]
 
@@ -132,6 +135,16 @@ class SiteFile(Section):
     cloud: CloudSection | None = None
     store: StoreSection = StoreSection()
     api: ApiSection = ApiSection()
+    _profiles: dict[str, Profile] = PrivateAttr(default_factory=dict)
+
+    def find_profiles(self, folder: Path) -> list[str]:
+        """Look up the profiles of the devices, shipped or in `folder`/profiles; every problem as `key: reason`."""
+        self._profiles, problems = device_profiles(self.device, folder)
+        return problems
+
+    def spec(self, device: DeviceSection) -> DeviceSpec:
+        """A device as the drivers want it stated; its profile must have been found."""
+        return device_spec(device, self._profiles[device.id] if device.profile is not None else None)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -156,7 +169,9 @@ class SiteFile(Section):
                 tuple(rules for d in self.device if (rules := d.pv_rules()) is not None),
             ),
             nominal_hz=point.nominal_frequency,
-            frequency_resolution_hz=next((d.frequency_resolution for d in self.device if d.id == point.meter), None),
+            frequency_resolution_hz=next(
+                (frequency_resolution_hz(d, self._profiles) for d in self.device if d.id == point.meter), None
+            ),
             products={product.name: product.table(point.nominal_frequency) for product in self.product},
         )
 
@@ -192,6 +207,10 @@ def load(path: Path) -> SiteFile:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{path}: is not TOML: {error}"]) from error
     try:
-        return SiteFile.model_validate(data)
+        site = SiteFile.model_validate(data)
     except ValidationError as error:
         raise ConfigError([problem(path, data, SiteFile, detail) for detail in error.errors()]) from error
+    problems = site.find_profiles(path.parent)
+    if problems:
+        raise ConfigError([f"{path}: {reason}" for reason in problems])
+    return site

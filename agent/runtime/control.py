@@ -25,7 +25,7 @@ from agent.core.step import step
 from agent.runtime.board import Board
 from agent.runtime.clock import Clock
 from agent.runtime.pv_ceilings import PvCeilings
-from drivers.battery import SunSpecBattery
+from drivers.device import BatteryDevice
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +57,7 @@ class ControlLoop:
 
     rules: SiteRules
     board: Board
-    batteries: Mapping[str, SunSpecBattery]
+    batteries: Mapping[str, BatteryDevice]
     clock: Clock
     plans: Plans
     floor_utc_s: float

@@ -10,7 +10,7 @@ import structlog
 
 from agent.core.pv_limit import CeilingWrite, PvLine
 from agent.core.snapshot import CeilingOutcome
-from drivers.pv import SunSpecPv
+from drivers.device import PvDevice
 
 log = structlog.get_logger(__name__)
 
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 class PvCeilings:
     """The PV inverters of the site as things to write to."""
 
-    def __init__(self, pvs: Mapping[str, SunSpecPv] | None = None) -> None:
+    def __init__(self, pvs: Mapping[str, PvDevice] | None = None) -> None:
         self._pvs = pvs or {}
         self._outcomes: list[CeilingOutcome] = []
         self.last: dict[str, CeilingOutcome] = {}

@@ -39,8 +39,10 @@ class DeviceSection(Section):
 
     id: Name
     role: Literal["battery", "pv", "meter"]
+    profile: Name | None = None
     url: str
     unit_id: Annotated[int, Field(ge=0, le=255)] = 1
+    unit_ids: dict[str, Annotated[int, Field(ge=0, le=255)]] = Field(default_factory=dict)
     poll: Annotated[Time, Field(ge=0.05, le=60.0)] = 1.0
     timeout: Annotated[Time, Field(ge=0.05, le=5.0)] = 1.0
     base_address: Annotated[int, Field(ge=0, le=65535)] | None = None
@@ -75,7 +77,7 @@ class DeviceSection(Section):
         for key, roles in _ONLY_FOR.items():
             if key in self.model_fields_set and self.role not in roles:
                 raise ValueError(f"{key} is for a {' or '.join(roles)}, but this device is a {self.role}")
-        if self.role == "meter" and self.positive is None:
+        if self.role == "meter" and self.positive is None and self.profile is None:
             raise ValueError('positive is missing: does this meter count "export" or "import" as positive power?')
         if self.role == "battery":
             self._check_battery()
@@ -117,6 +119,12 @@ class DeviceSection(Section):
         """Host, port and unit id: what makes two devices the same."""
         endpoint = parse_url(self.url)
         return (endpoint.host, endpoint.port, self.unit_id)
+
+    def is_hybrid_with(self, other: DeviceSection) -> bool:
+        """Whether both may be one hybrid inverter, which fills several roles at one address."""
+        if self.role == other.role or self.profile != other.profile:
+            return False
+        return self.profile is not None or {self.role, other.role} == {"battery", "pv"}
 
     def battery_rules(self) -> BatteryRules:
         """A battery as the core sees it."""

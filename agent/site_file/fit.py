@@ -36,16 +36,17 @@ def check_site(devices: Sequence[DeviceSection], products: Sequence[ProductSecti
 
 def _check_addresses(devices: Sequence[DeviceSection]) -> None:
     seen_id: dict[str, int] = {}
-    seen_address: dict[tuple[str, int, int], str] = {}
+    seen_address: dict[tuple[str, int, int], list[tuple[str, DeviceSection]]] = {}
     for index, device in enumerate(devices):
         where = _where(index, device)
         if device.id in seen_id:
             raise ValueError(f"{where}.id: device[{seen_id[device.id]}] has the same id")
-        if device.address in seen_address:
-            other = seen_address[device.address]
-            raise ValueError(f"{where}.url: {device.url} unit {device.unit_id} is already the address of {other}")
+        here = seen_address.setdefault(device.address, [])
+        for other, there in here:
+            if not device.is_hybrid_with(there):
+                raise ValueError(f"{where}.url: {device.url} unit {device.unit_id} is already the address of {other}")
         seen_id[device.id] = index
-        seen_address[device.address] = where
+        here.append((where, device))
 
 
 def _check_shared_inverters(devices: Sequence[DeviceSection], roles: Mapping[str, str]) -> None:

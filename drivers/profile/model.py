@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from agent.quantity import Time
+from drivers.profile.units import UNITS
 
 TYPE_REGISTERS: Final[dict[str, int]] = {
     **dict.fromkeys(("u16", "i16", "enum16", "bitfield16"), 1),
@@ -327,3 +328,14 @@ class Profile(Part):
     def roles(self) -> tuple[str, ...]:
         """The roles that it fills."""
         return tuple(role for role in ("battery", "pv", "meter") if getattr(self, role) is not None)
+
+    @property
+    def frequency_resolution_hz(self) -> float | None:
+        """The step of the meter's frequency, None where the profile does not tell: a float shows any step."""
+        source = self.meter.frequency_hz if self.meter is not None else None
+        point = self.points.get(source) if isinstance(source, str) else None
+        if point is None or point.unit not in UNITS:
+            return None
+        own = None if point.type in ("f32", "f64") or point.scale_from is not None else abs(point.scale)
+        step = point.resolution if point.resolution is not None else own
+        return None if step is None else step * float(UNITS[point.unit].factor)

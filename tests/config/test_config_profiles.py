@@ -1,0 +1,133 @@
+"""Devices with a profile in the site file: shipped ones, the site's own, and what is refused with its key."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.config import ConfigError, load
+from drivers.profile.load import shipped
+
+HEAD = """
+schema = 1
+[site]
+id = "s-1"
+[connection_point]
+export_limit = "100 kW"
+import_limit = "100 kW"
+"""
+BATTERY = """
+[[device]]
+id = "hybrid"
+role = "battery"
+profile = "sungrow-sh"
+url = "tcp://10.0.0.5:502"
+rated_power = "10 kW"
+"""
+METER = """
+[[device]]
+id = "meter"
+role = "meter"
+profile = "eastron-sdm630"
+url = "tcp://10.0.0.6:502"
+"""
+
+
+@pytest.fixture
+def site(tmp_path):
+    def write(text):
+        path = tmp_path / "site.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def refusal(path):
+    with pytest.raises(ConfigError) as refused:
+        load(path)
+    return str(refused.value)
+
+
+def test_a_device_with_a_shipped_profile(site):
+    loaded = load(site(HEAD + BATTERY))
+    spec = loaded.spec(loaded.device[0])
+    assert (spec.profile.about.maker, spec.role, spec.unit_id, spec.reversion_s) == ("Sungrow", "battery", 1, 60)
+
+
+def test_a_device_without_one_is_sunspec(site):
+    loaded = load(site(HEAD + BATTERY.replace('profile = "sungrow-sh"\n', "")))
+    assert loaded.spec(loaded.device[0]).profile is None
+
+
+def test_one_hybrid_fills_several_roles_at_one_address(site):
+    again = BATTERY.replace('"hybrid"', '"hybrid-pv"').replace('"battery"', '"pv"')
+    loaded = load(
+        site(
+            HEAD.replace("[conn", '[connection_point]\nmeter = "meter"\n#')
+            + BATTERY
+            + again
+            + METER.replace("url", 'positive = "import"\nurl')
+        )
+    )
+    assert [device.role for device in loaded.device] == ["battery", "pv", "meter"]
+
+
+def test_the_same_role_twice_at_one_address_is_refused(site):
+    again = BATTERY.replace('"hybrid"', '"second"')
+    assert "device[1] (second).url: tcp://10.0.0.5:502 unit 1 is already the address of device[0] (hybrid)" in refusal(
+        site(HEAD + BATTERY + again)
+    )
+
+
+def test_a_profile_of_the_sites_own_folder(site, tmp_path):
+    (tmp_path / "profiles").mkdir()
+    text = shipped()["sungrow-sh"].path.read_text()
+    (tmp_path / "profiles" / "my-hybrid.toml").write_text(text.replace('maker = "Sungrow"', 'maker = "Mine"'))
+    loaded = load(site(HEAD + BATTERY.replace("sungrow-sh", "my-hybrid")))
+    assert loaded.spec(loaded.device[0]).profile.about.maker == "Mine"
+
+
+def test_a_file_of_the_site_cannot_take_the_name_of_a_shipped_profile(site, tmp_path):
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "sungrow-sh.toml").write_text(shipped()["sungrow-sh"].path.read_text())
+    said = refusal(site(HEAD + BATTERY))
+    assert "device[0] (hybrid).profile:" in said
+    assert "the name 'sungrow-sh' is that of a shipped profile; rename the file" in said
+
+
+def test_a_broken_profile_is_refused_with_file_point_and_reason(site, tmp_path):
+    (tmp_path / "profiles").mkdir()
+    own = tmp_path / "profiles" / "mine.toml"
+    own.write_text(
+        shipped()["sungrow-sh"].path.read_text().replace('scale = 0.01, unit = "kWh"', 'scale = 0, unit = "kWh"')
+    )
+    said = refusal(site(HEAD + BATTERY.replace("sungrow-sh", "mine")))
+    assert f"{own}: points.battery_capacity: scale is 0" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (BATTERY.replace("sungrow-sh", "sungrow-hs"), "device[0] (hybrid).profile: profile 'sungrow-hs': neither shipped"),
+        (BATTERY.replace("sungrow-sh", "sungrow-hs"), "did you mean 'sungrow-sh'?"),
+        (BATTERY.replace("sungrow-sh", "eastron-sdm630"), "device[0] (hybrid): the profile fills the role meter, not battery"),
+        (BATTERY + "base_address = 40000\n", "device[0] (hybrid): base_address is for SunSpec devices"),
+        (BATTERY + "unit_ids = { bms = 3 }\n", "device[0] (hybrid): unit_ids: the profile has no 'bms'; it names none"),
+        (BATTERY.replace('profile = "sungrow-sh"', "unit_ids = { bms = 3 }"), "device[0] (hybrid).unit_ids: is for devices with a profile"),
+        (BATTERY + METER, 'device[1] (meter): positive must be "export" or "import"'),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused_with_its_key(site, text, expected):
+    assert expected in refusal(site(HEAD + text))
+
+
+def test_a_meter_whose_profile_states_the_sign_needs_none_in_the_site_file(site):
+    loaded = load(site(HEAD + BATTERY + METER.replace("eastron-sdm630", "sungrow-sh")))
+    assert loaded.spec(loaded.device[1]).positive is None
+
+
+def test_the_profile_tells_the_resolution_of_the_frequency_unless_the_site_file_does(site):
+    text = HEAD.replace("[conn", '[connection_point]\nmeter = "meter"\n#') + BATTERY
+    text += METER.replace("eastron-sdm630", "sungrow-sh")
+    assert load(site(text)).rules().frequency_resolution_hz == pytest.approx(0.01)
+    assert load(site(text + 'frequency_resolution = "1 mHz"\n')).rules().frequency_resolution_hz == pytest.approx(0.001)

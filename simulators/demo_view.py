@@ -112,7 +112,7 @@ def _decision(status: dict[str, Any] | None) -> list[Text]:
     if status is None:
         return [Text(" decides   nobody: the agent is down", style="bold red"), Text("")]
     source = str(status.get("source"))
-    style = {"rolling": "bold green", "yearly": "bold magenta"}.get(source, "bold red")
+    style = {"rolling": "bold green", "yearly": "bold magenta", "local_plan": "bold yellow"}.get(source, "bold red")
     target, setpoint = status.get("target_w"), status.get("setpoint_w")
     clips = ", ".join(str(clip.get("limit")) for clip in status.get("clips") or ())
     limits = f", limited by {clips}" if clips else ""
@@ -149,10 +149,12 @@ def _strip(scene: Scene) -> list[Text]:
     slots = list(scene.past_slots)[-STRIP_SLOTS:]
     planned = [slot.get("planned_wh") for slot in slots]
     done = [slot.get("delivered_wh") for slot in slots]
-    names = "".join({"rolling": "r", "yearly": "y"}.get(str(slot.get("source")), "?") for slot in slots)
+    names = "".join(
+        {"rolling": "r", "yearly": "y", "local_plan": "l"}.get(str(slot.get("source")), "?") for slot in slots
+    )
     full_wh = CONNECTION_KW * 1000.0 * scene.clock.slot_s / 3600.0
     return [
-        Text(" past      one column a slot; sold, then bought; by source: r rolling, y yearly", style="dim"),
+        Text(" past      one column a slot; sold, then bought; by source: r rolling, y yearly, l local", style="dim"),
         Text(f" plan   +  {_bars(planned, full_wh, 1)}", style="green"),
         Text(f" actual +  {_bars(done, full_wh, 1)}", style="bold green"),
         Text(f" plan   -  {_bars(planned, full_wh, -1)}", style="cyan"),

@@ -1,6 +1,6 @@
 """The solver process, one shot: a request as JSON on stdin, a proposal or {"error": ...} as JSON on stdout.
 
-`python -m agent.replan.worker`. It bounds itself before it loads the solver: memory, CPU time, priority, one thread.
+`python -m agent.replan.worker`. It bounds itself before it loads the solver: memory, time, priority, one thread.
 """
 
 from __future__ import annotations
@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import sys
 
 MAX_MEMORY_BYTES = 1024**3
 """Address space; the solver with its libraries takes about a third."""
 MAX_CPU_S = 20
+MAX_WALL_S = 90
+"""The agent waits less. This ends a process whose agent was killed while it waited for something."""
 NICENESS = 10
 
 
@@ -38,12 +41,13 @@ def main() -> int:
 
 
 def bound_itself() -> None:
-    """Memory, CPU time, no core file, low priority, one thread for linear algebra."""
+    """Memory, CPU time, time at all, no core file, low priority, one thread for linear algebra."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU_S, MAX_CPU_S))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(NICENESS)
+    signal.alarm(MAX_WALL_S)
 
 
 def _answer(document: bytes) -> int:

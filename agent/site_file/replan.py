@@ -26,7 +26,8 @@ class ReplanSection(Section):
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if self.repeat < self.min_interval:
-            raise ValueError(f"repeat ({self.repeat:g} s) must not be shorter than min_interval")
+            told = f"repeat ({self.repeat:g} s) must not be shorter than min_interval ({self.min_interval:g} s)"
+            raise ValueError(told)
         return self
 
     def rules(self) -> ReplanRules:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from agent.cloud.messages import (
     event_message,
     iso,
     ledger_message,
+    local_plan_held,
     status_message,
     telemetry_frame,
     will_message,
@@ -153,6 +155,13 @@ def test_a_status_is_sent(example):
         boot_id=example["software"]["boot_id"],
     )
     assert json.loads(status_message(SITE, status)) == example
+
+
+def test_a_local_plan_made_from_other_plans_than_those_held_is_not_told():
+    local = LocalPlan(0.0, ("other", None), (Slot(0.0, 1800.0, 0.0, Target.GRID),), by_rule=True, why="")
+    assert local_plan_held(Plans(local=local)) is None
+    assert local_plan_held(Plans()) is None
+    assert local_plan_held(Plans(local=replace(local, basis=(None, None))))["by"] == "rules"
 
 
 def test_the_will_is_sent():

@@ -15,6 +15,7 @@ from agent.core.orders import Award, Orders, Outage
 from agent.core.plan import Target
 from agent.core.replan_request import ReplanRequest, ReplanSlot, refusal
 from agent.core.replan_rules import (
+    WORDS,
     Due,
     Occasion,
     ReplanRules,
@@ -25,6 +26,7 @@ from agent.core.replan_rules import (
     first_shortfall,
     look,
     rule_plan,
+    superseded,
 )
 
 RULES = ReplanRules()
@@ -105,6 +107,25 @@ def test_soc_that_is_away_is_back_only_below_half_the_tolerance():
         (0.0, {"soc_pct": 54.0}), (600.0, {"soc_pct": 51.4}), (700.0, {"soc_pct": 54.0}), for_s=1800.0
     )  # fmt: skip
     assert [t for t, _ in found] == [60.0, 760.0]
+
+
+def test_under_new_plans_of_the_cloud_what_lasted_settles_and_asks_anew():
+    away = {"soc_pct": 60.0}
+    found, watch = run((0.0, away), for_s=400.0)
+    assert found == [(60.0, (Occasion.SOC_AWAY,))]
+    again, _ = run((0.0, away), for_s=1000.0, watch=superseded(ended(watch, failed=True)), begin_s=410.0)
+    assert again == [(470.0, (Occasion.SOC_AWAY,))], "not for the failed run, and not at once"
+    assert run((0.0, away), for_s=1000.0, watch=watch, begin_s=410.0)[0] == [], "else it had been answered"
+
+
+def test_under_new_plans_two_runs_keep_their_distance_all_the_same():
+    _, watch = run((0.0, {"soc_pct": 60.0}), for_s=60.0)
+    again, _ = run((0.0, {"soc_pct": 60.0}), for_s=1000.0, watch=superseded(watch), begin_s=70.0)
+    assert again == [(360.0, (Occasion.SOC_AWAY,))]
+
+
+def test_each_occasion_has_words_for_people():
+    assert set(WORDS) == set(Occasion)
 
 
 def test_noise_is_not_away():

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from integration_site import SITE_FILE, STILL, document, edge_ahead, until
+from integration_site import SITE_FILE, STILL, document, edge_ahead, ems, until
 
 from simulators.battery import BatteryConfig
 
@@ -99,6 +99,10 @@ def test_a_local_plan_survives_a_kill_and_ends_with_the_next_plan_of_the_cloud(s
     until(lambda: cloud.status["local_plan"] == before["local_plan"], "the cloud knows")
     assert cloud.status["source"] == "local_plan"
     until(lambda: [e for e in cloud.events if e["code"] == "replanned"], "the cloud is told why")
+    shown = ems("status", socket_path=agent.socket).stdout
+    assert "decides  local_plan: planned anew here at " in shown
+    assert "by the solver, until " in shown
+    assert "^^" in ems("plan", "show", socket_path=agent.socket).stdout
     agent.kill()
     agent.start()
     after = agent.status()

@@ -134,11 +134,13 @@ async def test_the_process_itself_refuses_what_is_not_a_request():
 
 async def test_the_process_bounds_itself():
     script = (
-        "import resource, os; from agent.replan.worker import bound_itself, MAX_MEMORY_BYTES, MAX_CPU_S, NICENESS\n"
+        "import resource, os, signal\n"
+        "from agent.replan.worker import bound_itself, MAX_MEMORY_BYTES, MAX_CPU_S, MAX_WALL_S, NICENESS\n"
         "bound_itself()\n"
         "assert resource.getrlimit(resource.RLIMIT_AS)[0] == MAX_MEMORY_BYTES\n"
         "assert resource.getrlimit(resource.RLIMIT_CPU)[0] == MAX_CPU_S\n"
         "assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0\n"
+        "assert MAX_WALL_S - 5 <= signal.alarm(0) <= MAX_WALL_S\n"
         "assert os.nice(0) >= NICENESS and os.environ['OPENBLAS_NUM_THREADS'] == '1'\n"
         "try:\n  bytearray(2 * MAX_MEMORY_BYTES)\nexcept MemoryError:\n  print('bounded')\n"
     )

@@ -19,6 +19,7 @@ from agent.core.snapshot import BatterySample, MeterSample, PvSample, Quality, R
 from simulators.battery import SECONDS_PER_HOUR, Battery, BatteryConfig
 from simulators.plant import OFFICE_DAY_SHAPE, STANDARD_IRRADIANCE_W_PER_M2
 from simulators.scenario import SECONDS_PER_DAY, Scenario
+from simulators.scenario_pv import Inverters
 from simulators.sunspec_devices import HEADROOM
 from simulators.sunspec_image import MAX_INT16, finest_scale
 
@@ -261,6 +262,7 @@ class SitePlant:
             error = (noise * correlated(generator, size, SOC_CORRELATION_S)).tolist() if noise else [0.0]
             self.devices.append(BatteryDevice(scenario, rules, soc_pct, error))
         self.now_s = 0.0
+        self.inverters = Inverters(scenario.rules, scenario.tick_s)
         self.battery_wh = self.pv_wh = self.load_wh = 0.0
         self.export_wh = self.import_wh = 1_000_000.0
         self.meter_silent = False
@@ -285,6 +287,11 @@ class SitePlant:
     @property
     def pv_w(self) -> float:
         """True PV power now."""
+        return self.inverters.limited_w(self._sun_w, self.now_s)
+
+    @property
+    def _sun_w(self) -> float:
+        """What PV would give without a ceiling."""
         return self._pv.at(self._day_s + self.now_s) if self._pv is not None else 0.0
 
     @property
@@ -321,7 +328,8 @@ class SitePlant:
         battery_wh = sum([device.advance(dt_s, mono_s) for device in self.devices])
         others_wh = 0.0
         if self._pv is not None:
-            pv_wh = self._pv.total(self._day_s + begin_s, self._day_s + end_s) / SECONDS_PER_HOUR
+            sun_wh = self._pv.total(self._day_s + begin_s, self._day_s + end_s) / SECONDS_PER_HOUR
+            pv_wh = self.inverters.energy_wh(sun_wh, dt_s, begin_s)
             self.pv_wh += pv_wh
             others_wh = pv_wh
         if self._load is not None:
@@ -338,12 +346,7 @@ class SitePlant:
 
     def poll_pv(self, mono_s: float) -> tuple[PvSample, ...]:
         """The PV inverters as read at `mono_s`: one power, in equal shares."""
-        ids = self._scenario.rules.pv_ids
-        if not ids:
-            return ()
-        step_w = self._pv_step_w
-        reading = Reading(round(self.pv_w / len(ids) / step_w) * step_w, mono_s)
-        return tuple(PvSample(device_id, reading) for device_id in ids)
+        return self.inverters.samples(self._sun_w, self._pv_step_w, self.now_s, mono_s)
 
     def poll_meter(self, mono_s: float) -> MeterSample | None:
         """The meter at the connection point as read at `mono_s`; None where the site has none."""

@@ -19,7 +19,7 @@ from agent.core.awards import awarded_tick_s
 from agent.core.clock_trust import judge
 from agent.core.decision import Decision, Effects, Inputs, SetpointWrite, State
 from agent.core.plan import Plans, Slot, Target
-from agent.core.snapshot import BatterySample, MeterSample, PvSample, WriteOutcome
+from agent.core.snapshot import BatterySample, CeilingOutcome, MeterSample, PvSample, WriteOutcome
 from agent.core.step import step
 from simulators.invariants import HEALED_WITHIN_S, Invariants
 from simulators.scenario import SECONDS_PER_DAY, START_MONO_S, START_SOC_PCT, Scenario
@@ -139,6 +139,7 @@ class Run:
         self._pvs: tuple[PvSample, ...] = tuple(PvSample(device_id) for device_id in scenario.rules.pv_ids)
         self._meter = MeterSample(scenario.rules.meter_id) if scenario.rules.meter_id is not None else None
         self._outcomes: tuple[WriteOutcome, ...] = ()
+        self._ceiling_outcomes: tuple[CeilingOutcome, ...] = ()
         self._slot: TrueSlot | None = None
         self._period_s = scenario.tick_s
         """Length of the present tick."""
@@ -163,6 +164,10 @@ class Run:
             gap_s = now_ms / 1000.0 - now_s
             effects = self._tick(ticks, now_s)
             self._pass_time(now_s, min(WRITE_DELAY_S, gap_s / 2), effects.writes)
+            land_s = self.plant.now_s
+            self._ceiling_outcomes = tuple(
+                self.plant.inverters.write(write, land_s, START_MONO_S + land_s) for write in effects.ceiling_writes
+            )
             read_s = now_s + gap_s - min(READ_AGE_S, gap_s / 2)
             self.plant.advance_to(read_s, START_MONO_S + read_s)
             self._poll(START_MONO_S + read_s)
@@ -198,6 +203,7 @@ class Run:
             pvs=self._pvs,
             meter=self._meter,
             outcomes=self._outcomes,
+            ceiling_outcomes=self._ceiling_outcomes,
             awards=scenario.awards,
         )
         # The plant still stands where it was read for this tick.

@@ -84,7 +84,7 @@ def pv_tick(rules: SiteRules, before: PvState, inputs: Inputs, now: SiteView, do
             writes.append(CeilingWrite(device_id, shares_w[device_id], reason))
             line = pv_sent(line)
         lines.append(line)
-        told += _trouble(line, sample, limits, mono_s)
+        told += _trouble(line, sample, pv, limits, mono_s)
     return PvTick(replace(before, lines=tuple(lines), ceiling_w=ceiling_w, rest_w=rest), tuple(writes), tuple(told))
 
 
@@ -124,8 +124,10 @@ def _beyond_help(rules: SiteRules, now: SiteView, limits: ConnectionLimits, done
     return found
 
 
-def _trouble(line: PvLine, now: PvSample, limits: ConnectionLimits, mono_s: float) -> Iterable[Condition]:
-    if line.owned_w is not None:
+def _trouble(
+    line: PvLine, now: PvSample, rules: PvRules, limits: ConnectionLimits, mono_s: float
+) -> Iterable[Condition]:
+    if line.owned_w is not None and line.owned_w < rules.rated_w - rules.dead_band_w:
         whose = f"curtailment {limits.export_order}" if limits.export_order else "the export limit"
         text = f"PV is limited for {whose}: load and batteries cannot take what the sun may give"
         yield Condition("pv_limited", line.device_id, Severity.INFO, text)

@@ -48,6 +48,9 @@ def _all(profile: Profile) -> Iterator[Problem]:
         part: Battery | Pv | Meter = getattr(profile, role)
         yield from _readings(profile, role, part)
         if isinstance(part, Battery):
+            if part.soc_pct is None:
+                reason = "is missing: without a state of charge the agent keeps the battery at rest"
+                yield Problem("battery.soc_pct", reason, "warning")
             for index, condition in enumerate(part.ready):
                 yield from check_condition(profile, condition, f"battery.ready[{index}]")
         control = getattr(part, "control", None)

@@ -276,7 +276,8 @@ class Battery(Part):
     """The readings of a battery system, by the names of `agent.core.snapshot.BatterySample`, and its control."""
 
     power_w: Source
-    soc_pct: Source
+    soc_pct: Source | None = None
+    """Missing where only the battery's own electronics know it: then the agent keeps the battery at rest."""
     capacity_wh: Source | None = None
     rated_discharge_w: Source | None = None
     rated_charge_w: Source | None = None

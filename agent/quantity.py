@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 
 _FORM = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*([A-Za-z%°/]+)")
 
@@ -72,7 +72,9 @@ def _pair_parser(first: str, second: str) -> Callable[[object], object]:
 
 Power = Annotated[float, BeforeValidator(_parser("power"))]
 Ramp = Annotated[float, BeforeValidator(_parser("ramp"))]
-Time = Annotated[float, BeforeValidator(_parser("time"))]
+Time = Annotated[
+    float, BeforeValidator(_parser("time")), WithJsonSchema({"type": "string", "examples": ["200 ms", "30 s"]})
+]
 Frequency = Annotated[float, BeforeValidator(_parser("frequency"))]
 Percent = Annotated[float, BeforeValidator(_parser("share"))]
 TemperaturePoint = Annotated[tuple[float, float], BeforeValidator(_pair_parser("temperature", "share"))]

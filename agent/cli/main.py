@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from agent.cli import config_check, explain, ledger, plan, run, simulate, status, watch
+from agent.cli import config_check, devices, explain, ledger, plan, run, simulate, status, watch
 
 EPILOG = (
     "Exit codes: 0 done; 1 refused or a check failed; 2 wrong command line; "
@@ -19,9 +19,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 plan_app = typer.Typer(help="Look at the plans held, or bring one.", no_args_is_help=True, rich_markup_mode=None)
+devices_app = typer.Typer(
+    help="Look at the devices; check and try profiles.", no_args_is_help=True, rich_markup_mode=None
+)
 config_app = typer.Typer(help="Check a site file.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(plan_app, name="plan")
 app.add_typer(config_app, name="config")
+app.add_typer(devices_app, name="devices")
 
 app.command("run")(run.run)
 app.command("status")(status.status)
@@ -32,6 +36,11 @@ app.command("simulate")(simulate.simulate)
 plan_app.command("show")(plan.show)
 plan_app.command("import")(plan.import_)
 config_app.command("check")(config_check.check)
+devices_app.command("list")(devices.list_)
+devices_app.command("profiles")(devices.profiles)
+devices_app.command("check")(devices.check)
+devices_app.command("read")(devices.read)
+devices_app.command("schema")(devices.schema)
 
 
 def main() -> None:

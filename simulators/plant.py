@@ -160,7 +160,7 @@ class Disturbance:
 
 
 class Plant:
-    """A site that lives from `advance` to `advance`; set `setpoint_w`, `ready` and `pv_limit` at any time."""
+    """A site that lives from `advance` to `advance`; what is documented here may be set at any time."""
 
     def __init__(self, config: PlantConfig, seed: int = 0, start_utc_s: float = 0.0) -> None:
         assert config.pv.irradiance_w_per_m2 or config.pv.peak_w == 0, "a PV field needs an irradiance series"
@@ -172,6 +172,8 @@ class Plant:
         """False: the inverter is stopped and gives no power, whatever the setpoint."""
         self.pv_limit = 1.0
         """Curtailment: largest PV power over the inverter limit, 0 to 1."""
+        self.frequency_shift_hz = 0.0
+        """A disturbance of the grid, on top of its frequency; from the next moment on."""
         self.utc_s = start_utc_s
         self.export_wh = config.grid.initial_export_wh
         self.import_wh = config.grid.initial_import_wh
@@ -237,7 +239,7 @@ class Plant:
         day_share = self.config.day.second_of_day(utc_s) / DAY_S
         self.pv_w = self._pv_w(day_share)
         self.load_w = self._load_w(day_share, elapsed_s)
-        self.frequency_hz = self._frequency_hz(elapsed_s)
+        self.frequency_hz = self._frequency_hz(elapsed_s) + self.frequency_shift_hz
 
     def _pv_w(self, day_share: float) -> float:
         pv = self.config.pv

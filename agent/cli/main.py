@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from agent.cli import config_check, devices, explain, ledger, plan, run, simulate, status, watch
+from agent.cli import awards, config_check, devices, explain, ledger, plan, run, simulate, status, watch
 
 EPILOG = (
     "Exit codes: 0 done; 1 refused or a check failed; 2 wrong command line; "
@@ -22,8 +22,10 @@ plan_app = typer.Typer(help="Look at the plans held, or bring one.", no_args_is_
 devices_app = typer.Typer(
     help="Look at the devices; check and try profiles.", no_args_is_help=True, rich_markup_mode=None
 )
+awards_app = typer.Typer(help="Look at the awards held, or export what was given.", rich_markup_mode=None)
 config_app = typer.Typer(help="Check a site file.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(plan_app, name="plan")
+app.add_typer(awards_app, name="awards")
 app.add_typer(config_app, name="config")
 app.add_typer(devices_app, name="devices")
 
@@ -35,6 +37,8 @@ app.command("watch")(watch.watch)
 app.command("simulate")(simulate.simulate)
 plan_app.command("show")(plan.show)
 plan_app.command("import")(plan.import_)
+awards_app.callback(invoke_without_command=True)(awards.awards)
+awards_app.command("evidence")(awards.evidence)
 config_app.command("check")(config_check.check)
 devices_app.command("list")(devices.list_)
 devices_app.command("profiles")(devices.profiles)

@@ -59,7 +59,7 @@ def _kw(slot: dict[str, Any]) -> tuple[float | None, float | None]:
     return (None if plan_w is None else plan_w / 1000, None if actual_w is None else actual_w / 1000)
 
 
-FileArgument = typer.Argument(..., help="A plan document as in docs/contract.md (JSON, perhaps gzipped).")
+FileArgument = typer.Argument(..., help="A document as in docs/contract.md (JSON, perhaps gzipped).")
 
 
 def import_(
@@ -67,7 +67,10 @@ def import_(
     socket: str | None = SocketOption,
     as_json: bool = JsonOption,
 ) -> None:
-    """Bring a plan on a stick. It is checked, stored and answered like one from the cloud; operators only."""
+    """Bring a plan, awards, curtailments or outages on a stick; operators only.
+
+    The document is checked, stored and answered like one from the cloud. Its own `kind` says what it is.
+    """
     try:
         size = file.stat().st_size
         payload = file.read_bytes() if size <= MAX_FILE_BYTES else b""
@@ -81,4 +84,7 @@ def import_(
     if as_json:
         show_json(outcome)
     else:
-        typer.echo(f"{file}: {outcome['kind']} plan {outcome['version']} {outcome['stage']}")
+        what = f"{outcome['kind']} plan" if outcome["kind"] in {"rolling", "yearly"} else outcome["kind"]
+        typer.echo(f"{file}: {what} {outcome['version']} {outcome['stage']}")
+        if outcome["detail"]:
+            typer.echo(f"note: {outcome['detail']}")

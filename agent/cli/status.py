@@ -41,6 +41,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
     for clip in facts["clips"]:
         shown.append(f"clipped  {clip['limit']} ({clip['owner']}): {kw(clip['before_w'])} to {kw(clip['after_w'])}")
     shown += [plan_line(name, held) for name, held in facts["plans"].items()]
+    shown += [plan_line(name, held) for name, held in facts["orders"].items() if held is not None]
     shown += local_plan_lines(facts["local_plan"])
     for device in facts["devices"]:
         problem = f": {device['last_error']}" if device["last_error"] else ""

@@ -64,8 +64,10 @@ def local_plan_lines(local: dict[str, Any] | None) -> list[str]:
 
 
 def plan_line(name: str, held: dict[str, Any] | None) -> str:
-    """One plan held, for people."""
+    """One document held, for people."""
     if held is None:
         return f"{name:<8} none"
+    if held["end"] is None:
+        return f"{name:<8} version {held['version']}, empty, {held['sha256'][:12]}"
     end = datetime.fromisoformat(held["end"]).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     return f"{name:<8} version {held['version']}, until {end}, {held['sha256'][:12]}"

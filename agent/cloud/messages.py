@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,13 +11,18 @@ import orjson
 
 from agent.cloud.document import printable
 from agent.cloud.wire_fields import SCHEMA
+from agent.core.awards import NO_AWARDS, AwardBook
 from agent.core.decision import Condition
+from agent.core.deliverability import Deliverability
 from agent.core.energy_paths import EnergyPaths
 from agent.core.events import Event
 from agent.core.ledger import SlotRow
+from agent.core.orders import Award, OrderDocument, OrderDocuments, OrderKind
 from agent.core.plan import Plan, Plans
 from agent.core.records import Outcome, Sample, Stream
 
+MOST_AWARDS_TOLD = 200
+"""Four days of half hours; a status stays below 64 kB."""
 LONGEST_TEXT = 500
 """Characters of a detail or an event's text on the wire; texts are for people."""
 _POWER_COLUMNS = ("grid_w", "battery_w", "pv_w", "load_w", "target_w", "setpoint_w")
@@ -43,6 +48,10 @@ class Status:
     clock_why: str
     software_version: str
     boot_id: str
+    orders: OrderDocuments = field(default_factory=OrderDocuments)
+    awards: AwardBook = NO_AWARDS
+    outlook: Sequence[Deliverability] = ()
+    """The newest forecast of the awards to come."""
 
 
 def iso(utc_s: float) -> str:
@@ -59,8 +68,13 @@ def status_message(site_id: str, status: Status) -> bytes:
             "online": True,
             "source": status.source,
             "why": printable(status.why, LONGEST_TEXT),
-            "plans": {"rolling": plan_held(status.plans.rolling), "yearly": plan_held(status.plans.yearly)},
+            "plans": {
+                "rolling": plan_held(status.plans.rolling),
+                "yearly": plan_held(status.plans.yearly),
+                **orders_held(status.orders),
+            },
             "local_plan": local_plan_held(status.plans),
+            "awards": award_lines(status.awards, status.outlook),
             "devices": dict(status.devices),
             "conditions": [
                 {
@@ -191,6 +205,40 @@ def plan_held(plan: Plan | None) -> dict[str, Any] | None:
     if plan is None:
         return None
     return {"version": plan.version, "sha256": plan.sha256, "end": iso(plan.end_utc_s)}
+
+
+def orders_held(orders: OrderDocuments) -> dict[str, dict[str, Any] | None]:
+    """Which documents of orders are held, and when the last of each ends (null without entries)."""
+    return {kind.value: _orders_held(orders.of(kind)) for kind in OrderKind}
+
+
+def _orders_held(document: OrderDocument | None) -> dict[str, Any] | None:
+    if document is None:
+        return None
+    end_utc_s = document.end_utc_s
+    end = iso(end_utc_s) if end_utc_s is not None else None
+    return {"version": document.version, "sha256": document.sha256, "end": end}
+
+
+def award_lines(awards: AwardBook, outlook: Sequence[Deliverability]) -> list[dict[str, Any]]:
+    """The awards that have not ended with their forecast, by start, the first `MOST_AWARDS_TOLD`."""
+    forecast = {one.award_id: one for one in outlook}
+    return [_award_line(line.award, forecast.get(line.award.award_id)) for line in awards.sold[:MOST_AWARDS_TOLD]]
+
+
+def _award_line(award: Award, forecast: Deliverability | None) -> dict[str, Any]:
+    return {
+        "id": award.award_id,
+        "product": award.product,
+        "start": iso(award.start_utc_s),
+        "end": iso(award.end_utc_s),
+        "power_w": award.power_w,
+        "direction": award.direction.value,
+        "met": None if forecast is None else forecast.met,
+        "shortfall_w": None if forecast is None else _rounded(forecast.shortfall_w, 1),
+        "shortfall_wh": None if forecast is None else _rounded(forecast.shortfall_wh, 1),
+        "cancel_by": None if forecast is None else iso(forecast.cancel_by_utc_s),
+    }
 
 
 def local_plan_held(plans: Plans) -> dict[str, Any] | None:

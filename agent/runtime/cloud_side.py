@@ -154,6 +154,9 @@ class CloudSide:
             clock_why=control.trust.why,
             software_version=version("ems-agent"),
             boot_id=self._boot_id,
+            orders=control.order_documents,
+            awards=control.in_force.awards,
+            outlook=control.outlook,
         )
         return status_message(self._site.site.id, status)
 

@@ -20,7 +20,7 @@ PROBE_EVERY_S = 10.0
 """A device that failed `FAILURES_UNTIL_PROBING` times in a row is only tried this often,
 so that it cannot hold up the others on its endpoint."""
 FAILURES_UNTIL_PROBING = 3
-LONGEST_NAP_S = 1.0
+LONGEST_NAP_S = 0.25
 """At least this often it is looked whether a device must be read sooner now."""
 
 

@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent.cloud.messages import iso, local_plan_held, plan_held
+from agent.cloud.messages import iso, local_plan_held, orders_held, plan_held
 from agent.core.admission import Refused
 from agent.core.ledger import SlotRow
 from agent.core.records import Outcome, Stage, StorageFailed
+from agent.runtime.award_report import award_facts, evidence_line
 from agent.runtime.board import DeviceHealth
 from agent.runtime.control import ControlLoop
 from agent.runtime.local_socket import Handler, Peer, Refusal
@@ -22,6 +23,8 @@ from agent.store import Store
 
 MAX_SLOTS = 2_000
 """Slots in one answer: a month of half hours."""
+MAX_EVIDENCE_ROWS = 1_800
+"""Half an hour of seconds in one answer; the loop is held up by a few ms."""
 MAX_LEDGER_ROWS = 20_000
 """A day of slots of 5 s; about 10 MB."""
 
@@ -51,6 +54,8 @@ class Requests:
             "slots": self._slots,
             "ledger": self._day,
             "events": self._events,
+            "awards": self._awards,
+            "evidence": self._evidence,
             "plan_import": self._plan_import,
         }
 
@@ -59,6 +64,7 @@ class Requests:
         counters = control.counters
         return {
             **control_facts(self._last_decision(), control.plans),
+            "orders": orders_held(control.order_documents),
             "site": self.site_id,
             "version": self.version,
             "boot_id": self.boot_id,
@@ -145,6 +151,19 @@ class Requests:
         documents = {"rolling": plan_held(plans.rolling), "yearly": plan_held(plans.yearly)}
         return {"plans": documents, "local_plan": local_plan_held(plans), "slots": slots}
 
+    async def _awards(self, _request: dict[str, Any], _peer: Peer) -> dict[str, Any]:
+        self._last_decision()
+        return award_facts(self.control)
+
+    async def _evidence(self, request: dict[str, Any], _peer: Peer) -> list[dict[str, Any]]:
+        """Whole seconds of frequency response; at most `MAX_EVIDENCE_ROWS`, the rest to be asked for from there on."""
+        from_utc_s, to_utc_s = _number(request, "from_utc_s"), _number(request, "to_utc_s")
+        try:
+            rows = await self.store.evidence(from_utc_s, to_utc_s, MAX_EVIDENCE_ROWS)
+        except StorageFailed as error:
+            raise Refusal("evidence", str(error), "control goes on; check the disk with df and dmesg") from error
+        return [evidence_line(row) for row in rows]
+
     async def _plan_import(self, request: dict[str, Any], peer: Peer) -> dict[str, Any]:
         if not peer.operator:
             why = f"{peer.name} is not an operator"
@@ -157,8 +176,14 @@ class Requests:
         if isinstance(outcome, Refused) or outcome.stage is Stage.REJECTED:
             field = f" at {outcome.field}" if outcome.field else ""
             why = f"{outcome.reason}{field}: {outcome.detail}"
-            raise Refusal("plan import", why, "the plan in force stays; docs/contract.md explains each reason")
-        return {"kind": outcome.kind, "version": outcome.version, "stage": outcome.stage, "sha256": outcome.sha256}
+            raise Refusal("plan import", why, "what is in force stays; docs/contract.md explains each reason")
+        return {
+            "kind": outcome.kind,
+            "version": outcome.version,
+            "stage": outcome.stage,
+            "sha256": outcome.sha256,
+            "detail": outcome.detail,
+        }
 
     def _last_decision(self) -> Any:
         if not self.control.decisions:

@@ -22,12 +22,14 @@ from agent.cloud.wire import parse_document, parse_watermark
 from agent.cloud.wire_fields import unix_time
 from agent.core.admission import Accepted
 from agent.core.decision import Condition
+from agent.core.deliverability import Deliverability
 from agent.core.droop_products import PRODUCTS
 from agent.core.energy_paths import EnergyPaths
 from agent.core.events import Event, EventState, Severity
 from agent.core.ledger import SlotRow
 from agent.core.order_admission import admit_orders
-from agent.core.orders import OrderKind
+from agent.core.orders import Award, Direction, OrderDocument, OrderDocuments, OrderKind
+from agent.core.orders_in_force import booked
 from agent.core.plan import LocalPlan, Plan, PlanKind, Plans, Slot, Target
 from agent.core.records import Outcome, ParsedDocument, Sample, Stage, Stream
 from agent.core.rules import BatteryRules, LocalRule, SiteRules
@@ -132,6 +134,28 @@ def test_an_event_is_sent(example):
     assert json.loads(event_message(SITE, example["seq"], event)) == example
 
 
+def order_document(kind, example, *lines):
+    """The document of orders that the status tells of."""
+    entries = tuple(
+        Award(
+            line["id"],
+            line["product"],
+            unix_time(line["start"]),
+            unix_time(line["end"]),
+            line["power_w"],
+            Direction(line["direction"]),
+        )
+        for line in lines
+    )
+    held = example["plans"][kind]
+    return OrderDocument(kind, held["version"], held["sha256"], 0.0, entries)
+
+
+def forecast(line):
+    start, end = unix_time(line["start"]), unix_time(line["end"])
+    return Deliverability(line["id"], start, end, line["shortfall_w"], line["shortfall_wh"], line["met"], "short")
+
+
 @pytest.mark.parametrize("example", BY_KIND["status"])
 def test_a_status_is_sent(example):
     held = example["plans"]["rolling"]
@@ -140,7 +164,14 @@ def test_a_status_is_sent(example):
     told = example["local_plan"]
     slot = Slot(end - 1800, unix_time(told["end"]), 0.0, Target.GRID)
     local = LocalPlan(unix_time(told["made_at"]), (plan.sha256, None), (slot,), told["by"] == "rules", told["why"])
+    orders = OrderDocuments(
+        awards=order_document(OrderKind.AWARDS, example, example["awards"][0]),
+        curtailments=order_document(OrderKind.CURTAILMENTS, example),
+    )
     status = Status(
+        orders=orders,
+        awards=booked(RULES, orders.awards.entries)[0],
+        outlook=[forecast(line) for line in example["awards"]],
         at_utc_s=unix_time(example["at"]),
         source=example["source"],
         why=example["why"],

@@ -140,6 +140,19 @@ def document(version, power_kw, *, start=None, slot_s=1, without=(), **changes):
     return json.dumps({key: value for key, value in (content | changes).items() if key not in without}).encode()
 
 
+def award(award_id, power_kw, start, end, *, product="ce-fcr-offset", direction="both"):
+    """One award of a document."""
+    times = {"start": iso(start), "end": iso(end)}
+    return {"id": award_id, "product": product, "power": power_kw, "direction": direction, **times}
+
+
+def orders(kind, version, entries, **changes):
+    """A document of awards, curtailments or outages of this site."""
+    content = {"schema": "1.0", "site_id": SITE, "kind": kind, "version": version, "issued_at": iso(time.time())}
+    unit = {} if kind == "outages" else {"unit": "kW"}
+    return json.dumps({**content, **unit, kind: entries, **changes}).encode()
+
+
 class SitePlant:
     """The simulated site in a thread of its own; faults may be set from here at any time."""
 
@@ -172,6 +185,10 @@ class SitePlant:
     @property
     def battery_w(self):
         return self.truth().battery_w
+
+    def shift_frequency(self, by_hz):
+        """The grid's frequency is this far from nominal from now on."""
+        self._do(lambda: setattr(self.site.plant, "frequency_shift_hz", by_hz))
 
     def reboot_battery(self):
         self._do(self.site.battery.reboot)
@@ -274,6 +291,14 @@ class Agent:
         """The ledger of the last minutes by start of slot."""
         rows = self.ask("slots", from_utc_s=time.time() - 300, to_utc_s=time.time())["result"]
         return {row["start_utc_s"]: row for row in rows}
+
+    def awards(self):
+        return self.ask("awards")["result"]
+
+    def evidence(self, from_utc_s, to_utc_s):
+        """The seconds of frequency response, by Unix time."""
+        rows = self.ask("evidence", from_utc_s=from_utc_s, to_utc_s=to_utc_s)["result"]
+        return {round(unix(row["time"])): row for row in rows}
 
     def import_plan(self, payload):
         """A technician brings a plan; it must be taken."""

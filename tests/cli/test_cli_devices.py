@@ -104,7 +104,7 @@ def test_reading_shows_value_raw_registers_age_and_quality(profile):
     assert "state  2 (running)  [0002]" in lines[4]
     assert "name   AB  [4142 0000 0000 0000]" in lines[5]
     assert lines[6] == "far    -  []  missing"
-    assert "exception 2" in " ".join(lines[7:])
+    assert "refused with exception 2" in " ".join(" ".join(lines[7:]).split())
     assert not any(line.startswith("key") for line in lines)
     assert all(len(line) < 80 for line in lines)
 

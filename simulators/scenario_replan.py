@@ -33,7 +33,7 @@ from simulators.scenario import Scenario
 
 LOOK_EVERY_S = 60.0
 """The daemon looks more often; conditions must hold for a minute in any case."""
-FEASIBLE_EVERY_S = 300.0
+FEASIBLE_EVERY_S = 600.0
 """Whether the plan can still be kept is worked out anew this often: it is most of what a look costs."""
 
 
@@ -104,7 +104,6 @@ class Replanner:
         if failure:
             self.by_rule[failure] += 1
         self._watch = ended(self._watch, failed=bool(failure))
-        self._judged_mono_s = None
         why = ", ".join(WORDS[occasion] for occasion in due.occasions)
         utc_s, soc_pct = request.slots[0].start_utc_s, request.soc_now_pct
         return plans.with_local(overlay(plans, slots, utc_s=utc_s, soc_pct=soc_pct, by_rule=bool(failure), why=why))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from agent.core.authority import Source, decide, next_slots
 from agent.core.decision import State
 from agent.core.deliverability import baseline_ahead
+from agent.core.ledger import open_slot_row, slot_row
 from agent.core.local_plan import changed_slots, changed_wh, overlay
 from agent.core.plan import LocalPlan, PlanKind, Plans, Slot, Target
 from agent.core.replan_request import PlannedSlot
@@ -158,7 +159,9 @@ def test_a_local_plan_in_the_middle_of_a_slot_goes_on_with_its_account_and_the_l
         if t == 60:
             assert effects.decision.target_w == pytest.approx(18e3, abs=200.0), "steered to the local energy"
     assert len(closed) == 1
-    assert closed[0].slot.promise_w * 100 / 3600 == pytest.approx(1000.0)
+    row = slot_row(closed[0])
+    assert (row.planned_wh, row.source, row.version) == (pytest.approx(1000.0), "local_plan", 1)
+    assert open_slot_row(effects.running).planned_wh == pytest.approx(1000.0), "also if it is killed now"
     assert closed[0].delivered_wh == pytest.approx(750.0, abs=6.0)
     assert closed[0].source is Source.LOCAL_PLAN
 

@@ -15,7 +15,7 @@ from agent.cloud.mqtt_link import BrokerAddress, LinkOptions
 from agent.cloud.uplink import Confirm, Uplink, UplinkOptions
 from agent.config import CloudSection, SiteFile
 from agent.core.admission import Refused, Verdict, admit
-from agent.core.authority import Source
+from agent.core.authority import Source, cloud_slot_at
 from agent.core.decision import Decision, Effects
 from agent.core.order_admission import admit_orders
 from agent.core.orders import OrderKind
@@ -85,6 +85,7 @@ class CloudSide:
         self._follow(decision, plans)
         shown = (
             decision.source,
+            plans.local and plans.local.made_utc_s,
             plans.rolling and plans.rolling.version,
             plans.yearly and plans.yearly.version,
             tuple(held and held.version for held in map(self._control.order_documents.of, OrderKind)),
@@ -178,10 +179,15 @@ class CloudSide:
 
     def _follow(self, decision: Decision, plans: Plans) -> None:
         """Queues `active` when a plan first decides, and `expired` when its last slot has ended."""
+        source: Source | None = decision.source
+        if source is Source.LOCAL_PLAN:
+            # What was planned anew is still the cloud's plan that decides.
+            beneath = cloud_slot_at(plans, decision.utc_s)
+            source = beneath[0] if beneath is not None else None
         for kind, plan in ((PlanKind.ROLLING, plans.rolling), (PlanKind.YEARLY, plans.yearly)):
             if plan is None:
                 continue
-            if decision.source == kind.value and plan.version == decision.version:
+            if source == kind.value and plan.version == decision.version:
                 self._reached(plan, Stage.ACTIVE)
             if decision.utc_s >= plan.end_utc_s and self._control.trust.trusted:
                 self._reached(plan, Stage.EXPIRED)

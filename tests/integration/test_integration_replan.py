@@ -117,6 +117,19 @@ def test_a_local_plan_survives_a_kill_and_ends_with_the_next_plan_of_the_cloud(s
     assert (agent.status()["source"], agent.status()["local_plan"]) == ("rolling", None)
 
 
+def test_a_rolling_plan_that_begins_under_a_local_plan_is_active_all_the_same(small_site, parts, mosquitto):
+    broker = mosquitto()
+    cloud = parts.cloud(broker)
+    _, agent = small_site(broker=broker)
+    start = edge_ahead(SLOT_S)
+    cloud.send(document(1, [SOLD_KW] * 20, start=start, slot_s=SLOT_S, kind="yearly"), "yearly")
+    cloud.send(document(1, [SOLD_KW] * 10, start=start + 4 * SLOT_S, slot_s=SLOT_S))
+    until(lambda: agent.status()["source"] == "local_plan", "the local plan decides")
+    assert time.time() < start + 4 * SLOT_S, "still over the yearly plan"
+    cloud.ack(1, "active")
+    assert "rolling" not in {event["data"]["to"] for event in agent.events("source_changed")}
+
+
 def test_a_solver_that_hangs_or_is_killed_costs_its_plan_and_no_tick(small_site):
     _, agent = small_site(min_interval="1 s")
     late_before = agent.status()["counters"]["late_ticks"]

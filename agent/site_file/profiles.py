@@ -9,6 +9,8 @@ from agent.site_file.device import DeviceSection
 from drivers.profile.load import SITE_FOLDER, find
 from drivers.profile.model import Profile
 from drivers.profile.problem import BadProfile
+from drivers.profile.reads import Spots
+from drivers.profile.writing import dead_man_misfit
 from drivers.spec import BadSpec, DeviceSpec
 
 
@@ -34,7 +36,7 @@ def device_profiles(devices: Sequence[DeviceSection], site_folder: Path) -> tupl
 
 def device_spec(section: DeviceSection, profile: Profile | None) -> DeviceSpec:
     """The device as the drivers want it stated; `BadSpec` when it does not fit its profile."""
-    return DeviceSpec(
+    spec = DeviceSpec(
         device_id=section.id,
         role=section.role,
         unit_id=section.unit_id,
@@ -47,6 +49,13 @@ def device_spec(section: DeviceSection, profile: Profile | None) -> DeviceSpec:
         profile=profile,
         unit_ids=section.unit_ids,
     )
+    control = getattr(getattr(profile, section.role, None), "control", None)
+    written_to = section.role == "battery" or section.can_be_limited
+    if profile is not None and control is not None and written_to:
+        misfit = dead_man_misfit(Spots(profile, section.unit_id, section.unit_ids), control, section.dead_man)
+        if misfit:
+            raise BadSpec(f"{section.id}: {misfit}")
+    return spec
 
 
 def frequency_resolution_hz(meter: DeviceSection, profiles: Mapping[str, Profile]) -> float | None:

@@ -117,7 +117,7 @@ class ProfileControl:
         `rest`: it goes to 0 W first, and stays there where there is nothing to put back.
         """
         reads = await self._read([*self._state.names, *self._control.save])
-        if self._taken_over is None and not self._under_control(reads):
+        if self._taken_over is None and not self._state.ours(reads):
             return None, ""
         if rest:
             held_w, reason = await self.hold(0.0, generation)
@@ -136,9 +136,6 @@ class ProfileControl:
         await asyncio.sleep(self._spots.profile.pacing.before_read_back)
         return None, self._differs(writer.written, await self._read(list(writer.written)))
 
-    def _under_control(self, reads: Reads) -> bool:
-        return self._state.told and self._state.under_control(reads)
-
     async def _ensure_control(self, writer: Writer, generation: int) -> None:
         """Take the device over, unless it still is under our control."""
         control = self._control
@@ -150,7 +147,7 @@ class ProfileControl:
             )
         if self._taken_over == generation:
             return
-        if self._under_control(reads):
+        if self._state.told and self._state.under_control(reads):
             self._save(reads, ours=True)
         else:
             self._save(reads, ours=False)

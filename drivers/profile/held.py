@@ -10,7 +10,7 @@ from drivers.profile.model import Control, Step, Write
 from drivers.profile.reads import Spots
 from drivers.profile.units import SHARE, UNITS
 from drivers.profile.values import Values
-from drivers.profile.writing import literal
+from drivers.profile.writing import literal, share_of
 from drivers.read_plan import Reads
 
 SPLIT = ("rest", "charge", "discharge")
@@ -47,13 +47,18 @@ class HeldState:
 
     @property
     def told(self) -> bool:
-        """Whether anything tells that the device is under control."""
+        """Whether anything tells that the take-over was done."""
         return bool(self._taken or self._waited)
 
     def under_control(self, reads: Reads) -> bool:
         """True when all that can be read says that the device is under our control; True where nothing says so."""
         words = all(self._says(reads, name, value) for name, value in self._taken.items())
         return words and all(holds(self._spots.profile, condition, reads) is True for condition in self._waited)
+
+    def ours(self, reads: Reads) -> bool:
+        """True when something that only we write is found: the device was left under our control."""
+        words = self.told or any(self._direction.values())
+        return words and self.power(reads).value is not None
 
     def released(self, reads: Reads) -> bool:
         """True when the device holds what `release` writes, as far as that is fixed and can be read."""
@@ -81,7 +86,7 @@ class HeldState:
         if not writes:
             return Reading(0.0, oldest_s) if style == "rest" else None
         values = Values(self._spots.profile, reads)
-        total_w = 0.0
+        total_w = total_share = 0.0
         for write in writes:
             point = self._spots.profile.points[write.point]
             part = values.point(write.point).value
@@ -93,7 +98,9 @@ class HeldState:
                     return None
                 part *= abs(rating_w) / 100.0
             total_w += abs(part) * SIGN_OF[style] if point.positive == "magnitude" and SIGN_OF[style] else part
-        return Reading(total_w, oldest_s)
+            total_share += float(share_of(write))
+        # Registers of several phases add up to the whole; registers that all take the whole are counted once.
+        return Reading(total_w / total_share, oldest_s)
 
     def _says(self, reads: Reads, name: str, value: float) -> bool:
         read = reads.get(name)

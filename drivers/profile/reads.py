@@ -15,6 +15,8 @@ from drivers.registers import Registers
 
 NOT_READABLE = frozenset({2, 3})
 """Modbus exceptions that say that registers cannot be read: illegal address, illegal value."""
+NOT_THERE = frozenset({10, 11})
+"""Those of a gateway behind which a unit id does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Spots:
 
     def __init__(self, profile: Profile, unit_id: int, unit_ids: Mapping[str, int]) -> None:
         self.profile = profile
+        self.unit_id = unit_id
+        """The device's own; some points may lie behind others."""
         units = profile.unit_ids | dict(unit_ids)
         self._all = {
             name: Spot(
@@ -110,6 +114,8 @@ class ProfileReads:
         try:
             registers = await _ask(link, block, self._spots.profile.reads.even_counts)
         except ModbusRefused as refused:
+            if refused.code in NOT_THERE and block[0].unit_id != self._spots.unit_id:
+                return [block]  # a part of the device is away, the rest goes on
             if refused.code not in NOT_READABLE:
                 raise
             if len(block) == 1:
@@ -179,5 +185,6 @@ def _stretch(profile: Profile, spot: Spot) -> int:
 
 
 def _fits(profile: Profile, block: Sequence[Spot], spot: Spot) -> bool:
-    end = block[-1].end
-    return spot.address - end <= profile.reads.max_gap and spot.end - block[0].address <= profile.reads.max_registers
+    most = profile.reads.max_registers
+    most -= most % 2 if profile.reads.even_counts else 0
+    return spot.address - block[-1].end <= profile.reads.max_gap and spot.end - block[0].address <= most

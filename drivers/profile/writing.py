@@ -7,11 +7,12 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from drivers.codec import OutOfRange, Rounding
 from drivers.errors import DeviceError
 from drivers.profile.conditions import holds, told
-from drivers.profile.model import Step, Write
+from drivers.profile.model import Control, Step, Write
 from drivers.profile.place import write_function_of
 from drivers.profile.reads import Spot, Spots, read_points
 from drivers.profile.units import SHARE, TIME, UNITS
@@ -67,12 +68,17 @@ def literal(spots: Spots, write: Write) -> float | None:
     return None if write.set is None else float(write.set)
 
 
+def share_of(write: Write) -> Fraction:
+    """The part of the setpoint that goes to this write: 0.333333 is meant as a third."""
+    return Fraction(write.share).limit_denominator(1000)
+
+
 def in_unit(spots: Spots, write: Write, power_w: float, reads: Reads) -> float:
     """The setpoint as `write` states it: in the point's unit and direction, its share of the whole."""
     point = spots.profile.points[write.point]
-    power_w *= write.share * toward_grid(point, None) if point.positive != "magnitude" else write.share
-    if point.positive == "magnitude":
-        power_w = abs(power_w)
+    share = share_of(write)
+    power_w = power_w * share.numerator / share.denominator
+    power_w = abs(power_w) if point.positive == "magnitude" else toward_grid(point, None) * power_w
     if UNITS[point.unit].dimension != SHARE:
         return power_w / to_inside(point)
     assert write.of is not None
@@ -117,6 +123,22 @@ def dead_man_registers(spots: Spots, name: str, dead_man_s: float) -> Registers1
             "in the site file; raise it there"
         )
     return codec.encode(value, rounding=Rounding.TOWARD_ZERO)
+
+
+def dead_man_misfit(spots: Spots, control: Control, dead_man_s: float) -> str:
+    """Why the dead-man time of the site file does not suit the device, or ""."""
+    dead_man = control.dead_man
+    if dead_man.fixed is not None and dead_man.fixed < dead_man_s and not dead_man.fed_by_reads:
+        return (
+            f"the device ends a setpoint by itself after {dead_man.fixed:g} s: "
+            f'state dead_man = "{dead_man.fixed:g} s" or less, so that it is refreshed in time'
+        )
+    if dead_man.point is not None:
+        try:
+            dead_man_registers(spots, dead_man.point, dead_man_s)
+        except OutOfRange as error:
+            return f"dead_man: {error}"
+    return ""
 
 
 def _exponent(spots: Spots, name: str, reads: Reads) -> int | None:
@@ -197,8 +219,9 @@ class Writer:
             if self._clock() >= deadline_s:
                 break
             await asyncio.sleep(LOOK_AGAIN_S)
-        read = reads[step.until.point]
-        shown = self._spots[step.until.point].codec.label(read.value) or read.value
+        read = reads.get(step.until.point)
+        value = None if read is None else read.value
+        shown = self._spots[step.until.point].codec.label(value) or value
         raise Unwritable(
             f"{where}: {told(self._spots.profile, step.until)} did not come true within {step.within:g} s, "
             f"it is {shown!r}; look at the device's own alarms and at its local/remote switch"

@@ -184,13 +184,19 @@ def _lasting(rules: ReplanRules, watch: ReplanWatch, now: Situation) -> tuple[tu
     if now.source is Source.YEARLY:
         held.append(Occasion.NO_ROLLING_PLAN)
     planned = watch.planned_orders
-    if planned is not None and planned is not now.orders and planned != now.orders:
+    if planned is not None and planned is not now.orders and _ahead(planned, now) != _ahead(now.orders, now):
         held.append(Occasion.ORDERS_CHANGED)
     if watch.planned_limits_w is not None and _changed(rules, watch.planned_limits_w, now.limits_w):
         held.append(Occasion.LIMITS_CHANGED)
     if watch.failed:
         held.append(Occasion.LAST_RUN_FAILED)
     return tuple((occasion, before.get(occasion, now.mono_s)) for occasion in held)
+
+
+def _ahead(orders: Orders, now: Situation) -> list[object]:
+    """What still binds: an order that ended as it was told is no change."""
+    everything = (*orders.awards, *orders.curtailments, *orders.outages)
+    return [order for order in everything if order.end_utc_s > now.utc_s]
 
 
 def _soc_away(rules: ReplanRules, now: Situation, *, was_away: bool) -> bool:

@@ -77,6 +77,18 @@ def test_the_same_orders_again_are_not_new():
     assert run((0.0, {"orders": OUTAGE}), (20.0, {"orders": replace(OUTAGE)}), for_s=4000.0)[0] == []
 
 
+def test_orders_that_end_as_told_are_not_new_and_those_withdrawn_are():
+    awards = tuple(Award(f"a{i}", "p", T0 + 900.0 * i, T0 + 900.0 * (i + 1), 1.0) for i in range(3))
+    told = Orders(awards=awards, outages=OUTAGE.outages)
+    ended_one = replace(told, awards=awards[1:])
+    assert run((0.0, {"orders": told}), (900.0, {"orders": ended_one}), for_s=2000.0)[0] == []
+    assert run((0.0, {"orders": told}), (890.0, {"orders": ended_one}), for_s=890.0)[0] == [
+        (890.0, (Occasion.ORDERS_CHANGED,))
+    ]
+    found, _ = run((0.0, {"orders": told}), (900.0, {"orders": replace(told, outages=())}), for_s=2000.0)
+    assert found == [(900.0, (Occasion.ORDERS_CHANGED,))]
+
+
 def test_a_changed_limit_is_due_when_it_stays():
     less = {"limits_w": (500e3, 470e3, 1e6, 1e6)}
     assert run((20.0, less), for_s=4000.0)[0] == [(80.0, (Occasion.LIMITS_CHANGED,))]

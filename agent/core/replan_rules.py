@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from agent.core.authority import Source
-from agent.core.orders import Orders
+from agent.core.orders import Award, Curtailment, Orders, Outage
 from agent.core.plan import Plan, Target
 from agent.core.replan_request import (
     PlannedSlot,
@@ -193,9 +193,9 @@ def _lasting(rules: ReplanRules, watch: ReplanWatch, now: Situation) -> tuple[tu
     return tuple((occasion, before.get(occasion, now.mono_s)) for occasion in held)
 
 
-def _ahead(orders: Orders, now: Situation) -> list[object]:
+def _ahead(orders: Orders, now: Situation) -> list[Award | Curtailment | Outage]:
     """What still binds: an order that ended as it was told is no change."""
-    everything = (*orders.awards, *orders.curtailments, *orders.outages)
+    everything: list[Award | Curtailment | Outage] = [*orders.awards, *orders.curtailments, *orders.outages]
     return [order for order in everything if order.end_utc_s > now.utc_s]
 
 

@@ -1,19 +1,29 @@
-"""`ems config check`: whether a site file is usable."""
+"""`ems config check`: whether a site file is usable, which limits it puts in force, and what deserves a second look."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from agent.cli.client import EXIT_REFUSED, JsonOption, show_json
+from agent.cli.text import fitted
+
+if TYPE_CHECKING:
+    from agent.cli.config_limits import LimitLine
 
 DEFAULT_CONFIG = Path("/etc/ems-agent/site.toml")
 ConfigOption = typer.Option(DEFAULT_CONFIG, "--config", "-c", help="The site file.")
 
 
 def check(config: Path = ConfigOption, as_json: bool = JsonOption) -> None:
-    """Check a site file without starting anything; each problem names the file, the key and the reason."""
+    """Check a site file without starting anything: its problems by key, else the limits in force, and warnings.
+
+    A limit without a source in brackets is stated in the file. Warnings do not make a file unusable.
+    """
     from agent.config import ConfigError, load  # noqa: PLC0415 (pydantic only where it is needed: the CLI starts fast)
 
     try:
@@ -24,9 +34,31 @@ def check(config: Path = ConfigOption, as_json: bool = JsonOption) -> None:
         else:
             typer.echo("\n".join(error.problems), err=True)
         raise typer.Exit(EXIT_REFUSED) from None
+    from agent.cli.config_limits import limits_in_force  # noqa: PLC0415 (as above)
+    from agent.cli.config_risks import risks  # noqa: PLC0415 (as above)
+
     roles = [device.role for device in site.device]
+    limits, warnings = limits_in_force(site), risks(site)
     if as_json:
-        show_json({"usable": True, "problems": [], "site": site.site.id, "devices": len(roles)})
-    else:
-        counted = ", ".join(f"{roles.count(role)} {role}" for role in ("battery", "pv", "meter"))
-        typer.echo(f"{config}: usable: site {site.site.id}, {counted}")
+        facts = {"usable": True, "problems": [], "site": site.site.id, "devices": len(roles)}
+        show_json(facts | {"limits": [asdict(one) for one in limits], "warnings": [asdict(one) for one in warnings]})
+        return
+    counted = ", ".join(f"{roles.count(role)} {role}" for role in ("battery", "pv", "meter"))
+    typer.echo(f"{config}: usable: site {site.site.id}, {counted}")
+    typer.echo("\n".join(_limit_lines(limits)))
+    for warning in warnings:
+        typer.echo("\n".join(fitted([f"warning: {warning.key}: {warning.text}"], len("warning: "))))
+
+
+def _limit_lines(limits: Sequence[LimitLine]) -> list[str]:
+    """The limits under their subjects; the source is told where it is not the site file."""
+    lines: list[str] = []
+    wide = max(len(one.key) for one in limits)
+    subject = ""
+    for one in limits:
+        if one.subject != subject:
+            subject = one.subject
+            lines.append(f"{subject}:")
+        source = "" if one.source == "site file" else f"  ({one.source})"
+        lines.append(f"  {one.key:<{wide}}  {one.value}{source}")
+    return fitted(lines, wide + 4)

@@ -55,6 +55,8 @@ class WriteState:
     last_done_mono_s: float = float("-inf")
     following_since_mono_s: float | None = None
     """When measured power was last near the owned setpoint; None before the first verified write."""
+    rounded_w: float = 0.0
+    """How far the owned setpoint lies from the one that was wanted, for the register holds only so fine steps."""
 
 
 def refused(state: WriteState) -> bool:
@@ -77,7 +79,7 @@ def sent(state: WriteState, power_w: float, measured_w: float) -> WriteState:
     # Here and below every battery comes by at every tick: a plain constructor costs a third of `replace`.
     return WriteState(
         state.device_id, state.owned_w, True, maybe_w, state.failures, state.reasserts, state.last_done_mono_s,
-        state.following_since_mono_s,
+        state.following_since_mono_s, state.rounded_w,
     )  # fmt: skip
 
 
@@ -88,7 +90,8 @@ def settled(state: WriteState, outcome: WriteOutcome) -> WriteState:
         return WriteState(state.device_id, None, False, state.maybe_w, failures, state.reasserts, at, None)
     since = state.following_since_mono_s if state.following_since_mono_s is not None else at
     held_w = outcome.held_w if outcome.held_w is not None else outcome.wanted_w
-    return WriteState(state.device_id, outcome.held_w, False, (held_w, held_w), 0, state.reasserts, at, since)
+    rounded_w = abs(held_w - outcome.wanted_w)
+    return WriteState(state.device_id, outcome.held_w, False, (held_w, held_w), 0, state.reasserts, at, since, rounded_w)
 
 
 def may_hold(state: WriteState, rules: BatteryRules, now_mono_s: float) -> tuple[float, float] | None:
@@ -120,8 +123,9 @@ def due(
         stubborn = state.reasserts >= REASSERTS_UNTIL_ALARM
         pause_s = LONGEST_RETRY_S if stubborn else 0.0
         return WriteReason.LOST if now_mono_s - state.last_done_mono_s >= pause_s else None
-    # Rest is exact: a target of 0 is written however small the step.
-    if abs(target_w - state.owned_w) > rules.dead_band_w or (target_w == 0.0 and state.owned_w != 0.0):
+    # Rest is exact: a target of 0 is written however small the step. What a register cannot hold is not tried again.
+    small_w = max(rules.dead_band_w, state.rounded_w)
+    if abs(target_w - state.owned_w) > small_w or (target_w == 0.0 and state.owned_w != 0.0):
         return WriteReason.CHANGED
     if now_mono_s - state.last_done_mono_s >= rules.dead_man_s * REFRESH_SHARE:
         return WriteReason.REFRESH
@@ -138,7 +142,7 @@ def watched(state: WriteState, held: Reading, power: Reading, rules: BatteryRule
     if abs(power.value - state.owned_w) <= allowed_w:
         return WriteState(
             state.device_id, state.owned_w, state.in_flight, state.maybe_w, state.failures, state.reasserts,
-            state.last_done_mono_s, now_mono_s,
+            state.last_done_mono_s, now_mono_s, state.rounded_w,
         )  # fmt: skip
     return state
 

@@ -14,7 +14,8 @@ from agent.core.plan import PlanKind, Plans, Target
 from agent.core.rules import LocalRule
 from agent.core.snapshot import STALE_AFTER_S, Quality, WriteOutcome
 from agent.core.step import step
-from agent.core.writes import WriteReason, WriteState
+from agent.core.writes import WriteReason, WriteState, settled, watched
+from agent.core.writes import due as due_now
 
 
 def decision(given, site=SITE, state=None):
@@ -185,6 +186,16 @@ def test_a_setpoint_is_written_again_only_for_a_reason():
     assert due(owned(100e3), 5.0, 100e3, held_w=0.0) == [WriteReason.LOST]
     assert due(owned(100e3), 5.0, 100e3, held_w=None) == [WriteReason.LOST]
     assert due(owned(100e3), 20.0, 100e3, held_w=100e3) == [WriteReason.REFRESH]
+
+
+def test_what_the_register_cannot_hold_is_not_written_again_and_again():
+    """A register in steps of 1 kW holds 99 kW where 99.9 kW is wanted: that is beyond the dead band, and all it can do."""
+    line = settled(WriteState("bess", in_flight=True), WriteOutcome("bess", 99.9e3, 99e3, True, "", 0.0))
+    line = watched(line, good(99e3, 1.0), good(99e3, 1.0), BATTERY, 1.0)
+    assert due_now(line, 99.9e3, good(99e3, 2.0), BATTERY, 2.0) is None
+    assert due_now(line, 100.1e3, good(99e3, 2.0), BATTERY, 2.0) is WriteReason.CHANGED
+    exact = settled(line, WriteOutcome("bess", 100e3, 100e3, True, "", 3.0))
+    assert due_now(exact, 100.6e3, good(100e3, 4.0), BATTERY, 4.0) is WriteReason.CHANGED
 
 
 def test_rest_is_written_even_within_the_dead_band_but_a_crumb_is_not_chased():

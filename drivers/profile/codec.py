@@ -74,16 +74,16 @@ class Codec:
             raise OutOfRange(f"{self.name}: its scale factor has no value, so that nothing can be written")
         limits = self.point.write_range
         if limits is not None and not limits[0] <= value <= limits[1]:
-            raise OutOfRange(f"{self._shown(value)} is refused: the device takes {limits[0]:g} to {limits[1]:g}")
+            raise OutOfRange(f"{self._stated(value)} is refused: the device takes {limits[0]:g} to {limits[1]:g}")
         counts = float((Fraction(value) - self.offset) / scale)
         code = CODES[self.point.type]
         raw = counts if code in "fd" else whole(counts, rounding)
         if raw in self.sentinels:
-            raise OutOfRange(f'{self._shown(value)} cannot be written: its register would mean "no value"')
+            raise OutOfRange(f'{self._stated(value)} cannot be written: its register would mean "no value"')
         try:
             data = struct.pack(f">{code}", raw)
         except (struct.error, OverflowError) as error:
-            raise OutOfRange(f"{self._shown(value)} does not fit a {self.point.type}") from error
+            raise OutOfRange(f"{self._stated(value)} does not fit a {self.point.type}") from error
         return struct.unpack(f">{self.count}H", self._ordered(data))
 
     def step(self, exponent: int | None = 0) -> float:
@@ -101,6 +101,10 @@ class Codec:
             return ", ".join(label for label, bit in self.point.bits.items() if value >> bit & 1) or "none"
         return None
 
+    def shown(self, value: Value | None) -> str:
+        """The value for people: its label where it has one."""
+        return self.label(value) or (f"{value:g}" if isinstance(value, float) else str(value))
+
     def _scale(self, exponent: int | None) -> Fraction | None:
         if exponent is None or not MIN_SCALE <= exponent <= MAX_SCALE:
             return None
@@ -114,7 +118,7 @@ class Codec:
             data = b"".join(data[at : at + 2] for at in range(len(data) - 2, -1, -2))
         return data
 
-    def _shown(self, value: float) -> str:
+    def _stated(self, value: float) -> str:
         return f"{self.name}: {value:g}{' ' + self.point.unit if self.point.unit else ''}"
 
 

@@ -117,7 +117,8 @@ class ProfileControl:
         `rest`: it goes to 0 W first, and stays there where there is nothing to put back.
         """
         reads = await self._read([*self._state.names, *self._control.save])
-        if self._taken_over is None and not self._state.ours(reads):
+        free = not self._state.ours(reads) if rest else self._state.released(reads)
+        if self._taken_over is None and free:
             return None, ""
         if rest:
             held_w, reason = await self.hold(0.0, generation)
@@ -251,7 +252,8 @@ class ProfileControl:
         assert isinstance(wanted, int | float)
         if isinstance(read.value, int | float) and 0 < read.value <= wanted:
             return ""
-        return f"accepted but not applied: the dead-man {name} reads {read.value} where {wanted} was written"
+        seen = codec.shown(read.value)
+        return f"accepted but not applied: the dead-man {name} reads {seen} where {codec.shown(wanted)} was written"
 
     def _differs(self, written: dict[str, Registers16], reads: Reads) -> str:
         """The first point that does not hold what was written to it, or ""."""
@@ -263,9 +265,9 @@ class ProfileControl:
             wanted = codec.value(codec.raw(registers), self._exponent(name, reads))
             seen = None if read is None else read.value
             if not _same(wanted, seen):
-                shown = "has no value" if seen is None else f"reads {codec.label(seen) or seen}"
+                shown = "has no value" if seen is None else f"reads {codec.shown(seen)}"
                 return (
-                    f"accepted but not applied: {name} {shown} where {codec.label(wanted) or wanted} was written; "
+                    f"accepted but not applied: {name} {shown} where {codec.shown(wanted)} was written; "
                     "check local/remote mode, the device's limits, and that no other client controls it"
                 )
         return ""

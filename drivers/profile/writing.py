@@ -221,8 +221,8 @@ class Writer:
             await asyncio.sleep(LOOK_AGAIN_S)
         read = reads.get(step.until.point)
         value = None if read is None else read.value
-        shown = self._spots[step.until.point].codec.label(value) or value
+        shown = self._spots[step.until.point].codec.shown(value)
         raise Unwritable(
             f"{where}: {told(self._spots.profile, step.until)} did not come true within {step.within:g} s, "
-            f"it is {shown!r}; look at the device's own alarms and at its local/remote switch"
+            f"it is {shown}; look at the device's own alarms and at its local/remote switch"
         )

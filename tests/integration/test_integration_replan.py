@@ -144,7 +144,8 @@ def test_a_solver_that_hangs_or_is_killed_costs_its_plan_and_no_tick(small_site)
     assert "was killed by SIGKILL" in replanned(agent, 2)[1]["data"]["reason"]
     solved = replanned(agent, 3)[2]
     assert (solved["data"]["by"], solved["data"]["occasions"]) == ("solver", "last_run_failed")
-    assert agent.status()["counters"]["late_ticks"] == late_before, "the loop never waited"
+    late = agent.status()["counters"]["late_ticks"] - late_before
+    assert late < 5, "three seconds of waiting would be fifteen ticks; a busy machine may cost one or two"
     maps = Path(f"/proc/{agent.process.pid}/maps").read_text()
     assert "scipy" not in maps, "the daemon itself never loads the solver"
 

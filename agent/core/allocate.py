@@ -38,6 +38,8 @@ class Unit:
     min_useful_w: float = 0.0
     doing_w: tuple[float, float] | None = None
     """The lowest and highest power it may be giving now: measured, and as set. None when it cannot be read."""
+    one_way_efficiency: float = 1.0
+    """Share of the energy that survives one way between terminals and cells."""
 
 
 def share_out(power_w: float, units: Sequence[Unit], in_use: frozenset[str]) -> tuple[dict[str, float], frozenset[str]]:

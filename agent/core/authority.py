@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 
 from agent.core.plan import Plan, Plans, Slot, Target
 from agent.core.rules import LocalRule, SiteRules
@@ -112,6 +113,7 @@ def span(slot: Slot) -> str:
     return f"{clock(slot.start_utc_s)} to {clock(slot.end_utc_s)}"
 
 
+@lru_cache(maxsize=64)
 def clock(utc_s: float) -> str:
     """A time of day for people, UTC."""
     form = "%H:%MZ" if utc_s % 60 == 0 else "%H:%M:%SZ"

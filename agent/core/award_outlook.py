@@ -46,7 +46,7 @@ def outlook(rules: SiteRules, state: State, inputs: Inputs) -> tuple[Deliverabil
     return deliverabilities(
         book,
         baseline_ahead(inputs.plans, inputs.utc_s, last_utc_s, now.others_w or 0.0),
-        room_now(zip(fleet.rules, fleet.samples, fleet.units, strict=True), bounds),
+        room_now(zip(rules.batteries, now.batteries, fleet.units, strict=True), bounds),
         inputs.utc_s,
         spent_wh=state.reserve.spent_wh,
         orders=inputs.orders,

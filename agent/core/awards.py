@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from agent.core.droop import DroopTable, response_w
@@ -34,6 +34,14 @@ class Sold:
 
     award: Award
     table: DroopTable
+
+    def sold_w(self) -> tuple[float, float]:
+        """The power sold (up, down), W >= 0."""
+        award = self.award
+        return (
+            0.0 if award.direction is Direction.DOWN else award.power_w,
+            0.0 if award.direction is Direction.UP else award.power_w,
+        )
 
     def kept_w(self) -> tuple[float, float]:
         """The power to keep free (up, down), W >= 0, with the product's headroom."""
@@ -208,15 +216,13 @@ def summed(lines: Iterable[Sold], parts: Iterable[tuple[float, float]]) -> tuple
 
 def sold_w(lines: Iterable[Sold]) -> tuple[float, float]:
     """The power sold (up, down), W >= 0, by these awards together."""
-    lines = tuple(lines)
-    parts = (
-        (
-            0.0 if line.award.direction is Direction.DOWN else line.award.power_w,
-            0.0 if line.award.direction is Direction.UP else line.award.power_w,
-        )
-        for line in lines
-    )
-    return summed(lines, parts)
+    return added_up(tuple(lines), Sold.sold_w)
+
+
+def added_up(lines: tuple[Sold, ...], part: Callable[[Sold], tuple[float, float]]) -> tuple[float, float]:
+    """One part (up, down) of these awards, added up as `summed` says."""
+    # One award at a time is the rule; it needs no adding up.
+    return part(lines[0]) if len(lines) == 1 else summed(lines, [part(line) for line in lines])
 
 
 @dataclass(frozen=True, slots=True)

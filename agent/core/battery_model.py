@@ -114,8 +114,9 @@ class BatteryModel:
     @property
     def capacity_wh(self) -> float:
         """Energy between 0 and 100 % SoC, bounded by what the device states."""
-        low, high = (share * self.stated_capacity_wh for share in CAPACITY_BOUNDS)
-        return _bounded(100.0 * math.sqrt(self.discharging.wh_per_pct * self.charging.wh_per_pct), (low, high))
+        stated_wh, (low, high) = self.stated_capacity_wh, CAPACITY_BOUNDS
+        learned_wh = 100.0 * math.sqrt(self.discharging.wh_per_pct * self.charging.wh_per_pct)
+        return _bounded(learned_wh, (low * stated_wh, high * stated_wh))
 
     @property
     def contradicted(self) -> bool:

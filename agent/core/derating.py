@@ -84,6 +84,9 @@ class Cells:
     soc_pct: float | None = None
 
 
+NO_CELLS = Cells()
+
+
 @dataclass(frozen=True, slots=True)
 class Shares:
     """The shares in force, kept from tick to tick."""

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from agent.core.allocate import Unit
 from agent.core.bounds import CLIP_EPSILON_W, Bound, Clip, Rank, clamp, room
 from agent.core.curtailment import ConnectionLimits, curtailment_bound
-from agent.core.derating import FULL, Cells, Shares, derate, derating_bound
+from agent.core.derating import FULL, NO_CELLS, Cells, Shares, derate, derating_bound
 from agent.core.envelope_rules import DEFAULT_LIMITS, BatteryLimits
 from agent.core.hybrid import inverter_bound
 from agent.core.rules import BatteryRules, SiteRules
-from agent.core.snapshot import BatterySample, Reading
+from agent.core.snapshot import BatterySample
 from agent.core.soc_window import OPEN, Gates, SocNow, SocRules, gates, soc_bounds
 
 __all__ = ["CLIP_EPSILON_W", "Bound", "Clip", "clamp"]
@@ -34,9 +34,12 @@ class BatteryMemory:
     """Derating shares of the last tick; None at the start."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BatteryMoment:
-    """What the envelope of one battery depends on now besides its rules and readings."""
+    """What the envelope of one battery depends on now besides its rules and readings.
+
+    Made for every battery at every tick and kept nowhere: not frozen, which would cost four times as much.
+    """
 
     mono_s: float
     dt_s: float
@@ -50,9 +53,13 @@ class BatteryMoment:
     may_hold_w: tuple[float, float] | None = None
     """The lowest and highest setpoint of ours that it may hold, whatever was read back of it so far."""
     """The setpoint of a write that is still under way, None when there is none."""
+    capacity_wh: float | None = None
+    """As learned; None = as the device states it."""
+    one_way_efficiency: float | None = None
+    """As learned; None = as the site file states it."""
     pv_w: float | None = None
     """Power of the PV behind the shared inverter; only used for DC-coupled batteries."""
-    cells: Cells = Cells()  # noqa: RUF009 (frozen)
+    cells: Cells = NO_CELLS
     soc_margin_pct: float = 0.0
     reserve_released: bool = False
     swing_w: float = 0.0
@@ -76,9 +83,10 @@ def battery_unit(
         # What a refusing battery does counts with PV and load, not among ours.
         doing_w = None if moment.refused else _doing(now, moment.may_hold_w)
         return Unit(owner, rest, room(rest), doing_w=doing_w), memory
-    soc_pct, capacity_wh = now.soc_pct.value, now.capacity_wh.value
+    soc_pct, capacity_wh = now.soc_pct.value, moment.capacity_wh or now.capacity_wh.value
     assert soc_pct is not None, "a battery without SoC is absent"
     assert capacity_wh is not None, "a battery without capacity is absent"
+    efficiency = moment.one_way_efficiency or rules.one_way_efficiency
     hard, charge_w, discharge_w = _power_bounds(rules, limits, now, moment)
     shares = memory.shares
     if limits.deratings:
@@ -88,7 +96,7 @@ def battery_unit(
     soc_rules = SocRules(
         rules.soc_min_pct,
         rules.soc_max_pct,
-        rules.one_way_efficiency,
+        efficiency,
         limits.reserve_pct,
         limits.taper_pct,
         limits.hysteresis_pct,
@@ -117,6 +125,7 @@ def battery_unit(
         max(rules.soc_max_pct - soc_pct, 0.0),
         limits.min_useful_w,
         _doing(now, moment.may_hold_w),
+        efficiency,
     )
     if closed is memory.gates and shares is memory.shares:
         return unit, memory
@@ -199,20 +208,20 @@ def _power_bounds(
         ("nameplate", now.rated_charge_w, now.rated_discharge_w),
         ("live limit", now.live_charge_limit_w, now.live_discharge_limit_w),
     ):
-        up_to_charge_w, up_to_discharge_w = _limit(charge), _limit(discharge)
+        up_to_charge_w, up_to_discharge_w = _limit(charge.value), _limit(discharge.value)
         if up_to_charge_w < charge_w or up_to_discharge_w < discharge_w:
             found.append(Bound(limit, owner, -up_to_charge_w, up_to_discharge_w))
-            charge_w, discharge_w = min(charge_w, up_to_charge_w), min(discharge_w, up_to_discharge_w)
+            charge_w = min(charge_w, up_to_charge_w)
+            discharge_w = min(discharge_w, up_to_discharge_w)
     return found, charge_w, discharge_w
 
 
-def _limit(reading: Reading) -> float:
+def _limit(value: float | None) -> float:
     """A limit as read, W; a missing one is no limit of zero.
 
     A negative limit is a device in trouble: it allows nothing, and above all it forces nothing.
     """
-    value = reading.value
-    return math.inf if value is None or math.isnan(value) else max(value, 0.0)
+    return math.inf if value is None else max(value, 0.0)
 
 
 def _by_rank(bounds: tuple[Bound, ...]) -> tuple[tuple[Bound, ...], tuple[Bound, ...]]:

@@ -16,10 +16,10 @@ toward what is missing, but no award charges it by force; that is the re-planner
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-from agent.core.awards import Sold, sold_w, summed
+from agent.core.awards import Sold, added_up, sold_w
 from agent.core.bounds import Bound, Rank
 
 RESTORE_WITHIN_S = 7200.0
@@ -52,13 +52,17 @@ class Room:
     def within(self, lower_w: float, upper_w: float) -> Room:
         """The same room inside a bound on the power of all of them, such as the connection point's."""
         discharge_w, charge_w = min(self.discharge_w, max(upper_w, 0.0)), min(self.charge_w, max(-lower_w, 0.0))
-        return replace(self, discharge_w=discharge_w, charge_w=charge_w)
+        return Room(
+            discharge_w, charge_w, self.give_wh, self.take_wh, self.round_trip, self.fade_give_wh, self.fade_take_wh
+        )
 
-    def out_of_reach_wh(self, up_w: float, down_w: float) -> tuple[float, float]:
-        """The energy (to give, to take), Wh >= 0, that cannot be had at these powers: the fade comes first."""
+    def at_power(self, up_w: float, down_w: float) -> Room:
+        """The room with only the energy that can be had at these powers, each >= 0: below it the fade comes first."""
         give = min(up_w / self.discharge_w, 1.0) if self.discharge_w > 0.0 else 1.0
         take = min(down_w / self.charge_w, 1.0) if self.charge_w > 0.0 else 1.0
-        return (self.fade_give_wh * give if up_w else 0.0), (self.fade_take_wh * take if down_w else 0.0)
+        give_wh = self.give_wh - (self.fade_give_wh * give if up_w else 0.0)
+        take_wh = self.take_wh - (self.fade_take_wh * take if down_w else 0.0)
+        return Room(self.discharge_w, self.charge_w, give_wh, take_wh, self.round_trip)
 
 
 NO_ROOM = Room()
@@ -125,18 +129,13 @@ def activated_wh(before_wh: float, response_w: float, dt_s: float, lines: tuple[
 
 def energy_kept_wh(lines: Iterable[Sold], spent_wh: float) -> tuple[float, float]:
     """The energy to keep (to give, to take), Wh >= 0, after `spent_wh` net went out in the response."""
-    give_wh, take_wh = _kept(tuple(lines), Sold.kept_wh)
+    give_wh, take_wh = added_up(tuple(lines), Sold.kept_wh)
     return max(give_wh - max(spent_wh, 0.0), 0.0), max(take_wh - max(-spent_wh, 0.0), 0.0)
 
 
 def power_kept_w(lines: Iterable[Sold]) -> tuple[float, float]:
     """The power to keep free (up, down), W >= 0, with the headroom of the products."""
-    return _kept(tuple(lines), Sold.kept_w)
-
-
-def _kept(lines: tuple[Sold, ...], part: Callable[[Sold], tuple[float, float]]) -> tuple[float, float]:
-    # One award at a time is the rule; it needs no adding up.
-    return part(lines[0]) if len(lines) == 1 else summed(lines, [part(line) for line in lines])
+    return added_up(tuple(lines), Sold.kept_w)
 
 
 def baseline_bounds(
@@ -152,8 +151,7 @@ def baseline_bounds(
     assert ahead_s > 0.0, "the projection looks ahead"
     ahead_h = ahead_s / 3600.0
     bounds: list[Bound] = []
-    lost_wh = room.out_of_reach_wh(*power_kept_w((*lines, *soon)))
-    reached = replace(room, give_wh=room.give_wh - lost_wh[0], take_wh=room.take_wh - lost_wh[1])
+    reached = room.at_power(*power_kept_w((*lines, *soon)))
     for count, line in enumerate(lines, 1):
         up_w, down_w = power_kept_w(lines[:count])
         lower_w, upper_w = min(down_w - room.charge_w, 0.0), max(room.discharge_w - up_w, 0.0)

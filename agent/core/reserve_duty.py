@@ -83,10 +83,10 @@ def room_now(batteries: Iterable[tuple[BatteryRules, BatterySample, Unit]], site
         battery_room(
             *unit.room.kept,
             soc_pct=sample.soc_pct.value,
-            capacity_wh=sample.capacity_wh.value,
+            capacity_wh=unit.capacity_wh,
             soc_min_pct=rules.soc_min_pct,
             soc_max_pct=rules.soc_max_pct,
-            one_way_efficiency=rules.one_way_efficiency,
+            one_way_efficiency=unit.one_way_efficiency,
             taper_pct=rules.limits.taper_pct,
         )
         for rules, sample, unit in batteries

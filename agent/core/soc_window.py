@@ -22,7 +22,8 @@ LARGEST_MARGIN_SHARE = 0.25
 """A margin for doubtful SoC takes at most this share of the band on each side, so that a band always remains."""
 
 
-@dataclass(frozen=True, slots=True)
+# These two are made for every battery at every tick and kept nowhere: not frozen, which would cost four times as much.
+@dataclass(slots=True)
 class SocRules:
     """The SoC window of one battery, percent of capacity."""
 
@@ -54,7 +55,7 @@ class Gates:
 OPEN = Gates()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SocNow:
     """What the window is asked about."""
 
@@ -82,12 +83,14 @@ def gates(rules: SocRules, now: SocNow, before: Gates, mono_s: float) -> Gates:
     if not now.reserve_released:
         low_pct = max(low_pct, rules.floor_pct)
     inside_low, inside_high = now.soc_pct - low_pct, high_pct - now.soc_pct
+    if before is OPEN and inside_low > CLOSE_PCT and inside_high > CLOSE_PCT:
+        return before
     hysteresis = min(rules.hysteresis_pct, (high_pct - low_pct) / 2.0)
     discharge = _gate(before.discharge_closed_mono_s, inside_low, hysteresis, mono_s)
     charge = _gate(before.charge_closed_mono_s, inside_high, hysteresis, mono_s)
     if discharge == before.discharge_closed_mono_s and charge == before.charge_closed_mono_s:
         return before
-    return Gates(discharge, charge)
+    return OPEN if discharge is None and charge is None else Gates(discharge, charge)
 
 
 def soc_bounds(rules: SocRules, now: SocNow, closed: Gates, owner: str) -> tuple[Bound, ...]:

@@ -53,9 +53,8 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
     ahead_s = projection_s(rules, authority.slot.end_utc_s if authority.slot else None, utc_s)
     fleet = fleet_now(rules, state, inputs, now, ahead_s=ahead_s, dt_s=dt_s)
     bounds = site_bounds(rules, inputs, now, state.writes)
-    reserved, short = award_bounds(
-        duty, awards, zip(fleet.rules, fleet.samples, fleet.units, strict=True), bounds, utc_s=utc_s, ahead_s=ahead_s
-    )
+    batteries = zip(rules.batteries, now.batteries, fleet.units, strict=True)
+    reserved, short = award_bounds(duty, awards, batteries, bounds, utc_s=utc_s, ahead_s=ahead_s)
     request = Request(aim_w, duty.response.power_w, reserved)
     done, dispatching = dispatch(request, fleet.units, bounds, rules.limits.ramp, state.dispatch, mono_s=mono_s)
     ledger, writes, events = _write(rules, state, inputs, now, done.shares_w)
@@ -176,7 +175,7 @@ def _write(
     writes: list[SetpointWrite] = []
     events: list[Event] = []
     for battery_rules, sample in zip(rules.batteries, now.batteries, strict=True):
-        line = held.get(battery_rules.device_id, WriteState(battery_rules.device_id))
+        line = held.get(battery_rules.device_id) or WriteState(battery_rules.device_id)
         if line.device_id in outcomes:
             line = settled(line, outcomes[line.device_id])
         line = watched(line, sample.held_setpoint_w, sample.power_w, battery_rules, inputs.mono_s)

@@ -12,10 +12,12 @@ import argparse
 import json
 import math
 import sys
-from time import perf_counter
+from dataclasses import replace
+from time import process_time
 from typing import Any
 
 from agent.core.awards import NO_AWARDS, AwardBook, book
+from agent.core.battery_model import fresh_model
 from agent.core.decision import Inputs, State
 from agent.core.droop_products import PRODUCTS
 from agent.core.orders import Award
@@ -24,7 +26,7 @@ from agent.core.rules import BatteryRules, LocalRule, SiteRules
 from agent.core.snapshot import BatterySample, MeterSample, PvSample, Reading, WriteOutcome
 from agent.core.step import step
 
-TICKS = 600
+TICKS = 150
 TARGET_US = 100.0
 """One battery, PV and meter."""
 TARGET_16_US = 500.0
@@ -38,17 +40,23 @@ def site(batteries: int) -> SiteRules:
     return SiteRules("bench", 1.0, rules, ("pv",), "meter", limit_w, limit_w, has_load=True, local_rule=LocalRule.IDLE)
 
 
-def inputs_of(rules: SiteRules, awards: AwardBook) -> list[Inputs]:
-    """Ten minutes of a day: PV and load move every second, each battery follows, the frequency wanders."""
+def learned(rules: SiteRules) -> State:
+    """The state of a site that has run for days: what was learned of each battery is used."""
+    model = replace(fresh_model(1e6, 0.95), stretches=20)
+    return State(models={battery.device_id: model for battery in rules.batteries})
+
+
+def recorded(rules: SiteRules, awards: AwardBook) -> list[Inputs]:
+    """Some minutes of a day in closed loop: PV, load and frequency move, the batteries follow a second later."""
     count = len(rules.batteries)
     powers = tuple(200e3 * count * (-1) ** i for i in range(96))
-    plan = Plan(PlanKind.ROLLING, 1, "hash", START_UTC_S, START_UTC_S, 1800, Target.GRID, powers)
-    found, net_wh = [], 0.0
+    plans = Plans(Plan(PlanKind.ROLLING, 1, "hash", START_UTC_S, START_UTC_S, 1800, Target.GRID, powers))
+    state, found, outcomes, net_wh = learned(rules), [], (), 0.0
+    held_w = {battery.device_id: 0.0 for battery in rules.batteries}
     for t in range(TICKS):
         at = float(t)
         pv_w, load_w = 80e3 + 60e3 * math.sin(t / 7.0), -50e3 + 9e3 * math.sin(t / 3.0)
-        each_w = (200e3 * count - pv_w - load_w) / count
-        grid_w = each_w * count + pv_w + load_w
+        grid_w = sum(held_w.values()) + pv_w + load_w
         net_wh += grid_w / 3600.0
 
         def now(value: float, read_mono_s: float = at) -> Reading:
@@ -56,23 +64,23 @@ def inputs_of(rules: SiteRules, awards: AwardBook) -> list[Inputs]:
 
         samples = tuple(
             BatterySample(
-                battery.device_id, now(each_w), now(50.0 - t * 1e-3 + index), now(1e6), now(500e3), now(500e3),
-                now(450e3), now(450e3), now(1.0), now(each_w), has_dead_man=True,
+                device_id, now(power_w), now(50.0 - t * 1e-3 + index), now(1e6), now(500e3), now(500e3),
+                now(450e3), now(450e3), now(1.0), now(power_w), has_dead_man=True,
             )
-            for index, battery in enumerate(rules.batteries)
+            for index, (device_id, power_w) in enumerate(held_w.items())
         )  # fmt: skip
         meter = MeterSample("meter", now(grid_w), now(50.0 + 0.03 * math.sin(t / 11.0)), now(1e9 + net_wh), now(1e9))
-        # Every write of the tick before was confirmed, as on a healthy site.
-        outcomes = tuple(
-            WriteOutcome(battery.device_id, each_w, each_w, ok=True, reason="", done_mono_s=at - 0.5)
-            for battery in rules.batteries
-        )
-        found.append(
-            Inputs(
-                START_UTC_S + at, at, True, Plans(plan), samples, (PvSample("pv", now(pv_w)),), meter, awards=awards,
-                outcomes=outcomes if t else (),
-            )
+        given = Inputs(
+            START_UTC_S + at, at, True, plans, samples, (PvSample("pv", now(pv_w)),), meter, awards=awards,
+            outcomes=outcomes,
         )  # fmt: skip
+        found.append(given)
+        state, effects = step(rules, state, given)
+        held_w |= {write.device_id: write.power_w for write in effects.writes}
+        outcomes = tuple(
+            WriteOutcome(write.device_id, write.power_w, write.power_w, ok=True, reason="", done_mono_s=at + 0.3)
+            for write in effects.writes
+        )
     return found
 
 
@@ -80,11 +88,11 @@ def best_us(rules: SiteRules, given: list[Inputs], rounds: int) -> float:
     """Microseconds per tick of the quickest round."""
     best_s = math.inf
     for _ in range(rounds):
-        state = State()
-        began = perf_counter()
+        state = learned(rules)
+        began = process_time()
         for one in given:
             state, _ = step(rules, state, one)
-        best_s = min(best_s, perf_counter() - began)
+        best_s = min(best_s, process_time() - began)
     return best_s / len(given) * 1e6
 
 
@@ -92,11 +100,11 @@ def reference_us(rounds: int) -> float:
     """The measure of this machine: a thousand rounds of arithmetic, comparison and dictionary, in microseconds."""
     best_s = math.inf
     for _ in range(rounds * 20):
-        began = perf_counter()
+        began = process_time()
         held = {"a": 0.0, "b": 1.0}
         for i in range(1000):
             held["a"] = min(held["a"] + i * 0.5, 1e6) - held["b"]
-        best_s = min(best_s, perf_counter() - began)
+        best_s = min(best_s, process_time() - began)
     return best_s * 1e6
 
 
@@ -114,7 +122,7 @@ def measure(rounds: int) -> dict[str, Any]:
         ("sixteen_batteries", sixteen, NO_AWARDS),
         ("sixteen_batteries_awarded", sixteen, awarded),
     ):
-        took_us = best_us(rules, inputs_of(rules, awards), rounds)
+        took_us = best_us(rules, recorded(rules, awards), rounds)
         result[name] = {"us_per_tick": round(took_us, 1), "ratio": round(took_us / reference, 3)}
     result["targets_us"] = {"one_battery": TARGET_US, "sixteen_batteries": TARGET_16_US}
     result["met"] = all(result[name]["us_per_tick"] <= limit for name, limit in result["targets_us"].items())
@@ -124,7 +132,7 @@ def measure(rounds: int) -> dict[str, Any]:
 def main() -> int:
     """0 when the targets are met, 1 when not."""
     parser = argparse.ArgumentParser(description="What one control tick costs.")
-    parser.add_argument("--rounds", type=int, default=15, help="the best of so many counts")
+    parser.add_argument("--rounds", type=int, default=60, help="the best of so many counts")
     result = measure(parser.parse_args().rounds)
     print(json.dumps(result, indent=2))
     return 0 if result["met"] else 1

@@ -10,6 +10,7 @@ from agent.core.bounds import CLIP_EPSILON_W, Rank
 from agent.core.decision import Condition, Decision
 from agent.core.events import Event, EventState, Severity
 from agent.core.frequency import TROUBLE_TEXT, stuck
+from agent.core.pv_control import PvTick
 from agent.core.reserve import Short
 from agent.core.reserve_duty import Duty
 from agent.core.rules import SiteRules
@@ -28,7 +29,7 @@ def present(
     now: SiteView,
     writes: tuple[WriteState, ...],
     decision: Decision,
-    pv: tuple[Condition, ...] = (),
+    pv: PvTick,
     *,
     duty: Duty,
     short: tuple[Short, ...],
@@ -48,14 +49,12 @@ def present(
     found += _given_up(decision)
     found += _unanswered(duty.response)
     if now.meter is not None and duty.lines and stuck(duty.frequency):
-        text = (
-            "no change of frequency for ten minutes: check the meter and its resolution; awards are answered by it"
-        )
+        text = "no change of frequency for ten minutes: check the meter and its resolution; awards are answered by it"
         found.append(Condition("frequency_stuck", now.meter.device_id, Severity.WARNING, text))
-    found += pv
+    found += pv.conditions
     found += _contradicted(models)
     found += [condition for state in writes for condition in _write_trouble(state, decision.mono_s)]
-    return {(condition.code, condition.subject): condition for condition in found}
+    return {(told.code, told.subject): told for told in found if told.code not in pv.quiet}
 
 
 def transitions(before: Conditions, after: Conditions, utc_s: float) -> list[Event]:

@@ -7,7 +7,7 @@ connection point, be it the site's own or an order's, and ends with the need for
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 
 from agent.core.bounds import CLIP_EPSILON_W
@@ -35,6 +35,9 @@ from agent.core.writes import FAILURES_UNTIL_ALARM
 STEADY_WITHIN_S = 3.0
 """The load is the median of this long: meter and inverters are not read at one instant, so that a cloud edge shows as
 a load that comes and goes within two readings."""
+TOLD_AFTER_S = 10.0
+"""While PV is being limited, an excess is told when it lasts this long: inverters need some seconds to follow."""
+EXCESS_CODES = frozenset({"connection_limit_exceeded", "curtailment_exceeded", "pv_cannot_be_limited"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ class PvTick:
     state: PvState
     writes: tuple[CeilingWrite, ...] = ()
     conditions: tuple[Condition, ...] = ()
+    quiet: frozenset[str] = frozenset()
+    """Codes of conditions that are not told at this tick."""
 
 
 def pv_tick(rules: SiteRules, before: PvState, inputs: Inputs, now: SiteView, done: Dispatch) -> PvTick:
@@ -61,9 +66,10 @@ def pv_tick(rules: SiteRules, before: PvState, inputs: Inputs, now: SiteView, do
     ceiling_w = pv_ceiling_w(
         limits.export_w, rest_w, done.hard_lower_w, sum(pv.rated_w for pv in able), before.ceiling_w
     )
-    shares_w = dict(
-        zip((pv.device_id for pv in able), pv_shares_w(ceiling_w, [pv.rated_w for pv in able]), strict=True)
-    )
+    shares_w = {
+        pv.device_id: _below(share_w, pv)
+        for pv, share_w in zip(able, pv_shares_w(ceiling_w, [pv.rated_w for pv in able]), strict=True)
+    }
     held = {line.device_id: line for line in before.lines}
     outcomes = {outcome.device_id: outcome for outcome in inputs.ceiling_outcomes}
     lines: list[PvLine] = []
@@ -85,7 +91,21 @@ def pv_tick(rules: SiteRules, before: PvState, inputs: Inputs, now: SiteView, do
             line = pv_sent(line)
         lines.append(line)
         told += _trouble(line, sample, pv, limits, mono_s)
-    return PvTick(replace(before, lines=tuple(lines), ceiling_w=ceiling_w, rest_w=rest), tuple(writes), tuple(told))
+    kept_mono_s = before.kept_mono_s if _exceeds(now, limits, done) else mono_s
+    settling = ceiling_w is not None and kept_mono_s is not None and mono_s - kept_mono_s < TOLD_AFTER_S
+    quiet = EXCESS_CODES if settling and kept_mono_s != mono_s else frozenset()
+    after = PvState(tuple(lines), ceiling_w, rest, kept_mono_s)
+    return PvTick(after, tuple(writes), tuple(told), quiet)
+
+
+def _exceeds(now: SiteView, limits: ConnectionLimits, done: Dispatch) -> bool:
+    """True when the site will export more than it may although the batteries do what they are told."""
+    return now.others_w is not None and now.others_w + done.power_w > limits.export_w + CLIP_EPSILON_W
+
+
+def _below(share_w: float | None, rules: PvRules) -> float | None:
+    """The ceiling to write: lower by the dead band, so that a fall too small to be written breaks no limit either."""
+    return None if share_w is None else max(share_w - rules.dead_band_w, 0.0)
 
 
 def _rest(
@@ -105,7 +125,7 @@ def _rest(
 
 def _beyond_help(rules: SiteRules, now: SiteView, limits: ConnectionLimits, done: Dispatch) -> list[Condition]:
     """The inverters without a limit while the site exports more than it may and the others are at 0 already."""
-    if now.others_w is None or now.others_w + done.power_w <= limits.export_w + CLIP_EPSILON_W:
+    if not _exceeds(now, limits, done):
         return []
     limitable = {pv.device_id for pv in rules.limits.pvs}
     found = []

@@ -52,6 +52,8 @@ class PvState:
     """For all inverters that may be limited together; None = none."""
     rest_w: tuple[tuple[float, float], ...] = ()
     """What everything but them and the batteries gave lately, with its times."""
+    kept_mono_s: float | None = None
+    """When the export limit was last kept, as far as the setpoints can tell; None before the first tick."""
 
 
 @dataclass(frozen=True, slots=True)

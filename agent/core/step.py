@@ -89,7 +89,7 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
         pv_ceiling_w=pv.state.ceiling_w,
     )
     conditions = present(
-        rules, now, ledger, decision, pv.conditions,
+        rules, now, ledger, decision, pv,
         duty=duty, short=short, models=fleet.models, clock_trusted=trusted,
     )  # fmt: skip
     conditions |= {(notice.code, notice.subject): notice for notice in inputs.notices}

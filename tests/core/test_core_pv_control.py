@@ -70,13 +70,16 @@ def order(export_w=100e3, start=100.0, end=400.0):
 
 
 def test_the_battery_absorbs_first_then_pv_is_limited_then_released():
-    """450 kW of sun, 50 kW of load: 100 kW may go out, 200 kW into the battery, so 350 kW is left to PV."""
+    """450 kW of sun, 50 kW of load: 100 kW may go out, 200 kW into the battery, so 350 kW is left to PV.
+
+    The ceiling lies its dead band of 5 kW lower, and the battery trims to the limit.
+    """
     site = Sunny(orders=(order(),))
     site.run(100)
     assert (site.writes, site.grid_w) == ([], 400e3)
     site.run(5)
-    assert site.cells[0].power_w == -200e3
-    assert site.held_w["pv"] == pytest.approx(350e3)
+    assert site.cells[0].power_w == pytest.approx(-195e3)
+    assert site.held_w["pv"] == pytest.approx(345e3)
     site.run(295)
     assert site.grid_w == pytest.approx(100e3, abs=1.0)
     site.run(3)
@@ -95,14 +98,14 @@ def test_while_the_battery_can_take_it_all_pv_is_left_alone():
 def test_a_full_battery_leaves_all_of_it_to_pv():
     site = Sunny(orders=(order(),), cells=[Cell("b0", soc_pct=90.0, rated_w=200e3)])
     site.run(130)
-    assert site.held_w["pv"] == pytest.approx(150e3)
-    assert site.grid_w == pytest.approx(100e3, abs=1.0)
+    assert site.held_w["pv"] == pytest.approx(145e3)
+    assert site.grid_w == pytest.approx(95e3, abs=1.0)
 
 
 def test_the_sites_own_export_limit_holds_pv_too():
     site = Sunny(export_w=0.0)
     site.run(20)
-    assert site.held_w["pv"] == pytest.approx(250e3)
+    assert site.held_w["pv"] == pytest.approx(245e3)
     assert site.grid_w == pytest.approx(0.0, abs=1.0)
     (told,) = [event for event in site.events if event.code == "pv_limited"]
     assert (told.severity, "the export limit" in told.text) == (Severity.INFO, True)
@@ -111,14 +114,17 @@ def test_the_sites_own_export_limit_holds_pv_too():
 def test_two_inverters_share_the_ceiling_by_rating():
     site = Sunny(pvs=(ROOF, FIELD), orders=(order(),))
     site.run(130)
-    assert (site.held_w["pv"], site.held_w["field"]) == (pytest.approx(350e3 * 2 / 3), pytest.approx(350e3 / 3))
+    assert (site.held_w["pv"], site.held_w["field"]) == (
+        pytest.approx(350e3 * 2 / 3 - 5e3),
+        pytest.approx(350e3 / 3 - 2.5e3),
+    )
 
 
 def test_what_cannot_be_limited_is_taken_from_the_others():
-    """The field's 225 kW go out whatever happens: 125 kW are left to the roof."""
+    """The field's 225 kW go out whatever happens: 125 kW are left to the roof, less its dead band."""
     site = Sunny(pvs=(ROOF, FIELD), limited=(ROOF,), orders=(order(),))
     site.run(130)
-    assert site.held_w == {"pv": pytest.approx(125e3), "field": None}
+    assert site.held_w == {"pv": pytest.approx(120e3), "field": None}
     assert site.grid_w == pytest.approx(100e3, abs=1.0)
     assert not site.raised("pv_cannot_be_limited")
 
@@ -159,7 +165,7 @@ def test_a_ceiling_that_went_missing_is_written_again():
     site.held_w["pv"] = None
     site.run(3)
     assert site.writes[-1][2] is PvWriteReason.LOST
-    assert site.held_w["pv"] == pytest.approx(350e3)
+    assert site.held_w["pv"] == pytest.approx(345e3)
 
 
 def test_nothing_is_written_to_an_inverter_that_does_not_answer():
@@ -203,6 +209,32 @@ def test_the_passing_phantom_of_a_cloud_edge_writes_nothing():
     site.samples = {}
     site.run(5)
     assert [write for write in site.writes if write[1] is not None and write[1] < 440e3] == []
+
+
+def test_what_the_inverters_settle_within_seconds_is_no_alarm():
+    site = Sunny(orders=(order(),), cells=[Cell("b0", soc_pct=90.0, rated_w=200e3)])
+    site.run(140)
+    assert not site.raised("curtailment_exceeded")
+    assert not site.raised("connection_limit_exceeded")
+
+
+def test_an_excess_that_lasts_is_told_after_ten_seconds_and_cleared():
+    site = Sunny(orders=(order(),), cells=[Cell("b0", soc_pct=90.0, rated_w=200e3)])
+    site.deaf = True
+    site.run(109)
+    assert not site.raised("curtailment_exceeded")
+    site.run(4)
+    assert site.raised("curtailment_exceeded") == [("raised", "grid operator")]
+    site.run(300)
+    assert site.raised("curtailment_exceeded") == [("raised", "grid operator"), ("cleared", "grid operator")]
+
+
+def test_a_load_that_falls_by_less_than_the_dead_band_breaks_no_limit():
+    site = Sunny(orders=(order(),), cells=[Cell("b0", soc_pct=90.0, rated_w=200e3)])
+    site.run(130)
+    site.load_w = lambda _t: -46e3
+    site.run(30)
+    assert site.grid_w <= 100e3
 
 
 def test_the_row_tells_the_ceiling():

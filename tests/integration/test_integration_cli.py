@@ -140,9 +140,13 @@ def test_watch_prints_one_json_object_per_look(agent):
 def test_config_check_says_usable(agent):
     checked = ems("config", "check", "--config", str(agent.file))
     assert (checked.returncode, checked.stderr) == (0, "")
-    assert checked.stdout == f"{agent.file}: usable: site {SITE}, 1 battery, 1 pv, 1 meter\n"
+    first, *limits = checked.stdout.splitlines()
+    assert first == f"{agent.file}: usable: site {SITE}, 1 battery, 1 pv, 1 meter"
+    assert "  export_limit        600 kW" in limits
     as_json = json.loads(ems("config", "check", "--config", str(agent.file), "--json").stdout)
-    assert as_json["result"] == {"usable": True, "problems": [], "site": SITE, "devices": 3}
+    facts = as_json["result"]
+    assert (facts["usable"], facts["problems"], facts["site"], facts["devices"]) == (True, [], SITE, 3)
+    assert facts["warnings"] == []
 
 
 @pytest.mark.parametrize("command", [("status",), ("explain",), ("watch",), ("plan", "show")], ids=" ".join)

@@ -92,6 +92,11 @@ def test_every_shipped_profile_has_its_golden_file():
     assert set(GOLDEN) == set(shipped())
 
 
+def test_every_shipped_profile_is_in_the_list_of_devices():
+    listed = (Path(__file__).parents[2] / "docs" / "devices.md").read_text()
+    assert [name for name in shipped() if f"`{name}`" not in listed] == []
+
+
 @pytest.mark.parametrize("name", sorted(GOLDEN))
 def test_every_point_that_a_role_needs_or_writes_is_among_them(name):
     """A point that is left out of the golden file could say anything."""

@@ -27,6 +27,7 @@ from agent.runtime.clock import Clock, SystemClock
 from agent.runtime.cloud_side import CloudSide
 from agent.runtime.control import ControlLoop
 from agent.runtime.local_socket import LocalSocket
+from agent.runtime.models import LearnedModels, models_held
 from agent.runtime.notify import Notifier
 from agent.runtime.poller import EndpointPoller, Polled
 from agent.runtime.pv_ceilings import PvCeilings
@@ -121,7 +122,10 @@ class Daemon:
             )
             recorder = self._recorder(store, cloud)
             replanning = self._replanning(held, store, control, recorder)
-            socket = await self._open_socket(store, control, recorder, cloud, replanning)
+            models = LearnedModels(
+                store=store, control=control, tell=recorder.tell, clock=self._clock, held=control.state.models
+            )
+            socket = await self._open_socket(store, control, recorder, cloud, replanning, models=models)
 
             def after_tick(effects: Effects) -> None:
                 recorder.put(effects)
@@ -134,7 +138,9 @@ class Daemon:
             ticking = tasks.create_task(control.run(after_tick), name="control")
             if replanning is not None:
                 background.append(tasks.create_task(replanning.run(), name="replanning"))
-            scheduler = housekeeping.start({"last_utc": lambda: self._keep_time(store, control), "status": cloud.beat})
+            scheduler = housekeeping.start(
+                {"last_utc": lambda: self._keep_time(store, control), "status": cloud.beat, "models": models.save}
+            )
             self._notifier.send("READY=1")
             log.info("started", site=self._site.site.id, boot_id=self._boot_id)
             await stop.wait()
@@ -145,6 +151,7 @@ class Daemon:
                 log.warning("not_neutral", text="no confirmation of 0 kW: the dead-man ends the last setpoint")
             for task in polling:
                 task.cancel()
+            await models.save_now()
             await recorder.flush()
             await recorder.seal()
             for task in background:
@@ -159,6 +166,8 @@ class Daemon:
         recorder: Recorder,
         cloud: CloudSide,
         replanning: ReplanSide | None,
+        *,
+        models: LearnedModels,
     ) -> LocalSocket:
         requests = Requests(
             site_id=self._site.site.id,
@@ -168,6 +177,7 @@ class Daemon:
             recorder=recorder,
             store=store,
             devices=self._health,
+            models=models,
             cloud_facts=cloud.facts,
             import_plan=cloud.import_plan,
             replan_facts=replanning.facts if replanning is not None else None,
@@ -227,7 +237,7 @@ class Daemon:
             spawn=spawn,
             started_mono_s=self._started_mono_s,
             pv_ceilings=PvCeilings(self._pvs),
-            state=State(account=account),
+            state=State(account=account, models=models_held(held.models)),
         )
 
     def _documents(self, held: Held) -> tuple[Plans, OrderDocuments]:

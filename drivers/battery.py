@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from agent.core.snapshot import BatterySample, WriteOutcome
 from drivers import battery_der, battery_storage
@@ -48,7 +49,8 @@ class SunSpecBattery:
         """The newest readings; errors are `DeviceError`s."""
         reads = await self._session.poll()
         assert self._battery is not None
-        return self._battery.sample(reads)
+        identity = self._session.identity
+        return replace(self._battery.sample(reads), serial=identity.serial if identity is not None else None)
 
     async def write_setpoint(self, power_w: float) -> WriteOutcome:
         """Make the device hold `power_w` (+ = discharge), rounded toward zero, and read back what it holds.

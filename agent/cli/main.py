@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from agent.cli import awards, config_check, devices, explain, ledger, plan, run, simulate, status, watch
+from agent.cli import awards, config_check, devices, explain, ledger, model, plan, run, simulate, status, watch
 
 EPILOG = (
     "Exit codes: 0 done; 1 refused or a check failed; 2 wrong command line; "
@@ -24,8 +24,10 @@ devices_app = typer.Typer(
 )
 awards_app = typer.Typer(help="Look at the awards held, or export what was given.", rich_markup_mode=None)
 config_app = typer.Typer(help="Check a site file.", no_args_is_help=True, rich_markup_mode=None)
+model_app = typer.Typer(help="What was learned of the batteries.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(plan_app, name="plan")
 app.add_typer(awards_app, name="awards")
+app.add_typer(model_app, name="model")
 app.add_typer(config_app, name="config")
 app.add_typer(devices_app, name="devices")
 
@@ -39,6 +41,8 @@ plan_app.command("show")(plan.show)
 plan_app.command("import")(plan.import_)
 awards_app.callback(invoke_without_command=True)(awards.awards)
 awards_app.command("evidence")(awards.evidence)
+model_app.command("show")(model.show)
+model_app.command("reset")(model.reset)
 config_app.command("check")(config_check.check)
 devices_app.command("list")(devices.list_)
 devices_app.command("profiles")(devices.profiles)

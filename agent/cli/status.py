@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from agent.cli.client import JsonOption, SocketOption, ask, show_json
+from agent.cli.model import summary
 from agent.cli.text import ago, direction, fitted, kw, kwh, local, local_plan_lines, percent, plan_line
 
 LABEL_WIDTH = 9
@@ -46,6 +47,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
     for device in facts["devices"]:
         problem = f": {device['last_error']}" if device["last_error"] else ""
         shown.append(f"device   {device['device_id']} {device['health']}, {device['identity'] or 'unknown'}{problem}")
+    shown += [f"learned  {device_id} {summary(model)}" for device_id, model in facts["models"].items()]
     cloud = facts["cloud"]
     if cloud is None:
         shown.append("cloud    none in the site file")

@@ -5,11 +5,12 @@ One stretch of charging or discharging gives the terminal energy per percent of 
     charging     a_c = E_in  / dSoC = C / (100 * eta)
     discharging  a_d = E_out / dSoC = C * eta / 100           (C capacity in Wh, eta one-way efficiency)
 
-so that `eta = sqrt(a_d / a_c)` and `C = 100 * sqrt(a_c * a_d)`. Each ratio is a sum over many stretches with slow
-forgetting, begun with what device and site file state, so that SoC noise averages out and a lie bends it slowly. At
-rest the fall of SoC gives the standby loss. A jump of SoC (a BMS that recalibrates) ends a stretch unlearned. A
-stretch that contradicts the estimate grossly is not learned but counted; two in a row say that SoC and energy do
-not belong together.
+so that `eta = sqrt(a_d / a_c)` and `C = 100 * sqrt(a_c * a_d)`. dSoC is that of the straight line through all readings
+of the stretch over its energy (least squares), so that the noise of single readings does not count. Each ratio is a sum
+over many stretches with slow forgetting, begun with what device and site file state: noise averages out and a lie bends
+it slowly. At rest the fall of SoC over time gives the standby loss. A jump of SoC (a BMS that recalibrates) ends a
+stretch unlearned. A stretch that contradicts the estimate grossly is counted, and teaches a little if a battery like
+that can be; two in a row say that SoC and energy do not belong together.
 
 The SoC itself is believed less noisily than it is read: carried forward by the measured energy and drawn slowly
 toward the readings. Plans are made from it, and slots land by it; the SoC band, which is safety, goes by what the
@@ -34,10 +35,18 @@ PRIOR_PCT = 150.0
 MEMORY_PCT = 2000.0
 """Weight kept at most: twenty full charges, so that ageing is followed within weeks."""
 GROSS_SHARE = 0.25
+"""A stretch whose SoC moved this much more or less than expected contradicts the estimate."""
+GROSS_WEIGHT = 0.25
+"""What such a stretch weighs: a battery much smaller than stated is found within a dozen of them."""
 CONTRADICTIONS_UNTIL_TOLD = 2
 CAPACITY_BOUNDS = (0.5, 1.1)
 """Of the stated capacity."""
 EFFICIENCY_BOUNDS = (0.80, 0.995)
+BELIEF_S = 3600.0
+"""Time constant with which the believed SoC is drawn to the readings: long against their noise, short against what an
+error of capacity or efficiency adds up to."""
+BELIEF_GAP_PCT = 5.0
+"""Readings further than this from the belief are a battery that was recalibrated: they are believed at once."""
 REST_SHARE = 0.002
 """Less power than this share of the capacity per hour is rest."""
 BELIEF_S = 3600.0
@@ -48,6 +57,10 @@ BELIEF_GROWTH, BELIEF_LONGEST_S = 0.1, 4 * 3600.0
 BELIEF_GAP_PCT = 5.0
 """Readings further than this from the belief are a battery that was recalibrated: they are believed at once."""
 MIN_REST_S = 4 * 3600.0
+MAX_REST_S = 24 * 3600.0
+PRIOR_REST_S = 8 * 3600.0
+"""The first estimate, no standby loss, weighs like this much rest."""
+REST_MEMORY_S = 1000 * 3600.0
 MAX_STANDBY_PER_H = 0.005
 """Standby loss is at most this share of the capacity per hour."""
 
@@ -80,13 +93,27 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """The stretch in progress: terminal energy >= 0 and the SoC at its start and now."""
+    """The stretch in progress, with the sums of a straight line through its readings, each weighing by its time.
+
+    y is the SoC in percent since the start, x the terminal energy in Wh (>= 0), at rest the time in s.
+    """
 
     doing: Doing
     start_soc_pct: float
     soc_pct: float
-    energy_wh: float = 0.0
+    net_wh: float = 0.0
+    """Energy at the terminals, + = discharge."""
     seconds: float = 0.0
+    x_s: float = 0.0
+    y_s: float = 0.0
+    xx_s: float = 0.0
+    xy_s: float = 0.0
+
+    @property
+    def slope(self) -> float | None:
+        """Percent per Wh, at rest per second; None where all readings are at one place."""
+        spread = self.seconds * self.xx_s - self.x_s * self.x_s
+        return (self.seconds * self.xy_s - self.x_s * self.y_s) / spread if spread > 0.0 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +124,17 @@ class BatteryModel:
     stated_efficiency: float
     charging: Ratio
     discharging: Ratio
-    standby_w: float = 0.0
+    lost_wh: float = 0.0
+    """At rest, within `rest_s`."""
+    rest_s: float = PRIOR_REST_S
     stretches: int = 0
     """Learned from so far."""
     contradictions: int = 0
     """Stretches in a row that contradicted the estimate."""
+    serial: str | None = None
+    """Of the device that it was learned from, where it tells."""
+    disputed_s: float = 0.0
+    """For how long the device has stated another capacity."""
     stretch: Stretch | None = None
     believed_soc_pct: float | None = None
     """The SoC by energy and readings together; None while either is missing."""
@@ -119,19 +152,35 @@ class BatteryModel:
         return _bounded(learned_wh, (low * stated_wh, high * stated_wh))
 
     @property
+    def round_trip_efficiency(self) -> float:
+        """In and out again."""
+        return self.one_way_efficiency**2
+
+    @property
+    def standby_w(self) -> float:
+        """Power lost at rest, bounded."""
+        highest_w = MAX_STANDBY_PER_H * self.stated_capacity_wh
+        return _bounded(self.lost_wh * 3600.0 / self.rest_s, (0.0, highest_w))
+
+    @property
+    def measured_share(self) -> float:
+        """How much of capacity and efficiency is measured, 0 to 1; the rest is still what was stated."""
+        return max(0.0, 1.0 - PRIOR_PCT / min(self.charging.moved_pct, self.discharging.moved_pct))
+
+    @property
     def contradicted(self) -> bool:
         """True when SoC and energy do not belong together: tell, and widen the margins."""
         return self.contradictions >= CONTRADICTIONS_UNTIL_TOLD
 
 
-def fresh_model(stated_capacity_wh: float, stated_efficiency: float) -> BatteryModel:
+def fresh_model(stated_capacity_wh: float, stated_efficiency: float, serial: str | None = None) -> BatteryModel:
     """The model that believes what it is told; capacity in Wh (> 0), one-way efficiency as a share (0..1)."""
     assert stated_capacity_wh > 0
     assert 0 < stated_efficiency <= 1
     per_pct_wh = stated_capacity_wh / 100.0
     charging = Ratio(per_pct_wh / stated_efficiency * PRIOR_PCT, PRIOR_PCT)
     discharging = Ratio(per_pct_wh * stated_efficiency * PRIOR_PCT, PRIOR_PCT)
-    return BatteryModel(stated_capacity_wh, stated_efficiency, charging, discharging)
+    return BatteryModel(stated_capacity_wh, stated_efficiency, charging, discharging, serial=serial)
 
 
 def observed(model: BatteryModel, dt_s: float, power_w: float | None, soc_pct: float | None) -> BatteryModel:
@@ -141,19 +190,19 @@ def observed(model: BatteryModel, dt_s: float, power_w: float | None, soc_pct: f
             return model
         return replace(model, stretch=None, believed_soc_pct=None)
     doing = _doing(model, power_w)
+    believed_pct = _believed(model, dt_s, power_w, soc_pct)
     stretch = model.stretch
     if stretch is None:
-        return replace(model, stretch=Stretch(doing, soc_pct, soc_pct), believed_soc_pct=soc_pct)
-    believed_pct = _believed(model, dt_s, power_w, soc_pct)
-    energy_wh = abs(power_w) * dt_s / 3600.0
-    explained_pct = energy_wh / model.stated_capacity_wh * 100.0
-    if abs(soc_pct - stretch.soc_pct) > max(JUMP_PCT, 3.0 * explained_pct):
         return replace(model, stretch=Stretch(doing, soc_pct, soc_pct), believed_soc_pct=believed_pct)
+    explained_pct = abs(power_w) * dt_s / (36.0 * model.stated_capacity_wh)
+    if abs(soc_pct - stretch.soc_pct) > max(JUMP_PCT, 3.0 * explained_pct):
+        # Begun anew with the next reading: this one may be the odd one out.
+        return replace(model, stretch=None, believed_soc_pct=believed_pct)
     if doing is not stretch.doing:
-        begun = Stretch(doing, stretch.soc_pct, soc_pct, energy_wh, dt_s)
+        begun = Stretch(doing, soc_pct, soc_pct)
         return replace(_learned(model, stretch), stretch=begun, believed_soc_pct=believed_pct)
-    grown = Stretch(doing, stretch.start_soc_pct, soc_pct, stretch.energy_wh + energy_wh, stretch.seconds + dt_s)
-    if abs(soc_pct - grown.start_soc_pct) >= MAX_STRETCH_PCT:
+    grown = _grown(stretch, dt_s, power_w, soc_pct)
+    if _long_enough(model, grown):
         begun = Stretch(doing, soc_pct, soc_pct)
         return replace(_learned(model, grown), stretch=begun, believed_soc_pct=believed_pct)
     # Every tick comes by here: a plain constructor costs a fifth of `replace`.
@@ -162,9 +211,12 @@ def observed(model: BatteryModel, dt_s: float, power_w: float | None, soc_pct: f
         model.stated_efficiency,
         model.charging,
         model.discharging,
-        model.standby_w,
+        model.lost_wh,
+        model.rest_s,
         model.stretches,
         model.contradictions,
+        model.serial,
+        model.disputed_s,
         grown,
         believed_pct,
     )
@@ -190,30 +242,73 @@ def _doing(model: BatteryModel, power_w: float) -> Doing:
     return Doing.DISCHARGING if power_w > 0 else Doing.CHARGING
 
 
+def _grown(stretch: Stretch, dt_s: float, power_w: float, soc_pct: float) -> Stretch:
+    net_wh = stretch.net_wh + power_w * dt_s / 3600.0
+    seconds = stretch.seconds + dt_s
+    x = seconds if stretch.doing is Doing.RESTING else abs(net_wh)
+    y = soc_pct - stretch.start_soc_pct
+    return Stretch(
+        stretch.doing,
+        stretch.start_soc_pct,
+        soc_pct,
+        net_wh,
+        seconds,
+        stretch.x_s + x * dt_s,
+        stretch.y_s + y * dt_s,
+        stretch.xx_s + x * x * dt_s,
+        stretch.xy_s + x * y * dt_s,
+    )
+
+
+def _long_enough(model: BatteryModel, stretch: Stretch) -> bool:
+    """By energy, not by SoC: the first noisy reading beyond a limit is always one that is too far out."""
+    if stretch.doing is Doing.RESTING:
+        return stretch.seconds >= MAX_REST_S
+    return abs(stretch.net_wh) * 100.0 >= MAX_STRETCH_PCT * model.stated_capacity_wh
+
+
 def _learned(model: BatteryModel, stretch: Stretch) -> BatteryModel:
     """The model after a finished stretch, when it is long enough to say something."""
+    slope = stretch.slope
+    if slope is None:
+        return model
     if stretch.doing is Doing.RESTING:
-        return _rested(model, stretch)
+        return _rested(model, stretch, slope)
     up = stretch.doing is Doing.CHARGING
-    moved_pct = (stretch.soc_pct - stretch.start_soc_pct) * (1.0 if up else -1.0)
+    energy_wh = abs(stretch.net_wh)
+    moved_pct = slope * energy_wh * (1.0 if up else -1.0)
     ratio = model.charging if up else model.discharging
-    expected_pct = stretch.energy_wh / ratio.wh_per_pct
+    expected_pct = energy_wh / ratio.wh_per_pct
     if max(moved_pct, expected_pct) < MIN_STRETCH_PCT:
         return model
     # Compared by SoC moved: a SoC that stands still under real energy is a contradiction too.
     if abs(moved_pct - expected_pct) > GROSS_SHARE * expected_pct + 2.0:
-        return replace(model, contradictions=model.contradictions + 1)
-    taught = ratio.with_stretch(stretch.energy_wh, moved_pct)
-    told = replace(model, stretches=model.stretches + 1, contradictions=0)
+        told = replace(model, contradictions=model.contradictions + 1)
+        weight = GROSS_WEIGHT if _can_be(model, up, energy_wh, moved_pct) else 0.0
+    else:
+        told = replace(model, stretches=model.stretches + 1, contradictions=0)
+        weight = 1.0
+    if weight == 0.0:
+        return told
+    taught = ratio.with_stretch(energy_wh * weight, moved_pct * weight)
     return replace(told, charging=taught) if up else replace(told, discharging=taught)
 
 
-def _rested(model: BatteryModel, stretch: Stretch) -> BatteryModel:
+def _can_be(model: BatteryModel, up: bool, energy_wh: float, moved_pct: float) -> bool:
+    """Whether some battery within the bounds of capacity and efficiency would move so."""
+    (small, large), (poor, good) = CAPACITY_BOUNDS, EFFICIENCY_BOUNDS
+    low, high = (small / good, large / poor) if up else (small * poor, large * good)
+    share = energy_wh * 100.0 / model.stated_capacity_wh
+    return low * moved_pct <= share <= high * moved_pct
+
+
+def _rested(model: BatteryModel, stretch: Stretch, slope: float) -> BatteryModel:
     if stretch.seconds < MIN_REST_S:
         return model
-    lost_wh = (stretch.start_soc_pct - stretch.soc_pct) / 100.0 * model.capacity_wh
-    standby_w = _bounded(lost_wh * 3600.0 / stretch.seconds, (0.0, MAX_STANDBY_PER_H * model.stated_capacity_wh))
-    return replace(model, standby_w=0.8 * model.standby_w + 0.2 * standby_w)
+    # What left the cells and did not come out at the terminals.
+    lost_wh = -slope * stretch.seconds / 100.0 * model.capacity_wh - stretch.net_wh
+    keep = min(1.0, REST_MEMORY_S / (model.rest_s + stretch.seconds))
+    return replace(model, lost_wh=(model.lost_wh + lost_wh) * keep, rest_s=(model.rest_s + stretch.seconds) * keep)
 
 
 def _bounded(value: float, bounds: tuple[float, float]) -> float:

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+BETWEEN_READINGS_SHARE = 0.01
+"""Of all energy that moved in a slot, at most so much may have passed the meter unseen between two readings."""
+
 
 @dataclass(frozen=True, slots=True)
 class EnergyPaths:
@@ -78,21 +81,37 @@ def scaled_to(paths: EnergyPaths, exported_wh: float, imported_wh: float) -> Ene
     """The same paths with the grid's legs corrected so that they add up to what the meter counted each way.
 
     Sampled powers and counters differ a little, and settlement believes the meter: the legs of each direction grow or
-    shrink together, at most to the double. Where there is no such leg, or the two differ more than that, nothing is
-    invented: the rest stays visible as the difference between `grid_wh` and the meter.
+    shrink together, at most to the double. What then is left is energy that passed between two readings; it is shared
+    out by what each source gave or each sink took in all, as long as it is a small part of what moved. More than that
+    is not invented: it stays visible as the difference between `grid_wh` and the meter.
     """
-    out, into = _factor(exported_wh, paths.exported_wh), _factor(imported_wh, paths.imported_wh)
+    pv_wh = paths.pv_to_load_wh + paths.pv_to_battery_wh + paths.pv_to_grid_wh
+    discharge_wh = paths.battery_to_load_wh + paths.battery_to_grid_wh
+    load_wh = paths.pv_to_load_wh + paths.battery_to_load_wh + paths.grid_to_load_wh
+    charge_wh = paths.pv_to_battery_wh + paths.grid_to_battery_wh
+    most_wh = BETWEEN_READINGS_SHARE * (pv_wh + discharge_wh + paths.imported_wh)
+    out = _legs((paths.pv_to_grid_wh, paths.battery_to_grid_wh), (pv_wh, discharge_wh), exported_wh, most_wh)
+    into = _legs((paths.grid_to_load_wh, paths.grid_to_battery_wh), (load_wh, charge_wh), imported_wh, most_wh)
     return EnergyPaths(
         paths.pv_to_load_wh,
         paths.pv_to_battery_wh,
-        paths.pv_to_grid_wh * out,
+        out[0],
         paths.battery_to_load_wh,
-        paths.battery_to_grid_wh * out,
-        paths.grid_to_load_wh * into,
-        paths.grid_to_battery_wh * into,
+        out[1],
+        into[0],
+        into[1],
         paths.split_s,
     )
 
 
-def _factor(metered_wh: float, split_wh: float) -> float:
-    return max(0.0, min(2.0, metered_wh / split_wh)) if split_wh > 0.0 else 1.0
+def _legs(
+    legs_wh: tuple[float, float], parts_wh: tuple[float, float], metered_wh: float, most_wh: float
+) -> tuple[float, float]:
+    """Two legs brought to their metered sum."""
+    sum_wh, parts_sum_wh = sum(legs_wh), sum(parts_wh)
+    factor = max(0.0, min(2.0, metered_wh / sum_wh)) if sum_wh > 0.0 else 1.0
+    left_wh = metered_wh - sum_wh * factor
+    if not 0.0 < left_wh <= most_wh or parts_sum_wh <= 0.0:
+        left_wh = 0.0
+    each = left_wh / parts_sum_wh if left_wh else 0.0
+    return legs_wh[0] * factor + parts_wh[0] * each, legs_wh[1] * factor + parts_wh[1] * each

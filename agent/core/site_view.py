@@ -88,6 +88,7 @@ def _aged_battery(sample: BatterySample, at: float) -> BatterySample:
         sample.temperature_c.at(at),
         sample.cell_min_v.at(at),
         sample.cell_max_v.at(at),
+        sample.serial,
     )
 
 

@@ -87,6 +87,8 @@ class BatterySample:
     """Of the cells; the one farther from the comfortable range where several are read."""
     cell_min_v: Reading = NEVER
     cell_max_v: Reading = NEVER
+    serial: str | None = None
+    """Of the device, as it says; None where it does not."""
 
 
 @dataclass(frozen=True, slots=True)

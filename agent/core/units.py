@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.core.allocate import Unit
 from agent.core.battery_model import BatteryModel, fresh_model, observed
@@ -22,6 +22,8 @@ CONTRADICTED_MARGIN_PCT = 3.0
 """How much narrower the SoC window is at each end while SoC and energy contradict each other."""
 SAME_CAPACITY_SHARE = 0.02
 """A stated capacity that moves less than this is the same battery (ageing, temperature): what was learned stays."""
+DISPUTED_UNTIL_ANEW_S = 60.0
+"""Another capacity must be stated for so long before what was learned is dropped: one odd reading costs nothing."""
 FRESH_MEMORY = BatteryMemory()
 
 
@@ -110,13 +112,26 @@ def _may_end(held_w: tuple[float, float] | None, measured_w: float | None) -> tu
 
 
 def _model(model: BatteryModel | None, rules: BatteryRules, sample: BatterySample, dt_s: float) -> BatteryModel | None:
-    """The learned model one tick later; begun when the device first states a capacity, and anew with another one."""
+    """The learned model one tick later; begun when the device first states a capacity, and anew for another device."""
     stated_wh = sample.capacity_wh.value
-    if stated_wh is not None and (
-        model is None or abs(stated_wh - model.stated_capacity_wh) > SAME_CAPACITY_SHARE * model.stated_capacity_wh
-    ):
-        model = fresh_model(stated_wh, rules.one_way_efficiency)
+    if stated_wh is not None and stated_wh > 0.0:
+        model = _of_this_device(model, rules, stated_wh, sample.serial, dt_s)
     return observed(model, dt_s, sample.power_w.value, sample.soc_pct.value) if model is not None else None
+
+
+def _of_this_device(
+    model: BatteryModel | None, rules: BatteryRules, stated_wh: float, serial: str | None, dt_s: float
+) -> BatteryModel:
+    """The model if it was learned from this device, else a fresh one."""
+    if model is None or (serial is not None and serial != model.serial is not None):
+        return fresh_model(stated_wh, rules.one_way_efficiency, serial)
+    if serial is not None and model.serial is None:
+        model = replace(model, serial=serial)
+    if abs(stated_wh - model.stated_capacity_wh) <= SAME_CAPACITY_SHARE * model.stated_capacity_wh:
+        return model if model.disputed_s == 0.0 else replace(model, disputed_s=0.0)
+    if model.disputed_s + dt_s >= DISPUTED_UNTIL_ANEW_S:
+        return fresh_model(stated_wh, rules.one_way_efficiency, serial)
+    return replace(model, disputed_s=model.disputed_s + dt_s)
 
 
 def _cells(sample: BatterySample) -> Cells:

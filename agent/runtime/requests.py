@@ -17,6 +17,7 @@ from agent.runtime.award_report import award_facts, evidence_line
 from agent.runtime.board import DeviceHealth
 from agent.runtime.control import ControlLoop
 from agent.runtime.local_socket import Handler, Peer, Refusal
+from agent.runtime.models import LearnedModels
 from agent.runtime.recorder import Recorder
 from agent.runtime.report import condition, control_facts, explanation, ledger_line, slots_within
 from agent.store import Store
@@ -40,6 +41,7 @@ class Requests:
     recorder: Recorder
     store: Store
     devices: Sequence[DeviceHealth]
+    models: LearnedModels
     cloud_facts: Callable[[], dict[str, Any] | None]
     import_plan: Callable[[bytes, str], Awaitable[Outcome | Refused]]
     replan_facts: Callable[[], dict[str, Any]] | None
@@ -57,6 +59,7 @@ class Requests:
             "awards": self._awards,
             "evidence": self._evidence,
             "plan_import": self._plan_import,
+            **self.models.handlers(),
         }
 
     async def _status(self, _request: dict[str, Any], _peer: Peer) -> dict[str, Any]:
@@ -73,6 +76,7 @@ class Requests:
             "clock": {"trusted": control.trust.trusted, "why": control.trust.why},
             "conditions": [condition(found) for found in control.state.conditions.values()],
             "devices": [_device(health) for health in self.devices],
+            "models": self.models.facts(),
             "cloud": self.cloud_facts(),
             "replan": self.replan_facts() if self.replan_facts is not None else None,
             "disk": {"failing": self.recorder.failing, "telemetry_fault": self.store.telemetry_fault},

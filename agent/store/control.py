@@ -201,6 +201,23 @@ class ControlDb:
         with self.database.transaction() as db:
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
+    # Learned battery models
+
+    def models(self) -> dict[str, str]:
+        """What is kept of each battery's model, by device."""
+        return dict(self._all("SELECT device_id, body FROM models"))
+
+    def save_models(self, bodies: Mapping[str, str], now_utc_s: float) -> None:
+        """These models are kept in the place of earlier ones, all or none."""
+        with self.database.transaction() as db:
+            rows = [(device_id, now_utc_s, body) for device_id, body in bodies.items()]
+            db.executemany("INSERT OR REPLACE INTO models VALUES (?, ?, ?)", rows)
+
+    def forget_model(self, device_id: str) -> None:
+        """Nothing is kept of this battery's model."""
+        with self.database.transaction() as db:
+            db.execute("DELETE FROM models WHERE device_id = ?", (device_id,))
+
     # Snapshot
 
     def snapshot(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
@@ -39,6 +39,8 @@ class Held:
     """What the re-planner kept, as `agent.replan.kept` writes it."""
     last_sample: Sample | None
     open_slot: SlotRow | None
+    models: Mapping[str, str] = field(default_factory=dict)
+    """What is kept of each learned battery model, by device."""
 
 
 class Store:
@@ -93,7 +95,8 @@ class Store:
         mark = await self._run(self._writer.control.mark, LAST_UTC)
         replanning = await self._run(self._writer.control.mark, REPLANNING)
         sample, slot = await self._run(self._writer.unfinished)
-        return Held(tuple(documents), None if mark is None else float(mark), replanning, sample, slot)
+        models = await self._run(self._writer.control.models)
+        return Held(tuple(documents), None if mark is None else float(mark), replanning, sample, slot, models)
 
     async def save_document(self, content: Document, document: bytes, outcome: Outcome) -> None:
         """The document and its `stored` outcome survive a power cut once this returns, and the ack is in the outbox."""
@@ -134,6 +137,14 @@ class Store:
     async def keep_replanning(self, text: str) -> None:
         """The local plan in force, to go on with after a restart; survives a power cut once this returns."""
         await self._run(self._writer.control.set_mark, REPLANNING, text)
+
+    async def save_models(self, bodies: Mapping[str, str]) -> None:
+        """These learned battery models, by device, survive a power cut once this returns."""
+        await self._run(self._writer.save_models, bodies)
+
+    async def forget_model(self, device_id: str) -> None:
+        """The learned model of this battery does not come back after a restart."""
+        await self._run(self._writer.control.forget_model, device_id)
 
     async def append_sample(self, sample: Sample) -> None:
         """The sample survives kill -9 from here on (a power cut loses what no frame holds yet)."""

@@ -109,6 +109,10 @@ class Writer:
         self.control.add_event(event, self._floor_id(Stream.EVENT))
         self._announce(Stream.EVENT)
 
+    def save_models(self, bodies: Mapping[str, str]) -> None:
+        """The learned battery models are durable."""
+        self.control.save_models(bodies, self._utc_s())
+
     def set_last_utc(self, key: str, utc_s: float) -> None:
         """The time is durable; once a day a snapshot of control.db is made too."""
         self.control.set_mark(key, repr(utc_s))

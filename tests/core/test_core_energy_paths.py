@@ -61,6 +61,18 @@ def test_a_meter_that_counted_what_no_power_showed_invents_no_path():
     assert scaled_to(p, -5, 0).exported_wh == 0
 
 
+def test_what_passed_between_two_readings_is_shared_out_by_what_each_source_gave_and_each_sink_took():
+    p = of(-60, 100, -30)
+    assert (p.pv_to_grid_wh, p.grid_to_load_wh, p.grid_to_battery_wh) == (10, 0, 0)
+    scaled = scaled_to(p, 10, 0.9)
+    assert (scaled.grid_to_load_wh, scaled.grid_to_battery_wh) == pytest.approx((0.3, 0.6))
+    assert scaled_to(p, 10, 1.1).imported_wh == 0
+    night = of(60, 0, -60)
+    assert scaled_to(night, 0.5, 0).battery_to_grid_wh == pytest.approx(0.5)
+    assert scaled_to(night, 0.5, 0).pv_to_grid_wh == 0
+    assert scaled_to(NOTHING, 5, 5) == NOTHING
+
+
 def test_seconds_with_a_missing_power_are_not_split():
     whole = of(10, 20, -5)
     assert added(whole, 60, None, 20, -5) == added(whole, 60, 10, None, -5) == added(whole, 60, 10, 20, None) == whole

@@ -143,7 +143,7 @@ async def test_a_device_that_implements_nothing_yields_missing_and_no_numbers():
     assert got.has_dead_man is False
     for field in dataclasses.fields(got):
         value = getattr(got, field.name)
-        if field.name not in {"device_id", "has_dead_man", "temperature_c"}:
+        if field.name not in {"device_id", "has_dead_man", "temperature_c", "serial"}:
             assert (value.value, value.quality, value.read_mono_s) == (None, Quality.MISSING, 1000.0), field.name
 
 
@@ -260,6 +260,7 @@ async def test_the_wrong_device_is_named_and_never_written_to(key, other):
 
 async def test_the_right_device_passes():
     battery, _ = a_battery(expected_model="B-500", expected_serial="A1")
+    assert (await battery.read()).serial == "A1"
     assert (await battery.write_setpoint(1000.0)).ok
 
 

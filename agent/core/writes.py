@@ -91,7 +91,9 @@ def settled(state: WriteState, outcome: WriteOutcome) -> WriteState:
     since = state.following_since_mono_s if state.following_since_mono_s is not None else at
     held_w = outcome.held_w if outcome.held_w is not None else outcome.wanted_w
     rounded_w = abs(held_w - outcome.wanted_w)
-    return WriteState(state.device_id, outcome.held_w, False, (held_w, held_w), 0, state.reasserts, at, since, rounded_w)
+    return WriteState(
+        state.device_id, outcome.held_w, False, (held_w, held_w), 0, state.reasserts, at, since, rounded_w
+    )
 
 
 def may_hold(state: WriteState, rules: BatteryRules, now_mono_s: float) -> tuple[float, float] | None:

@@ -15,6 +15,7 @@ import structlog
 
 from agent.core.decision import Decision, Effects
 from agent.core.events import Event
+from agent.core.evidence import EvidenceRow
 from agent.core.ledger import open_slot_row, slot_row
 from agent.core.records import Sample, StorageFailed
 from agent.runtime.report import explanation
@@ -26,6 +27,8 @@ MAX_WAITING = 600
 """Ticks whose record may wait for the disk: ten minutes at 1 Hz."""
 
 
+MAX_EVIDENCE_WAITING = 3_600
+"""Seconds of evidence that may wait for the disk."""
 EARLY_SHARE = 0.05
 """A tick this share of the period before its edge is counted as on it."""
 
@@ -53,6 +56,7 @@ class Recorder:
         self._on_kept = on_kept
         self._waiting: deque[Effects] = deque()
         self._events: deque[Event] = deque(maxlen=MAX_WAITING)
+        self._evidence: deque[EvidenceRow] = deque(maxlen=MAX_EVIDENCE_WAITING)
         self._wake = asyncio.Event()
         self._frame_number: int | None = None
         self._noted: tuple[object, ...] = ()
@@ -65,7 +69,10 @@ class Recorder:
         self._events.extend(effects.events)
         # Slack: a tick that comes a little early belongs to the edge that it was meant for.
         number = math.floor(effects.decision.utc_s / self._sample_s + EARLY_SHARE)
-        if number == self._sample_number and effects.closed is None and not effects.evidence:
+        self._evidence.extend(effects.evidence)
+        if self._events or self._evidence:
+            self._wake.set()
+        if number == self._sample_number and effects.closed is None:
             return
         self._sample_number = number
         if len(self._waiting) >= MAX_WAITING:
@@ -88,9 +95,11 @@ class Recorder:
 
     async def flush(self) -> None:
         """Returns when all that waits is written, or refused by the disk."""
-        while self._events or self._waiting:
+        while self._events or self._evidence or self._waiting:
             while self._events:
                 await self._event(self._events.popleft())
+            if self._evidence:
+                await self._seconds()
             if self._waiting:
                 await self._tick(self._waiting.popleft())
 
@@ -103,14 +112,17 @@ class Recorder:
         await self._guarded("event", lambda: self._store.append_event(event))
         self._on_kept()
 
+    async def _seconds(self) -> None:
+        rows = tuple(self._evidence)
+        self._evidence.clear()
+        await self._guarded("evidence", lambda: self._store.add_evidence(rows))
+
     async def _tick(self, effects: Effects) -> None:
         decision = effects.decision
         number = int(decision.utc_s // self._frame_s)
         if self._frame_number is not None and number != self._frame_number:
             await self.seal()
         self._frame_number = number
-        if effects.evidence:
-            await self._guarded("evidence", lambda: self._store.add_evidence(effects.evidence))
         sample = _sample(decision, self._boot_id)
         await self._guarded("sample", lambda: self._store.append_sample(sample))
         if effects.closed is not None:

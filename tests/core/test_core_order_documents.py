@@ -13,6 +13,7 @@ from agent.core.awards import NO_AWARDS, book
 from agent.core.decision import Condition, State
 from agent.core.droop_products import CE_FCR_OFFSET, PRODUCTS
 from agent.core.events import EventState, Severity
+from agent.core.frequency import Trouble
 from agent.core.orders import (
     NO_ORDERS,
     Curtailment,
@@ -144,6 +145,13 @@ class TestOutlook:
             (one,) = looked(given, rules)
             assert (one.met, one.shortfall_w, one.shortfall_wh) == (False, 100e3, 50e3)
         assert "too coarse" in looked(ahead(), coarse)[0].why
+
+    def test_a_jump_of_the_frequency_that_is_over_with_the_next_reading_is_no_reason_to_give_an_award_back(self):
+        before, _ = step(SITE, State(), ahead())
+        jumped = replace(ahead(), mono_s=1.0, meter=replace(meter(1.0), frequency_hz=good(52.0, 1.0)))
+        state, _ = step(SITE, before, jumped)
+        assert state.reserve.frequency.trouble is Trouble.JUMPED
+        assert outlook(SITE, state, jumped)[0].met
 
     def test_a_frequency_read_at_leisure_is_good_enough_until_the_award_is_near(self):
         (one,) = looked(ahead(meter=replace(meter(), frequency_hz=good(50.0, -8.0))))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
+from agent.core.events import Event, EventState, Severity
 from agent.core.evidence import EvidenceRow
 from agent.core.orders import Award, Curtailment, OrderDocument, OrderKind
 from agent.core.plan import Plans
@@ -254,6 +256,7 @@ async def test_a_slow_meter_is_read_sooner_as_an_award_comes_and_its_neighbours_
 class Store:
     def __init__(self):
         self.samples, self.evidence, self.slots = [], [], []
+        self.told = asyncio.Event()
 
     async def append_sample(self, sample):
         self.samples.append(round(sample.at_utc_s - T0, 3))
@@ -262,7 +265,8 @@ class Store:
         self.evidence += [row.utc_s - T0 for row in rows]
 
     async def append_event(self, event):
-        pass
+        if event.code == "code":
+            self.told.set()
 
     async def note_decision(self, at_utc_s, body):
         pass
@@ -291,9 +295,26 @@ async def recorded(loop, times, evidence_at=()):
 
 async def test_fast_ticks_leave_one_sample_per_ordinary_tick_and_their_evidence(loop):
     fast = [i / 5 for i in range(16)]
-    store = await recorded(loop, fast, evidence_at=(1.0, 2.0))
+    store = await recorded(loop, fast, evidence_at=(1.0, 2.2))
     assert store.samples == [0.0, 1.0, 2.0, 3.0]
     assert store.evidence == [0.0, 0.0]
+
+
+async def test_an_event_of_a_fast_tick_is_written_at_once(loop):
+    store = Store()
+    recorder = Recorder(
+        store=store, boot_id="b", frame_s=1e6, sample_s=1.0, build_frame=lambda *_: b"", on_kept=lambda: None
+    )
+    loop.fresh()
+    recorder.put(loop.tick())
+    await recorder.flush()
+    loop.clock.t = 0.2
+    event = Event(T0, EventState.NOTED, Severity.INFO, "code", "site", "text")
+    writing = asyncio.create_task(recorder.run())
+    recorder.put(replace(loop.tick(), events=(event,)))
+    await asyncio.wait_for(store.told.wait(), 5.0)
+    writing.cancel()
+    assert store.samples == [0.0]
 
 
 async def test_every_ordinary_tick_leaves_its_sample_also_one_that_comes_early_or_late(loop):

@@ -77,8 +77,6 @@ class StorageBattery:
         charge_w = first_present(reading(reads, "120.MaxChaRte"), widest_w)
         believable_w = POWER_MARGIN * max(discharge_w.value or 0.0, charge_w.value or 0.0) or math.inf
         power_w = self._ports.battery_w(reads) if self._ports.hybrid else reading(reads, f"{self._prefix}.W")
-        # With PV beside it the inverter's own limit is not the battery's; the site file knows the shared rating.
-        inverter_w = [] if self._ports.hybrid else [reading(reads, "121.WMax")]
         return BatterySample(
             device_id=self._spec.device_id,
             power_w=power_w.within(-believable_w, believable_w),
@@ -86,7 +84,7 @@ class StorageBattery:
             capacity_wh=first_present(reading(reads, "120.WHRtg"), reading(reads, "802.WHRtg")),
             rated_discharge_w=discharge_w,
             rated_charge_w=charge_w,
-            live_discharge_limit_w=smallest(widest_w, *inverter_w, *bms.power_w(reads, "ADisChaMax")),
+            live_discharge_limit_w=smallest(widest_w, reading(reads, "121.WMax"), *bms.power_w(reads, "ADisChaMax")),
             live_charge_limit_w=smallest(widest_w, *bms.power_w(reads, "AChaMax")),
             ready=ready(reads, self._states, needed=2),
             held_setpoint_w=self._held(reads),

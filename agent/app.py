@@ -38,6 +38,7 @@ from agent.store import AlreadyRunning, Announce, Held, Store
 from drivers.device import BatteryDevice, PvDevice, open_device
 from drivers.endpoint import Endpoint, parse_url
 from drivers.link import Link
+from drivers.profile.settings import OwnersSettings
 
 log = structlog.get_logger(__name__)
 
@@ -72,6 +73,7 @@ class Daemon:
         self._boot_id = secrets.token_hex(8)
         self._notifier = Notifier()
         self._links: dict[Endpoint, Link] = {}
+        self._settings = OwnersSettings()
         self._health: list[DeviceHealth] = []
         self._batteries: dict[str, BatteryDevice] = {}
         self._pvs: dict[str, PvDevice] = {}
@@ -107,10 +109,12 @@ class Daemon:
                 await link.close()
 
     async def _live(self, store: Store, stop: asyncio.Event) -> None:
+        self._settings = OwnersSettings(lambda text: _kept(store, text))
         pollers = self._pollers()
         async with asyncio.TaskGroup() as tasks:
             polling = [tasks.create_task(poller.run(), name="poller") for poller in pollers]
             held = await store.load()
+            self._settings.restore(held.settings)
             control = self._control(held, tasks)
             cloud = CloudSide(
                 site=self._site,
@@ -199,7 +203,7 @@ class Daemon:
         if link is None:
             link = Link(endpoint.host, endpoint.port, timeout_s=section.timeout, clock=self._clock.mono_s)
             self._links[endpoint] = link
-        device = open_device(self._site.spec(section), link, self._clock.mono_s)
+        device = open_device(self._site.spec(section), link, self._clock.mono_s, self._settings)
         if isinstance(device, BatteryDevice):
             self._batteries[section.id] = device
         elif isinstance(device, PvDevice):
@@ -269,6 +273,14 @@ class Daemon:
     async def _keep_time(self, store: Store, control: ControlLoop) -> None:
         if control.trust.trusted:
             await store.set_last_utc(self._clock.utc_s())
+
+
+async def _kept(store: Store, text: str) -> None:
+    """Keeps the owners' settings on disk; without a disk this process still knows them."""
+    try:
+        await store.keep_settings(text)
+    except StorageFailed as error:
+        log.warning("settings_not_kept", error=str(error), text="a restart would put back the profile's defaults")
 
 
 def documents_held(held: Held, site_id: str) -> tuple[Plans, OrderDocuments]:

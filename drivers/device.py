@@ -7,6 +7,7 @@ from collections.abc import Callable
 from drivers.battery import SunSpecBattery
 from drivers.meter import SunSpecMeter
 from drivers.profile.roles import ProfileBattery, ProfileMeter, ProfilePv, open_profile_device
+from drivers.profile.settings import OwnersSettings
 from drivers.pv import SunSpecPv
 from drivers.registers import Registers
 from drivers.spec import BadSpec, DeviceSpec, Identity
@@ -19,10 +20,15 @@ MeterDevice = SunSpecMeter | ProfileMeter
 Device = BatteryDevice | PvDevice | MeterDevice
 
 
-def open_device(spec: DeviceSpec, link: Registers, clock: Callable[[], float]) -> Device:
-    """The device that `spec` describes; nothing is sent before it is first read or written."""
+def open_device(
+    spec: DeviceSpec, link: Registers, clock: Callable[[], float], settings: OwnersSettings | None = None
+) -> Device:
+    """The device that `spec` describes; nothing is sent before it is first read or written.
+
+    `settings` keeps what a take-over overwrites; without it only the running process does.
+    """
     if spec.profile is not None:
-        return open_profile_device(spec, link, clock)
+        return open_profile_device(spec, link, clock, settings)
     match spec.role:
         case "battery":
             return SunSpecBattery(spec, link, clock)

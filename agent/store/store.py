@@ -23,6 +23,7 @@ MAX_WAITING_JOBS = 1_000
 DIRECTORY_MODE = 0o750
 LAST_UTC = "last_trusted_utc_s"
 REPLANNING = "replanning"
+SETTINGS = "owners_settings"
 
 _Args = TypeVarTuple("_Args")
 _R = TypeVar("_R")
@@ -41,6 +42,8 @@ class Held:
     open_slot: SlotRow | None
     models: Mapping[str, str] = field(default_factory=dict)
     """What is kept of each learned battery model, by device."""
+    settings: str | None = None
+    """The owners' settings that devices were taken over from, as `drivers.profile.settings` writes them."""
 
 
 class Store:
@@ -96,7 +99,9 @@ class Store:
         replanning = await self._run(self._writer.control.mark, REPLANNING)
         sample, slot = await self._run(self._writer.unfinished)
         models = await self._run(self._writer.control.models)
-        return Held(tuple(documents), None if mark is None else float(mark), replanning, sample, slot, models)
+        settings = await self._run(self._writer.control.mark, SETTINGS)
+        last_utc_s = None if mark is None else float(mark)
+        return Held(tuple(documents), last_utc_s, replanning, sample, slot, models, settings)
 
     async def save_document(self, content: Document, document: bytes, outcome: Outcome) -> None:
         """The document and its `stored` outcome survive a power cut once this returns, and the ack is in the outbox."""
@@ -137,6 +142,10 @@ class Store:
     async def keep_replanning(self, text: str) -> None:
         """The local plan in force, to go on with after a restart; survives a power cut once this returns."""
         await self._run(self._writer.control.set_mark, REPLANNING, text)
+
+    async def keep_settings(self, text: str) -> None:
+        """The owners' settings that devices are taken over from; survive a power cut once this returns."""
+        await self._run(self._writer.control.set_mark, SETTINGS, text)
 
     async def save_models(self, bodies: Mapping[str, str]) -> None:
         """These learned battery models, by device, survive a power cut once this returns."""

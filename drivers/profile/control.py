@@ -18,10 +18,12 @@ from drivers.profile.conditions import holds, told
 from drivers.profile.held import HeldState
 from drivers.profile.model import Control
 from drivers.profile.reads import ProfileReads, Spots
+from drivers.profile.settings import OwnersSettings
 from drivers.profile.writing import Given, Registers16, StoredBudget, Writer, dead_man_registers, in_unit, literal
 from drivers.read_plan import Reads
 from drivers.registers import Registers
 from drivers.setpoint import Unwritable
+from drivers.spec import DeviceSpec
 
 FLOAT_SLACK: Final = 1e-6
 """A device may round a 32-bit float on its way."""
@@ -32,18 +34,21 @@ Outcome = tuple[float | None, str]
 class ProfileControl:
     """The control of one role of one device."""
 
-    def __init__(self, spots: Spots, role: str, dead_man_s: float, link: Registers, clock: Callable[[], float]) -> None:
-        control = getattr(spots.profile, role).control
+    def __init__(
+        self, spots: Spots, spec: DeviceSpec, link: Registers, clock: Callable[[], float], settings: OwnersSettings
+    ) -> None:
+        control = getattr(spots.profile, spec.role).control
         assert isinstance(control, Control)
         self._spots = spots
         self._control = control
-        self._where = f"{role}.control"
-        self._dead_man_s = dead_man_s
+        self._where = f"{spec.role}.control"
+        self._device_id = spec.device_id
+        self._dead_man_s = float(spec.reversion_s)
         self._link = link
         self._clock = clock
         self._state = HeldState(spots, control)
         self._budget = StoredBudget(control.stored_writes_per_day, clock)
-        self._saved: dict[str, float] = {}
+        self._settings = settings
         self._count = 0
         self._taken_over: int | None = None
         """The connection over which the device was taken over, or found under our control."""
@@ -60,11 +65,6 @@ class ProfileControl:
         """The points that each poll must read."""
         remote = [self._control.remote.point] if self._control.remote is not None else []
         return [*self._state.names, *remote]
-
-    @property
-    def saved(self) -> dict[str, float]:
-        """The owner's settings that `release` puts back, by point."""
-        return dict(self._saved)
 
     def held(self, reads: Reads) -> Reading:
         """The setpoint that the device holds; missing while it is not under our control.
@@ -125,9 +125,7 @@ class ProfileControl:
             if reason or not self._control.release:
                 return held_w, reason
         writer = Writer(self._spots, self._link, self._clock, generation, self._budget)
-        for name, default in self._control.save.items():
-            self._saved.setdefault(name, self._number(name, default))
-        given = Given(dead_man_s=self._dead_man_s, saved=self._saved, reads=reads)
+        given = Given(dead_man_s=self._dead_man_s, saved=self._saved(), reads=reads)
         try:
             await writer.run(self._control.release, given, f"{self._where}.release")
         except (LinkTimeout, ModbusRefused) as error:
@@ -135,7 +133,10 @@ class ProfileControl:
         self._taken_over = None
         self._acknowledged = None
         await asyncio.sleep(self._spots.profile.pacing.before_read_back)
-        return None, self._differs(writer.written, await self._read(list(writer.written)))
+        reason = self._differs(writer.written, await self._read(list(writer.written)))
+        if not reason:
+            await self._settings.put(self._device_id, {})
+        return None, reason
 
     async def _ensure_control(self, writer: Writer, generation: int) -> None:
         """Take the device over, unless it still is under our control."""
@@ -149,29 +150,34 @@ class ProfileControl:
         if self._taken_over == generation:
             return
         if self._state.told and self._state.under_control(reads):
-            self._save(reads, ours=True)
+            await self._save(reads, ours=True)
         else:
-            self._save(reads, ours=False)
+            await self._save(reads, ours=False)
             if control.take_over:
-                given = Given(dead_man_s=self._dead_man_s, saved=self._saved, reads=reads)
+                given = Given(dead_man_s=self._dead_man_s, saved=self._saved(), reads=reads)
                 await writer.run(control.take_over, given, f"{self._where}.take_over")
         self._taken_over = generation
 
-    def _save(self, reads: Reads, *, ours: bool) -> None:
+    def _saved(self) -> dict[str, float]:
+        """The owner's settings that are to be put back; where they are not known, what stands in for them."""
+        standing_in = {name: self._number(name, default) for name, default in self._control.save.items()}
+        return standing_in | self._settings.of(self._device_id)
+
+    async def _save(self, reads: Reads, *, ours: bool) -> None:
         """Keep the owner's settings; what we wrote ourselves before a restart is not one of them."""
+        saved = self._saved()
         written = {
             write.point: value
             for step in self._control.take_over
             for write in step.writes
             if (value := literal(self._spots, write)) is not None
         }
-        for name, default in self._control.save.items():
+        for name in self._control.save:
             read = reads.get(name)
             found = read.value if read is not None and isinstance(read.value, int | float) else None
             if found is not None and not ours and found != written.get(name):
-                self._saved[name] = float(found)
-            else:
-                self._saved.setdefault(name, self._number(name, default))
+                saved[name] = float(found)
+        await self._settings.put(self._device_id, saved)
 
     def _number(self, name: str, stated: str | float) -> float:
         values = self._spots.profile.points[name].values or {}
@@ -202,7 +208,7 @@ class ProfileControl:
         return await self._read(names) if names else {}
 
     def _given(self, power_w: float, reads: Reads) -> Given:
-        return Given(power_w, self._dead_man_s, self._count, self._saved, reads)
+        return Given(power_w, self._dead_man_s, self._count, self._saved(), reads)
 
     def _style(self, given: Given) -> str:
         """The sequence for this power; a power below the register's step is rest."""

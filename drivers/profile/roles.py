@@ -21,6 +21,7 @@ from drivers.profile.control import Outcome, ProfileControl
 from drivers.profile.model import Battery, Condition, Meter, Profile, Pv
 from drivers.profile.reads import Spots
 from drivers.profile.session import ProfileSession
+from drivers.profile.settings import OwnersSettings
 from drivers.profile.values import Values, names_in
 from drivers.registers import Registers
 from drivers.setpoint import Unwritable
@@ -57,12 +58,16 @@ class _ProfileDevice:
 class ProfileBattery(_ProfileDevice):
     """Readings and setpoints of one battery system; + is discharge."""
 
-    def __init__(self, spec: DeviceSpec, link: Registers, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, spec: DeviceSpec, link: Registers, clock: Callable[[], float], settings: OwnersSettings | None = None
+    ) -> None:
         super().__init__(spec, link, clock)
         assert self._profile.battery is not None
         self._role = role = self._profile.battery
         self._control = (
-            ProfileControl(self._spots, "battery", spec.reversion_s, link, clock) if role.control is not None else None
+            ProfileControl(self._spots, spec, link, clock, settings or OwnersSettings())
+            if role.control is not None
+            else None
         )
         self._ready: list[Condition] = list(role.ready)
         if role.control is not None and role.control.remote is not None:
@@ -135,12 +140,16 @@ class ProfileBattery(_ProfileDevice):
 class ProfilePv(_ProfileDevice):
     """Power and ceiling of one PV inverter; + is generation."""
 
-    def __init__(self, spec: DeviceSpec, link: Registers, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, spec: DeviceSpec, link: Registers, clock: Callable[[], float], settings: OwnersSettings | None = None
+    ) -> None:
         super().__init__(spec, link, clock)
         assert self._profile.pv is not None
         self._role = role = self._profile.pv
         self._control = (
-            ProfileControl(self._spots, "pv", spec.reversion_s, link, clock) if role.control is not None else None
+            ProfileControl(self._spots, spec, link, clock, settings or OwnersSettings())
+            if role.control is not None
+            else None
         )
         self._session = self._known(role, self._control.names if self._control is not None else [])
         self._writing = asyncio.Lock()
@@ -230,13 +239,15 @@ class ProfileMeter(_ProfileDevice):
 ProfileDevice = ProfileBattery | ProfilePv | ProfileMeter
 
 
-def open_profile_device(spec: DeviceSpec, link: Registers, clock: Callable[[], float]) -> ProfileDevice:
+def open_profile_device(
+    spec: DeviceSpec, link: Registers, clock: Callable[[], float], settings: OwnersSettings | None = None
+) -> ProfileDevice:
     """The device that `spec` describes by a profile; nothing is sent before it is first read or written."""
     match spec.role:
         case "battery":
-            return ProfileBattery(spec, link, clock)
+            return ProfileBattery(spec, link, clock, settings)
         case "pv":
-            return ProfilePv(spec, link, clock)
+            return ProfilePv(spec, link, clock, settings)
         case "meter":
             return ProfileMeter(spec, link, clock)
 

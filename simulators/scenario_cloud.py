@@ -210,8 +210,9 @@ class Cloud:
         socs: list[float | None] = list(schedule.soc_end_pct)
         if running is not None:
             start = running.start_utc_s
-            powers.insert(0, running.power_w)
-            socs.insert(0, running.soc_end_pct)
+            # The site takes no longer rolling plan than the horizon.
+            powers = [running.power_w, *powers[:-1]]
+            socs = [running.soc_end_pct, *socs[:-1]]
         self._version += 1
         known = self._desk.knowledge.window(now_utc_s, start, len(powers))
         slots = (tuple(powers), tuple(socs), tuple(known))

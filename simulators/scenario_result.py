@@ -153,6 +153,7 @@ def _numbers(
         "sources_ticks": dict(record.sources),
         "events": dict(record.events.most_common()),
         "faults": dict(record.faults),
+        "documents": dict(record.documents),
         "replans": {
             "count": record.replan_runs,
             "why": dict(record.replans),

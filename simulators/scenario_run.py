@@ -26,6 +26,7 @@ from simulators.scenario import SECONDS_PER_DAY, START_MONO_S, START_SOC_PCT, Sc
 from simulators.scenario_cloud import LEAD_S, REPLAN_EVERY_S, Cloud
 from simulators.scenario_faults import Injector, drawn
 from simulators.scenario_fcr import Responses
+from simulators.scenario_link import Link
 from simulators.scenario_plant import SitePlant
 from simulators.scenario_replan import Replanner
 
@@ -104,6 +105,8 @@ class RunRecord:
     replans: Counter[str] = field(default_factory=Counter)
     """Local re-plans by what made them necessary."""
     replan_runs: int = 0
+    documents: Counter[str] = field(default_factory=Counter)
+    """Plans of the cloud by outcome."""
     replan_fallbacks: Counter[str] = field(default_factory=Counter)
     """Why a re-plan gave only the rule-based plan."""
     soc_min_pct: float = 100.0
@@ -133,7 +136,8 @@ class Run:
         self.record.faults.update(str(fault.kind) for fault in self._injector.faults)
         self._state = State()
         self._replanner = Replanner(scenario)
-        self._plans = Plans().replaced(self._cloud.yearly(scenario.start_utc_s))
+        self._link = Link(scenario.rules)
+        self._plans = self._link.received(self._cloud.yearly(scenario.start_utc_s), Plans(), scenario.start_utc_s)
         self._floor_utc_s = scenario.start_utc_s - 1.0
         self._batteries: list[BatterySample] = [BatterySample(b.device_id) for b in scenario.rules.batteries]
         self._pvs: tuple[PvSample, ...] = tuple(PvSample(device_id) for device_id in scenario.rules.pv_ids)
@@ -183,6 +187,7 @@ class Run:
         record.charged_wh = sum(device.physics.charged_wh for device in self.plant.devices)
         record.replans, record.replan_runs = self._replanner.occasions, self._replanner.runs
         record.replan_fallbacks = self._replanner.by_rule
+        record.documents = self._link.outcomes
         record.wall_s = time.perf_counter() - started
         return record
 
@@ -193,7 +198,7 @@ class Run:
         utc_s, mono_s = scenario.start_utc_s + now_s + injector.clock_offset_s, START_MONO_S + now_s
         trust = judge(utc_s, self._floor_utc_s)
         self._floor_utc_s = trust.floor_utc_s
-        self._hear_cloud(now_s)
+        self._hear_cloud(now_s, utc_s)
         inputs = Inputs(
             utc_s=utc_s,
             mono_s=mono_s,
@@ -220,7 +225,7 @@ class Run:
         self._plans = self._replanner.plans_after(inputs, self._state, decision)
         return effects
 
-    def _hear_cloud(self, now_s: float) -> None:
+    def _hear_cloud(self, now_s: float, site_utc_s: float) -> None:
         """A new rolling plan a minute before each half-hour, and at once at the start, unless the cloud is away."""
         scenario = self.scenario
         first = now_s == 0.0
@@ -232,7 +237,7 @@ class Run:
         if soc_pct is None:
             return
         plan = self._cloud.rolling(scenario.start_utc_s + now_s, soc_pct)
-        self._plans = self._plans.replaced(plan)
+        self._plans = self._link.received(plan, self._plans, site_utc_s)
 
     def _told_soc_pct(self) -> float | None:
         """What the agent tells the cloud: of all batteries, as it believes it; None while one is not known."""

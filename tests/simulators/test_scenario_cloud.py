@@ -45,7 +45,7 @@ def test_a_new_plan_keeps_the_slot_that_runs():
     assert (first.version, second.version) == (1, 2)
     assert second.start_utc_s == first.start_utc_s == MIDNIGHT
     assert second.power_w[0] == first.power_w[0]
-    assert len(second.power_w) == 97
+    assert len(second.power_w) == 96
 
 
 def test_a_worse_battery_earns_less_and_foresight_earns_most():

@@ -28,6 +28,7 @@ from simulators.plant import Plant
 from simulators.pv_limited import LimitedPvDevice
 from simulators.site_config import ConfigRefusedError, SiteConfig, load_config
 from simulators.sunspec_devices import BatteryDevice, MeterDevice
+from simulators.sunspec_hybrid import HybridDevice
 from simulators.sunspec_storage import StorageDevice
 
 TICK_S = 0.1
@@ -81,10 +82,13 @@ class SimulatedSite:
         base = modbus.base_address
         place = (modbus.battery_unit, base, self.advance_to_now)
         self.battery: BatteryDevice | StorageDevice
-        if modbus.battery_kind == "der":
-            self.battery = BatteryDevice(self.plant, *place)
-        else:
-            self.battery = StorageDevice(self.plant, *place, hybrid=modbus.battery_kind == "hybrid")
+        match modbus.battery_kind:
+            case "der":
+                self.battery = BatteryDevice(self.plant, *place)
+            case "der-hybrid":
+                self.battery = HybridDevice(self.plant, *place)
+            case kind:
+                self.battery = StorageDevice(self.plant, *place, hybrid=kind == "storage-hybrid")
         place = (modbus.pv_unit, base, self.advance_to_now)
         self.pv = LimitedPvDevice(self.plant, *place, model_id=modbus.pv_model, limit=modbus.pv_limit)
         meter = MeterDevice(self.plant, config.meter, modbus.meter_unit, base, self.advance_to_now)

@@ -110,8 +110,15 @@ def identify(image: SunSpecImage, model: str, serial: str, unit_id: int) -> None
 class BatteryDevice(SunSpecDevice):
     """Battery with inverter: models 701 (AC), 702, 704 (setpoint), 713, 715 and 802 (BMS)."""
 
-    def __init__(self, plant: Plant, unit_id: int, base_address: int, bring_to_now: Callable[[], None]) -> None:
-        super().__init__(SunSpecImage(BATTERY_MODELS, base_address), plant, bring_to_now)
+    def __init__(
+        self,
+        plant: Plant,
+        unit_id: int,
+        base_address: int,
+        bring_to_now: Callable[[], None],
+        image: SunSpecImage | None = None,
+    ) -> None:
+        super().__init__(image or SunSpecImage(BATTERY_MODELS, base_address), plant, bring_to_now)
         battery = plant.config.battery
         self._rating_w = max(battery.rated_charge_w, battery.rated_discharge_w)
         self._started_utc_s = plant.utc_s

@@ -51,7 +51,7 @@ async def until(condition):
         await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("kind", ["der", "storage", "hybrid"])
+@pytest.mark.parametrize("kind", ["der", "der-hybrid", "storage", "storage-hybrid"])
 @pytest.mark.parametrize("power_w", [120_000.0, -80_000.0])
 async def test_a_setpoint_moves_the_plant_the_right_way_and_is_read_back(kind, power_w):
     async with a_site(kind) as site, Opened(site.battery_port, "battery", 1) as battery:
@@ -68,7 +68,7 @@ async def test_a_setpoint_moves_the_plant_the_right_way_and_is_read_back(kind, p
         assert site.plant.battery_w == pytest.approx(power_w, abs=500.0)
 
 
-@pytest.mark.parametrize("kind", ["storage", "hybrid"])
+@pytest.mark.parametrize("kind", ["storage", "storage-hybrid"])
 async def test_every_reading_of_the_older_models_agrees_with_the_plant(kind):
     async with a_site(kind) as site, Opened(site.battery_port, "battery", 1) as battery:
         sample = await battery.read()
@@ -94,8 +94,9 @@ async def test_the_dead_man_ends_a_setpoint_that_is_not_refreshed(kind):
         await until(at_rest)
 
 
-async def test_on_a_hybrid_pv_and_battery_are_told_apart():
-    async with a_site("hybrid") as site:
+@pytest.mark.parametrize("kind", ["der-hybrid", "storage-hybrid"])
+async def test_on_a_hybrid_pv_and_battery_are_told_apart(kind):
+    async with a_site(kind) as site:
         async with Opened(site.battery_port, "battery", 1) as battery:
             await battery.write_setpoint(-60_000.0)
 
@@ -132,7 +133,8 @@ async def test_the_meter_is_read_by_each_meter_model(model_id):
     ("kind", "pv_model", "meter_model", "models"),
     [
         ("storage", 101, 213, [1, 103, 120, 121, 122, 123, 124, 802, 803]),
-        ("hybrid", 112, 204, [1, 103, 120, 121, 122, 123, 160, 124, 802, 803]),
+        ("der-hybrid", 103, 203, [1, 701, 702, 704, 713, 715, 802, 714, 803]),
+        ("storage-hybrid", 112, 204, [1, 103, 120, 121, 122, 123, 160, 124, 802, 803]),
     ],
 )
 async def test_a_third_party_client_finds_the_same_models_and_groups(kind, pv_model, meter_model, models):
@@ -146,11 +148,15 @@ async def test_a_third_party_client_finds_the_same_models_and_groups(kind, pv_mo
 
         battery = await asyncio.to_thread(scan, site.battery_port, 1)
         assert [model.model_id for model in battery.model_list] == models
-        assert battery.models[803][0].string[0].StrModTmpAvg.cvalue == pytest.approx(25.0, abs=0.2)
-        if kind == "hybrid":
+        assert battery.models[803][0].ModTmpMax.cvalue == pytest.approx(25.0, abs=0.2)
+        if kind == "storage-hybrid":
             modules = battery.models[160][0].module
             assert [module.IDStr.cvalue for module in modules] == ["MPPT 1", "MPPT 2", "StCha 3", "StDisCha 4"]
             assert modules[0].DCW.cvalue == pytest.approx(site.plant.pv_w / 2, rel=0.03)
+        if kind == "der-hybrid":
+            ports = battery.models[714][0].Prt
+            assert [(port.PrtTyp.cvalue, port.IDStr.cvalue) for port in ports] == [(0, "PV"), (1, "Battery")]
+            assert ports[0].DCW.cvalue == pytest.approx(site.plant.pv_w, rel=0.03)
         pv = await asyncio.to_thread(scan, site.gateway_port, 2)
         assert pv.models[pv_model][0].W.cvalue == pytest.approx(site.plant.pv_w, rel=0.02)
         meter = await asyncio.to_thread(scan, site.gateway_port, 3)

@@ -189,7 +189,7 @@ def _telemetry_complete(evidence: Evidence) -> Verdict:
         return f"not drained: {left}, {sealed} frames sealed, {counts.telemetry_frames} received"
     wrong = {
         "gaps": counts.gaps,
-        "gaps in acks or events": counts.other_gaps,
+        "gaps in acks, events or slots": counts.other_gaps,
         "duplicates": counts.duplicates,
         "conflicts": counts.conflicts,
         "malformed": counts.malformed,

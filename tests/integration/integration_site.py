@@ -401,7 +401,7 @@ class CountingCloud:
 
     def assert_complete(self):
         """No sequence missing on any stream, none with two contents, no instant twice, time only forward."""
-        for stream in ("telemetry", "ack", "event"):
+        for stream in ("telemetry", "ack", "event", "ledger"):
             seqs = self.seqs(stream)
             assert seqs == list(range(1, len(seqs) + 1)), f"{stream} has gaps: {seqs}"
         assert self.conflicts == []

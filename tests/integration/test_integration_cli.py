@@ -108,7 +108,7 @@ def test_a_bad_plan_on_a_stick_is_refused_with_the_reason_and_exit_code_1(agent,
     refused = ems("plan", "import", str(file), socket_path=agent.socket)
     assert refused.returncode == 1
     assert refused.stderr.startswith(f"ems: plan import: {reason}")
-    assert "next: the plan in force stays" in refused.stderr
+    assert "next: what is in force stays" in refused.stderr
     as_json = ems("plan", "import", str(file), "--json", socket_path=agent.socket)
     assert as_json.returncode == 1
     assert json.loads(as_json.stdout)["error"]["why"].startswith(reason)

@@ -5,6 +5,8 @@ The profiles here are small and the registers low numbers: 1 to 9 are read, 20 a
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from drivers_peers import until
 from drivers_profiles import a_profile, bench, words
@@ -261,6 +263,7 @@ async def test_a_device_that_does_not_come_up_gets_no_setpoint(battery):
         it.holding.before_read = lambda: now.__setitem__(0, now[0] + 2.0)
         outcome = await it.device.write_setpoint(500.0)
         assert not outcome.ok
+        assert now[0] < 50.0 + 25.0, "a slow device is not asked as often as a quick one would be"
         assert "take_over: state bits ['grid_tied'] did not come true within 5 s, it is none" in outcome.reason
         assert it.written() == [(22, (1,))]
 
@@ -446,3 +449,56 @@ async def test_ready_needs_every_condition_and_is_missing_while_one_is_unknown(b
         async with battery(SET, NO_DEAD_MAN + SIGNED, battery=ready) as other:
             del other.holding.registers[6]
             assert (await other.device.read()).ready.quality is Quality.MISSING
+
+
+async def test_a_connection_replaced_before_the_read_back_proves_nothing_either(battery, tmp_path):
+    now = [50.0]
+    text = (
+        '[pacing]\nbefore_read_back = "50 ms"\n' + HEAD + SET + BATTERY + "[battery.control]\n" + NO_DEAD_MAN + SIGNED
+    )
+    async with bench(a_profile(tmp_path, text), "battery", READS | WRITES, clock=lambda: now[0]) as it:
+        await it.device.identify()
+
+        def swap(address, values):
+            loop = asyncio.get_running_loop()
+            loop.call_later(0.005, it.server.drop_connections)
+            loop.call_later(0.03, lambda: now.__setitem__(0, now[0] + 10.0))
+
+        it.holding.on_write = swap
+        outcome = await it.device.write_setpoint(1000.0)
+        assert (outcome.ok, outcome.held_w) == (False, None)
+        assert "the connection was replaced before the setpoint was read back" in outcome.reason
+
+
+async def test_a_register_that_take_over_and_setpoints_share_belongs_to_the_setpoints(battery):
+    points = SET + 'word = { address = 21, type = "enum16", write = "volatile", values = { idle = 1, go = 2 } }\n'
+    control = (
+        NO_DEAD_MAN
+        + """
+take_over = [{ write = { point = "word", set = "idle" } }]
+setpoint = [{ write = [{ point = "set", from = "power" }, { point = "word", set = "go" }] }]
+release = [{ write = { point = "word", set = "idle" } }]
+"""
+    )
+    async with battery(points, control) as it:
+        assert (await it.device.write_setpoint(500.0)).reason == ""
+        assert (await it.device.read()).held_setpoint_w.value == 500.0
+        it.written()
+        assert (await it.device.write_setpoint(600.0)).ok
+        assert it.written() == [(20, (0xFFFA,)), (21, (2,))]
+        assert (await it.device.release()).ok
+        assert it.holding.registers[21] == 1
+
+
+async def test_reading_back_a_command_tells_nothing(battery):
+    points = SET + 'start = { address = 21, type = "u16", write = "command" }\n' + MODE.replace("21", "22")
+    control = NO_DEAD_MAN + MODE_CONTROL.replace(
+        "take_over = [", 'take_over = [{ write = { point = "start", set = 1 } }, '
+    )
+    async with battery(points, control) as it:
+        it.holding.deaf = {21}  # it always reads 0
+        assert (await it.device.write_setpoint(500.0)).reason == ""
+        assert (await it.device.read()).held_setpoint_w.value == 500.0
+        it.written()
+        assert (await it.device.write_setpoint(600.0)).ok
+        assert it.written() == [(20, (0xFFFA,))]

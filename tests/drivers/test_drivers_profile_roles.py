@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from drivers_peers import until
 from drivers_profiles import a_profile, bank_of, bench, words
 
 from agent.core.snapshot import Quality
@@ -34,7 +35,9 @@ async def test_a_meter_whose_sign_the_site_states(positive, power_w):
 
 async def test_what_is_no_mains_meter_is_not_believed():
     async with bench(find("eastron-sdm630", None), "meter", {}, METER | {70: 0, 71: 0}, positive="import") as it:
-        with pytest.raises(IdentityMismatch, match=r"frequency at least 42\.5 and at most 69 Hz is expected, it says 0"):
+        with pytest.raises(
+            IdentityMismatch, match=r"frequency at least 42\.5 and at most 69 Hz is expected, it says 0"
+        ):
             await it.device.read()
 
 
@@ -177,3 +180,59 @@ async def test_an_inverter_without_control_cannot_be_limited(tmp_path):
         outcome = await it.device.write_ceiling(1000.0)
         assert (outcome.ok, it.device.has_limit, it.device.has_dead_man) == (False, False, None)
         assert "has no [pv.control]" in outcome.reason
+
+
+async def test_a_device_that_does_not_say_what_it_is_is_not_believed(tmp_path):
+    text = """
+[identity]
+check = [{ point = "kind", is = 7 }]
+[points]
+kind = { address = 1, type = "u16" }
+power = { address = 2, type = "i16", unit = "W", positive = "import" }
+hz = { address = 3, type = "u16", scale = 0.01, unit = "Hz" }
+[meter]
+power_w = "power"
+frequency_hz = "hz"
+"""
+    profile = a_profile(tmp_path, text)
+    async with bench(profile, "meter", {2: 5, 3: 5000}) as it:  # the register is not there at all
+        with pytest.raises(IdentityMismatch, match="kind is 7 is expected, it says nothing"):
+            await it.device.read()
+        it.holding.registers[1] = 7
+        assert (await it.device.read()).power_w.value == -5.0
+        it.holding.registers[3] = 4000
+        assert (await it.device.read()).frequency_hz.quality is Quality.IMPLAUSIBLE
+
+
+async def test_an_identity_pieced_together_over_two_connections_is_read_again(tmp_path):
+    text = """
+[reads]
+max_gap = 0
+[identity]
+serial = "serial"
+check = [{ point = "kind", is = 7 }]
+[points]
+kind = { address = 1, type = "u16" }
+power = { address = 2, type = "i16", unit = "W", positive = "import" }
+serial = { address = 50, type = "u16" }
+[meter]
+power_w = "power"
+"""
+    now = [50.0]
+    async with bench(a_profile(tmp_path, text), "meter", {1: 7, 2: 5, 50: 1}, clock=lambda: now[0]) as it:
+        await it.link.read_holding(1, 1, 1)
+        read = it.link.read_holding
+
+        async def swapped(unit_id, address, count):
+            """Between the two reads of the identity the device is swapped for another one of its kind."""
+            it.link.read_holding = read
+            got = await read(unit_id, address, count)
+            it.server.drop_connections()
+            await until(lambda: not it.link.connected)
+            now[0] += 10.0
+            it.holding.registers.update({1: 8, 50: 2})
+            return got
+
+        it.link.read_holding = swapped
+        with pytest.raises(IdentityMismatch, match="it says 8"):
+            await it.device.identify()

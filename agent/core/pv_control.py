@@ -92,8 +92,8 @@ def pv_tick(rules: SiteRules, before: PvState, inputs: Inputs, now: SiteView, do
         lines.append(line)
         told += _trouble(line, sample, pv, limits, mono_s)
     kept_mono_s = before.kept_mono_s if _exceeds(now, limits, done) else mono_s
-    settling = ceiling_w is not None and kept_mono_s is not None and mono_s - kept_mono_s < TOLD_AFTER_S
-    quiet = EXCESS_CODES if settling and kept_mono_s != mono_s else frozenset()
+    settling = kept_mono_s is not None and 0.0 < mono_s - kept_mono_s < TOLD_AFTER_S
+    quiet = EXCESS_CODES if settling else frozenset()
     after = PvState(tuple(lines), ceiling_w, rest, kept_mono_s)
     return PvTick(after, tuple(writes), tuple(told), quiet)
 
@@ -147,7 +147,7 @@ def _beyond_help(rules: SiteRules, now: SiteView, limits: ConnectionLimits, done
 def _trouble(
     line: PvLine, now: PvSample, rules: PvRules, limits: ConnectionLimits, mono_s: float
 ) -> Iterable[Condition]:
-    if line.owned_w is not None and line.owned_w < rules.rated_w - rules.dead_band_w:
+    if line.owned_w is not None and line.owned_w < rules.rated_w - 2 * rules.dead_band_w:
         whose = f"curtailment {limits.export_order}" if limits.export_order else "the export limit"
         text = f"PV is limited for {whose}: load and batteries cannot take what the sun may give"
         yield Condition("pv_limited", line.device_id, Severity.INFO, text)

@@ -121,6 +121,11 @@ def test_a_long_dead_man_is_no_risk_where_the_connection_carries_everything(fact
     assert (len(facts(text)["warnings"]), len(facts(wide)["warnings"])) == (1, 0)
 
 
+def test_pv_that_the_connection_can_carry_need_not_be_limited(facts):
+    text = example("ac-coupled-pv").replace("can_be_limited = true", "")
+    assert facts(text.replace('export_limit = "150 kW"', 'export_limit = "400 kW"'))["warnings"] == []
+
+
 def test_warnings_are_for_people_too_and_leave_the_file_usable(check):
     told = check(example("ac-coupled-pv").replace("can_be_limited = true", ""))
     assert "warning: device[1] (pv).can_be_limited: PV may give more" in told

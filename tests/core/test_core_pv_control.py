@@ -143,6 +143,36 @@ def test_pv_that_cannot_be_limited_is_told_while_the_order_is_exceeded(options, 
     assert site.raised("pv_cannot_be_limited") == [("raised", "pv"), ("cleared", "pv")]
 
 
+def test_an_inverter_that_cannot_be_limited_is_told_once_the_others_are_at_zero():
+    site = Sunny(
+        pvs=(ROOF, FIELD), limited=(ROOF,), orders=(order(0.0),), cells=[Cell("b0", soc_pct=90.0, rated_w=200e3)]
+    )
+    site.run(120)
+    assert site.held_w == {"pv": 0.0, "field": None}
+    assert site.raised("pv_cannot_be_limited") == [("raised", "field")]
+
+
+def test_a_ceiling_that_is_hardly_below_the_rating_is_not_told():
+    """Noise of a meter may ask for it on a site whose export limit is its PV rating."""
+    quiet, told = Sunny(export_w=248e3), Sunny(export_w=240e3)
+    for site in (quiet, told):
+        site.run(20)
+    assert (quiet.held_w["pv"], quiet.raised("pv_limited")) == (493e3, [])
+    assert (told.held_w["pv"], told.raised("pv_limited")) == (485e3, [("raised", "pv")])
+
+
+def test_too_much_import_is_told_at_once_while_pv_is_limited():
+    site = Sunny(export_w=0.0, load_w=-100e3, cells=[Cell("b0", soc_pct=50.0, rated_w=200e3, capacity_wh=400e3)])
+    site.rules = replace(site.rules, import_limit_w=10e3)
+    site.sun_w["pv"] = 120e3
+    site.run(20)
+    assert site.held_w["pv"] is not None
+    assert not site.raised("connection_limit_exceeded")
+    site.sun_w["pv"], site.cells[0].soc_pct = 0.0, 10.0
+    site.run(2)
+    assert site.raised("connection_limit_exceeded") == [("raised", "site")]
+
+
 def test_an_inverter_that_gives_nothing_is_not_to_blame():
     site = Sunny(limited=(), orders=(order(0.0),), load_w=50e3, cells=[Cell("b0", soc_pct=90.0, rated_w=200e3)])
     site.sun_w["pv"] = 0.0

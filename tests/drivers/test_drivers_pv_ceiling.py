@@ -95,6 +95,25 @@ async def test_the_whole_power_is_the_setting_then_the_nameplate_then_the_site_f
     assert (await old().driver.read()).has_limit is False
 
 
+async def test_a_maximum_of_zero_is_no_maximum():
+    inverter = old(NAMEPLATE, model(121, {"WMax": 0, "WMax_SF": 3}))
+    await inverter.driver.write_ceiling(120e3)
+    assert inverter["123.WMaxLimPct"] == 20
+
+
+async def test_a_ceiling_read_back_over_another_connection_proves_nothing():
+    inverter = new()
+    await inverter.driver.identify()
+
+    def before_read(_):
+        inverter.memory.generation = 2
+
+    inverter.memory.before_read = before_read
+    outcome = await inverter.driver.write_ceiling(120e3)
+    assert (outcome.ok, outcome.held_w) == (False, None)
+    assert "the connection was replaced" in outcome.reason
+
+
 async def test_more_than_the_whole_power_is_the_whole_power():
     assert (await new().driver.write_ceiling(900e3)).held_w == 500e3
 

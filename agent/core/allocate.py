@@ -22,9 +22,12 @@ SWAP_PCT = 2.0
 _DONE_W = 1e-6
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Unit:
-    """One battery as the split sees it."""
+    """One battery as the split sees it.
+
+    Made for every battery at every tick and kept nowhere: not frozen, which would cost four times as much.
+    """
 
     device_id: str
     bounds: tuple[Bound, ...]

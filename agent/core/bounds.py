@@ -40,6 +40,10 @@ class Rank(IntEnum):
     PHYSICS = 6
 
 
+_PHYSICS, _RESERVE = Rank.PHYSICS, Rank.RESERVE
+"""Asked for every bound at every tick, and an enum looks its members up slowly."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bound:
     """Battery power must lie in `[lower_w, upper_w]`, says `owner`, because of `limit`."""
@@ -109,13 +113,15 @@ def room(bounds: tuple[Bound, ...]) -> Room:
     hard: tuple[float, float] | None = None
     for bound in reversed(bounds):
         rank = bound.rank
-        if hard is None and rank is not Rank.PHYSICS:
+        if hard is None and rank is not _PHYSICS:
             hard = (lower_w, upper_w)
-        if kept is None and rank < Rank.RESERVE:
+        if kept is None and rank < _RESERVE:
             kept = (lower_w, upper_w)
-        edge_w = min(max(bound.lower_w, lower_w), upper_w)
-        upper_w = min(max(bound.upper_w, lower_w), upper_w)
-        lower_w = edge_w
+        low_w, high_w = lower_w, upper_w
+        if bound.lower_w > low_w:
+            lower_w = min(bound.lower_w, high_w)
+        if bound.upper_w < high_w:
+            upper_w = max(bound.upper_w, low_w)
     soft = (lower_w, upper_w)
     kept = kept or soft
     return Room(soft, kept, hard or kept)

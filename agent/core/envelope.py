@@ -208,27 +208,24 @@ def _power_bounds(
         ("nameplate", now.rated_charge_w, now.rated_discharge_w),
         ("live limit", now.live_charge_limit_w, now.live_discharge_limit_w),
     ):
-        up_to_charge_w, up_to_discharge_w = _limit(charge.value), _limit(discharge.value)
-        if up_to_charge_w < charge_w or up_to_discharge_w < discharge_w:
-            found.append(Bound(limit, owner, -up_to_charge_w, up_to_discharge_w))
-            charge_w = min(charge_w, up_to_charge_w)
-            discharge_w = min(discharge_w, up_to_discharge_w)
+        up_to_charge_w, up_to_discharge_w = charge.value, discharge.value
+        lowers_charge = up_to_charge_w is not None and up_to_charge_w < charge_w
+        lowers_discharge = up_to_discharge_w is not None and up_to_discharge_w < discharge_w
+        if lowers_charge or lowers_discharge:
+            # A missing limit is no limit of 0. A negative one is a device in trouble: it allows nothing, and above all
+            # it forces nothing.
+            most_charge_w = math.inf if up_to_charge_w is None else max(up_to_charge_w, 0.0)
+            most_discharge_w = math.inf if up_to_discharge_w is None else max(up_to_discharge_w, 0.0)
+            found.append(Bound(limit, owner, -most_charge_w, most_discharge_w))
+            charge_w, discharge_w = min(charge_w, most_charge_w), min(discharge_w, most_discharge_w)
     return found, charge_w, discharge_w
-
-
-def _limit(value: float | None) -> float:
-    """A limit as read, W; a missing one is no limit of zero.
-
-    A negative limit is a device in trouble: it allows nothing, and above all it forces nothing.
-    """
-    return math.inf if value is None else max(value, 0.0)
 
 
 def _by_rank(bounds: tuple[Bound, ...]) -> tuple[tuple[Bound, ...], tuple[Bound, ...]]:
     """The bounds softer than physics, and physics."""
-    if bounds and bounds[-1].rank is Rank.PHYSICS:
-        return bounds[:-1], bounds[-1:]
-    return bounds, ()
+    if not bounds:
+        return (), ()
+    return (bounds[:-1], bounds[-1:]) if bounds[-1].rank is Rank.PHYSICS else (bounds, ())
 
 
 def _doing(now: BatterySample, may_hold_w: tuple[float, float] | None) -> tuple[float, float] | None:

@@ -27,6 +27,10 @@ class Quality(StrEnum):
     """The device answered with something that cannot be true."""
 
 
+_GOOD = Quality.GOOD
+"""A dozen readings of every battery are asked at every tick, and an enum looks its member up slowly."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """One value as read: `value` is None unless `quality` was GOOD when it was read."""
@@ -37,7 +41,7 @@ class Reading:
 
     def at(self, now_mono_s: float) -> Reading:
         """The same reading seen now: GOOD turns STALE with age, and IMPLAUSIBLE when it is no number."""
-        if self.quality is not Quality.GOOD:
+        if self.quality is not _GOOD:
             return self
         if now_mono_s - self.read_mono_s > STALE_AFTER_S:
             return Reading(None, self.read_mono_s, Quality.STALE)

@@ -433,6 +433,8 @@ async def test_a_battery_without_control_can_only_be_looked_at(tmp_path):
         assert "has no [battery.control]" in outcome.reason
         assert (await it.device.read()).soc_pct.value == 50.0
         assert it.device.has_dead_man is None
+        it.holding.registers[3] = 101
+        assert (await it.device.read()).soc_pct.quality is Quality.IMPLAUSIBLE
 
 
 async def test_ready_needs_every_condition_and_is_missing_while_one_is_unknown(battery):

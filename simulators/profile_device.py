@@ -20,6 +20,8 @@ from simulators.plant import Plant
 from simulators.profile_registers import INPUT, Bank, Place, Table, from_bytes, places_of, to_bytes
 
 CELL_V = 3.3
+NAME = "SIMULATED"
+"""What its texts say, as far as they fit, where the profile asks for nothing else."""
 STYLES = ("rest", "charge", "discharge")
 
 
@@ -62,7 +64,7 @@ class ProfileDevice:
 
     def reboot(self) -> None:
         """Everything that was written is lost; the owner's settings are as they were."""
-        self._values = {name: 0.0 for name, place in self._places.items() if place.point.type != "string"}
+        self._values = {name: NAME if place.point.type == "string" else 0.0 for name, place in self._places.items()}
         self._revert_done()
         for condition in self._conditions():
             self._make(condition, holds=True)
@@ -101,13 +103,16 @@ class ProfileDevice:
                 source = getattr(part, field, None)
                 if source is not None:
                     self._show(source, value, shown)
+        for name, place in self._places.items():
+            if place.point.unit in ("Hz", "mHz"):  # beside those of the meter's role
+                shown.setdefault(name, self._in_unit(name, self._plant.frequency_hz))
         self._values.update(shown)
         battery = self.profile.battery
         if battery is not None and battery.ready:
             self._make(battery.ready[0], holds=self._plant.ready)
         for name, place in self._places.items():
             exponent = self._exponent(place)
-            data = to_bytes(place, self._values.get(name, ""), exponent)
+            data = to_bytes(place, self._values[name], exponent)
             self._tables[place.unit_id, place.table].put(place, data)
 
     def _readings(self, role: str) -> dict[str, float]:

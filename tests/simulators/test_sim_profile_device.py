@@ -50,6 +50,7 @@ async def test_every_reading_of_every_profile_agrees_with_the_plant(name, role):
     async with ProfileSite(PROFILES[name]) as site, Opened(site, name, role) as device:
         identity = await device.identify()
         assert identity.manufacturer == PROFILES[name].about.maker
+        assert (identity.serial is None) == (PROFILES[name].identity.serial is None)
         got = await device.read()
         plant, battery = site.plant, site.plant.config.battery
         if role == "battery":
@@ -93,7 +94,7 @@ async def test_a_setpoint_moves_the_plant_the_right_way_and_is_read_back(name, p
             return sample.power_w.value == pytest.approx(power_w, abs=100.0)
 
         await until(followed)
-        assert site.plant.battery_w == pytest.approx(power_w, abs=100.0)
+        assert site.plant.battery_w == pytest.approx(power_w, abs=200.0)  # the sample may be one step ahead of it
         assert (await battery.write_setpoint(0.0)).ok
 
         async def at_rest():

@@ -3,6 +3,7 @@
 import asyncio
 import time
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,13 @@ ROLES = [(name, role) for name, profile in sorted(PROFILES.items()) for role in 
 BATTERIES = [name for name, profile in sorted(PROFILES.items()) if profile.battery is not None]
 CONTROLLED = [name for name in BATTERIES if PROFILES[name].battery.control is not None]
 ARMED = [name for name in CONTROLLED if PROFILES[name].battery.control.dead_man.point is not None]
+
+
+QUICK = replace(HOUSE, battery=replace(HOUSE.battery, lag_s=0.02))
+
+
+def a_site(name):
+    return ProfileSite(PROFILES[name], config=QUICK)
 
 
 class Opened:
@@ -47,7 +55,7 @@ async def until(condition):
 
 @pytest.mark.parametrize(("name", "role"), ROLES)
 async def test_every_reading_of_every_profile_agrees_with_the_plant(name, role):
-    async with ProfileSite(PROFILES[name]) as site, Opened(site, name, role) as device:
+    async with a_site(name) as site, Opened(site, name, role) as device:
         identity = await device.identify()
         assert identity.manufacturer == PROFILES[name].about.maker
         assert (identity.serial is None) == (PROFILES[name].identity.serial is None)
@@ -83,7 +91,7 @@ async def test_every_reading_of_every_profile_agrees_with_the_plant(name, role):
 @pytest.mark.parametrize("power_w", [2_400.0, -3_000.0])
 @pytest.mark.parametrize("name", CONTROLLED)
 async def test_a_setpoint_moves_the_plant_the_right_way_and_is_read_back(name, power_w):
-    async with ProfileSite(PROFILES[name]) as site, Opened(site, name, "battery") as battery:
+    async with a_site(name) as site, Opened(site, name, "battery") as battery:
         outcome = await battery.write_setpoint(power_w)
         assert (outcome.ok, outcome.reason) == (True, "")
         assert outcome.held_w == pytest.approx(power_w, abs=100.0)
@@ -106,7 +114,7 @@ async def test_a_setpoint_moves_the_plant_the_right_way_and_is_read_back(name, p
 @pytest.mark.parametrize("name", CONTROLLED)
 async def test_release_puts_the_owners_settings_back(name):
     control = PROFILES[name].battery.control
-    async with ProfileSite(PROFILES[name]) as site, Opened(site, name, "battery") as battery:
+    async with a_site(name) as site, Opened(site, name, "battery") as battery:
         before = {point: site.device.value(point) for point in control.save}
         assert (await battery.write_setpoint(1_000.0)).ok
         outcome = await battery.release()
@@ -117,7 +125,7 @@ async def test_release_puts_the_owners_settings_back(name):
 
 @pytest.mark.parametrize("name", ARMED)
 async def test_a_dead_man_is_armed_and_ends_the_setpoint(name):
-    async with ProfileSite(PROFILES[name]) as site, Opened(site, name, "battery", reversion_s=60) as battery:
+    async with a_site(name) as site, Opened(site, name, "battery", reversion_s=60) as battery:
         assert (await battery.write_setpoint(1_000.0)).ok
         assert battery.has_dead_man is True
         left_s = site.device.revert_at_utc_s - site.plant.utc_s
@@ -129,7 +137,7 @@ async def test_a_dead_man_is_armed_and_ends_the_setpoint(name):
 
 @pytest.mark.parametrize("name", [name for name in CONTROLLED if PROFILES[name].battery.ready])
 async def test_a_device_that_stops_is_not_ready(name):
-    async with ProfileSite(PROFILES[name]) as site, Opened(site, name, "battery") as battery:
+    async with a_site(name) as site, Opened(site, name, "battery") as battery:
         assert (await battery.read()).ready.value == 1.0
         site.plant.ready = False
         assert (await battery.read()).ready.value == 0.0
@@ -137,7 +145,7 @@ async def test_a_device_that_stops_is_not_ready(name):
 
 async def test_a_power_electronics_unit_is_started_before_it_is_told_a_power():
     name = "sinexcel-pws2-30k"
-    async with ProfileSite(PROFILES[name]) as site, Opened(site, name, "battery") as battery:
+    async with a_site(name) as site, Opened(site, name, "battery") as battery:
         assert int(site.device.value("status")) & 0b1100 == 0
         assert (await battery.write_setpoint(1_000.0)).ok
         assert int(site.device.value("status")) & 0b1100 == 0b1100  # on, and tied to the grid
@@ -145,7 +153,7 @@ async def test_a_power_electronics_unit_is_started_before_it_is_told_a_power():
 
 async def test_after_a_restart_of_the_device_it_is_taken_over_again():
     name = "sungrow-sh"
-    async with ProfileSite(PROFILES[name]) as site, Opened(site, name, "battery") as battery:
+    async with a_site(name) as site, Opened(site, name, "battery") as battery:
         assert (await battery.write_setpoint(1_000.0)).ok
         site.server.faults[1].reboot = True
 
@@ -163,7 +171,7 @@ async def test_after_a_restart_of_the_device_it_is_taken_over_again():
 
 async def test_the_device_refuses_what_is_out_of_range_in_part_or_not_writable():
     name = "sma-sunny-island"
-    async with ProfileSite(PROFILES[name]) as site:
+    async with a_site(name) as site:
         link = Link("127.0.0.1", site.port, timeout_s=2.0, clock=time.monotonic)
         try:
             for address, values, code in (
@@ -203,4 +211,3 @@ def test_the_golden_registers_are_what_the_simulator_shows_too():
                 assert from_bytes(place, data, row.get("sf", 0)) == pytest.approx(row["value"], rel=1e-7)
             looked_at += 1
     assert looked_at > 200
-    assert HOUSE.battery.capacity_wh > 0.0

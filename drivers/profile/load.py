@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
@@ -16,6 +16,16 @@ from drivers.profile.check import check
 from drivers.profile.model import Part, Profile
 from drivers.profile.problem import BadProfile, Problem
 
+KINDS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("string_type", "string_unicode"), "a text"),
+    **dict.fromkeys(("int_type", "int_from_float"), "a whole number"),
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list [ ... ]",
+    "date_type": "a date without quotes",
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "a table { ... }"),
+}
+"""What each complaint of a wrong kind of value asks for."""
 MAX_FILE_BYTES = 256 * 1024
 SITE_FOLDER = "profiles"
 """Beside the site file."""
@@ -84,28 +94,50 @@ def examine(path: Path) -> tuple[Profile | None, tuple[Problem, ...]]:
     try:
         profile = Profile.model_validate(data)
     except ValidationError as error:
-        return None, _problems(error.errors())
+        return None, _problems(data, error.errors())
     return profile, check(profile)
 
 
-def _problems(details: Sequence[Mapping[str, Any]]) -> tuple[Problem, ...]:
-    """One problem for each place; of the alternatives of a union the one that got furthest."""
-    furthest: dict[str, Mapping[str, Any]] = {}
+def _problems(data: Any, details: Sequence[Mapping[str, Any]]) -> tuple[Problem, ...]:
+    """One problem for each place.
+
+    Where a value may take several forms, pydantic complains of each of them: what lies deeper in the file counts, and
+    what lies equally deep is told together.
+    """
+    found: dict[tuple[int | str, ...], list[Mapping[str, Any]]] = {}
     for detail in details:
-        place = ".".join(str(part) for part in detail["loc"][:3])
-        if place not in furthest or len(detail["loc"]) > len(furthest[place]["loc"]):
-            furthest[place] = detail
-    return tuple(Problem(_where(detail["loc"]), _reason(detail)) for detail in furthest.values())
+        found.setdefault(_written(data, detail), []).append(detail)
+    deepest = [place for place in found if not any(other[: len(place)] == place != other for other in found)]
+    return tuple(Problem(_where(place), _reasons(found[place])) for place in deepest)
 
 
-def _where(loc: Sequence[int | str]) -> str:
+def _written(data: Any, detail: Mapping[str, Any]) -> tuple[int | str, ...]:
+    """The place as it stands in the file: without the names of the forms that pydantic tried."""
+    place: list[int | str] = []
+    at = data
+    for part in detail["loc"]:
+        try:
+            at = at[part]
+        except (KeyError, IndexError, TypeError):
+            if detail["type"] != "missing" or part != detail["loc"][-1]:
+                continue
+        place.append(part)
+    return tuple(place)
+
+
+def _where(place: Sequence[int | str]) -> str:
     where = ""
-    for part in loc:
-        if isinstance(part, int):
-            where += f"[{part}]"
-        elif part[:1].islower() and "[" not in part:  # else the name of an alternative, which nobody wrote
-            where += f".{part}" if where else part
+    for part in place:
+        where += f"[{part}]" if isinstance(part, int) else f".{part}" if where else part
     return where or "file"
+
+
+def _reasons(details: Sequence[Mapping[str, Any]]) -> str:
+    """What is wrong at one place."""
+    kinds = [KINDS[detail["type"]] for detail in details if detail["type"] in KINDS]
+    if kinds and len(kinds) == len(details):
+        return f"{' or '.join(dict.fromkeys(kinds))} is expected, not {details[0]['input']!r}"
+    return _reason(next(detail for detail in details if detail["type"] not in KINDS))
 
 
 def _reason(detail: Mapping[str, Any]) -> str:
@@ -116,6 +148,12 @@ def _reason(detail: Mapping[str, Any]) -> str:
             return f"unknown key{_suggestion(str(detail['loc'][-1]))}"
         case "literal_error" if detail["loc"][-1] == "type":
             return f"unknown type {detail['input']!r}; known: {detail['ctx']['expected']}"
+        case "literal_error":
+            return f"{detail['input']!r} is none of {detail['ctx']['expected']}"
+        case "string_pattern_mismatch":
+            return f"{detail['input']!r} is no name: write a to z, 0 to 9 and _, a letter first"
+        case "value_error":
+            return str(detail["ctx"]["error"])
         case _:
             return f"{detail['msg']}, not {detail['input']!r}"
 

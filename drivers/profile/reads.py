@@ -86,6 +86,8 @@ class ProfileReads:
     def __init__(self, spots: Spots, names: Iterable[str]) -> None:
         self.refused: dict[str, str] = {}
         """Why a point is not asked for any more, by name."""
+        self.generation = 0
+        """The connection over which the first request of the last read was answered."""
         self._spots = spots
         self._blocks = packs(spots.profile, spots.needed(names))
 
@@ -97,8 +99,9 @@ class ProfileReads:
         """The same with registers and raw values."""
         got: dict[str, tuple[tuple[int, ...], Raw | None, float]] = {}
         kept: list[list[Spot]] = []
-        for block in self._blocks:
+        for index, block in enumerate(self._blocks):
             kept += await self._block(block, link, clock, got)
+            self.generation = link.generation if index == 0 else self.generation
         self._blocks = kept
         return {name: self._meant(name, got) for name in got}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from drivers.errors import IdentityMismatch
-from drivers.known import MAX_ROUNDS, KnownDevice, Learnt
+from drivers.known import KnownDevice, Learnt
 from drivers.profile.conditions import holds, told
 from drivers.profile.model import Profile
 from drivers.profile.reads import ProfileReads, Spots
@@ -35,12 +35,9 @@ class ProfileSession(KnownDevice):
         self._who = list(dict.fromkeys(names))
 
     async def _look(self) -> Learnt:
-        for _ in range(MAX_ROUNDS + 1):  # once more: the first round may have to connect
-            generation = self._link.generation
-            reads = await ProfileReads(self._spots, self._who).read(self._link, self.spec.unit_id, self._clock)
-            if self._link.generation == generation:
-                break
-        return Learnt(generation, self._checked(reads), ProfileReads(self._spots, self._polled))
+        who = ProfileReads(self._spots, self._who)
+        reads = await who.read(self._link, self.spec.unit_id, self._clock)
+        return Learnt(who.generation, self._checked(reads), ProfileReads(self._spots, self._polled))
 
     async def _glance(self, known: Identity) -> Identity:  # noqa: ARG002 - a profile's identity is read whole
         reads = await ProfileReads(self._spots, self._who).read(self._link, self.spec.unit_id, self._clock)

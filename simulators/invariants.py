@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from agent.core.authority import Source
+from agent.core.bounds import Rank
 from agent.core.decision import Decision, Effects, Inputs, SetpointWrite, State
 from agent.core.events import Severity
+from agent.core.orders import Direction
 from agent.core.plan import Plan
 from agent.core.rules import BatteryRules, SiteRules
 from agent.core.snapshot import BatterySample, Reading
@@ -28,6 +30,9 @@ METER_LOST_S = 15.0
 SOC_OVERSHOOT_PCT = 0.5
 HEALED_WITHIN_S = 300.0
 POWER_EPSILON_W = 1.0
+KEPT_SLACK = 0.1
+"""Share of the energy kept for an award by which the battery may be short while it still gives: SoC and capacity as
+told are not what was learned."""
 REST_SHARE = 0.01
 """Less power than this share of the rating is standby, which no control can stop from emptying a battery."""
 MAX_EVENTS_PER_HOUR = 720
@@ -98,6 +103,7 @@ class Invariants:
         self._recent: deque[Decision] = deque(maxlen=ROWS_BEFORE + 1)
         self._open: list[tuple[Violation, int]] = []
         self._versions: dict[Source, int] = {}
+        self._response_wh = self._last_mono_s = 0.0
         self._soc_error_pct = [0.0] * len(rules.batteries)
         self._fade = 1.0 - rules.tick_s / 1800.0 if rules.tick_s < 1800 else 0.0
         self._events_hour = -1
@@ -115,6 +121,7 @@ class Invariants:
             self._check_write(tick, write, inputs, decision)
         self._check_true_soc(tick, plant)
         self._check_meter(tick, inputs, decision)
+        self._check_reserve(tick, inputs, decision)
         self._check_slot(tick, inputs, decision)
         if effects.events:
             self._check_events(tick, inputs, len(effects.events))
@@ -206,6 +213,52 @@ class Invariants:
             and abs(decision.setpoint_w) > POWER_EPSILON_W
         ):
             self._broken(5, tick, f"{decision.setpoint_w:.0f} W are asked for without a meter")
+
+    def _check_reserve(self, tick: int, inputs: Inputs, decision: Decision) -> None:
+        """Invariant 3: what is asked beside the response leaves the award its power, and its energy in the store."""
+        dt_s, self._last_mono_s = inputs.mono_s - self._last_mono_s, inputs.mono_s
+        lines = inputs.awards.at(inputs.utc_s) if inputs.clock_trusted else ()
+        if not lines:
+            self._response_wh = 0.0
+            return
+        self._response_wh += (decision.setpoint_w - decision.baseline_w) * dt_s / 3600.0
+        # Awards side by side may share their watts by their own rules; harder limits that broke the reserve are told.
+        if len(lines) > 1 or any(one.rank is Rank.AWARD for one in decision.softened):
+            return
+        award, table = lines[0].award, lines[0].table
+        discharging = decision.baseline_w > POWER_EPSILON_W
+        if abs(decision.baseline_w) <= POWER_EPSILON_W or award.direction not in {
+            Direction.BOTH,
+            Direction.UP if discharging else Direction.DOWN,
+        }:
+            return
+        room_w = room_wh = 0.0
+        for rules, sample in zip(self._rules.batteries, inputs.batteries, strict=True):
+            able_w, able_wh = self._room(rules, sample, inputs.mono_s, discharging=discharging)
+            room_w, room_wh = room_w + able_w, room_wh + able_wh
+        asked_w = abs(decision.baseline_w) + award.power_w * table.power_headroom
+        way = "discharging" if discharging else "charging"
+        if asked_w > room_w + max(POWER_EPSILON_W, 0.01 * award.power_w):
+            self._broken(
+                3, tick, f"{way} {abs(decision.baseline_w):.0f} W leaves too little power for {award.award_id}"
+            )
+        kept_wh = award.power_w * table.sustain_s / 3600.0
+        if room_wh + abs(self._response_wh) < (1.0 - KEPT_SLACK) * kept_wh:
+            self._broken(3, tick, f"{way} although {room_wh:.0f} of {kept_wh:.0f} Wh are left for {award.award_id}")
+
+    def _room(
+        self, rules: BatteryRules, sample: BatterySample, mono_s: float, *, discharging: bool
+    ) -> tuple[float, float]:
+        """Power and energy that this battery could give (or take), by its own word."""
+        soc_pct, capacity_wh = sample.soc_pct.value, sample.capacity_wh.value
+        if soc_pct is None or capacity_wh is None or sample.ready.value != 1 or not self._fresh(sample.power_w, mono_s):
+            return 0.0, 0.0
+        rated_w, live = rules.rated_charge_w, sample.live_charge_limit_w
+        energy_wh = (rules.soc_max_pct - soc_pct) / 100.0 * capacity_wh / rules.one_way_efficiency
+        if discharging:
+            rated_w, live = rules.rated_discharge_w, sample.live_discharge_limit_w
+            energy_wh = (soc_pct - rules.soc_min_pct) / 100.0 * capacity_wh * rules.one_way_efficiency
+        return min(rated_w, live.value if live.value is not None else rated_w), energy_wh
 
     def _check_slot(self, tick: int, inputs: Inputs, decision: Decision) -> None:
         """Invariants 10 and 11: the slot of now from the newest plan of its kind; none on an untrusted clock."""

@@ -33,7 +33,7 @@ from simulators.scenario import Scenario
 
 LOOK_EVERY_S = 60.0
 """The daemon looks more often; conditions must hold for a minute in any case."""
-FEASIBLE_EVERY_S = 600.0
+FEASIBLE_EVERY_S = 1800.0
 """Whether the plan can still be kept is worked out anew this often: it is most of what a look costs."""
 
 

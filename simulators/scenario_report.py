@@ -61,6 +61,7 @@ def html_report(result: Result) -> str:
         f'<p class="soft">{html.escape(about)}. Powers toward the grid are positive.</p>',
         _figures(numbers),
         _violations(numbers),
+        _response(numbers),
         *_day_charts(points),
         *_slot_charts(result),
         _table("Limits at work", "ticks", numbers["clipped_ticks"]),
@@ -85,6 +86,8 @@ def _figures(numbers: dict[str, Any]) -> str:
     for name, key in (("slot error, p95", "with_tracker"), ("without tracker, p95", "without_tracker")):
         if error[key] and error[key]["slots"]:
             shown.append((name, f"{error[key]['p95_pct']:.3g} %"))
+    if numbers["fcr"] is not None and numbers["fcr"]["share_of_seconds_within"] is not None:
+        shown.append(("of awarded seconds within 1 %", f"{100 * numbers['fcr']['share_of_seconds_within']:.5g} %"))
     money = numbers["money"]
     if money is not None:
         shown += [("revenue", f"{money['revenue']:,.0f}")]
@@ -134,7 +137,52 @@ def _day_charts(points: Sequence[ChartPoint]) -> list[str]:
     if any(point.frequency_hz is not None for point in points):
         frequency = [Curve("frequency", "grid", [p.frequency_hz for p in points])]
         charts += ["<h2>Grid frequency, Hz</h2>", _chart(hours, frequency)]
+    if any(point.promised_w is not None for point in points):
+        promised = [None if p.promised_w is None else p.promised_w / kw for p in points]
+        curves = [Curve("asked for by the awards", "plan", promised)]
+        curves.append(Curve("battery", "battery", [p.battery_w / kw for p in points]))
+        charts += ["<h2>Frequency response with its baseline, kW</h2>", _chart(hours, curves)]
     return charts
+
+
+def _response(numbers: dict[str, Any]) -> str:
+    """The judgement of the awards; empty without one."""
+    found = numbers["fcr"]
+    if found is None:
+        return ""
+    rows = "".join(
+        f"<tr><td>{html.escape(', '.join(one['products']))}</td>"
+        + "".join(f'<td class="number">{value}</td>' for value in _judged(one))
+        + "</tr>"
+        for one in found["stretches"]
+    )
+    heads = ("award, kW", "seconds", "within", "mean error, %", "largest miss, %", "evidence within")
+    head = "<th>product</th>" + "".join(f"<th>{name}</th>" for name in heads)
+    steps = "".join(
+        f"<tr><td>{html.escape(one['product'])}</td>"
+        f'<td class="number">{_seconds(one["time_to_90_pct_s"])}</td><td class="number">{one["device_alone_s"]} s</td>'
+        f'<td class="number">{_seconds(one["beyond_device_s"])}</td><td>{"met" if one["met"] else "NOT met"}</td></tr>'
+        for one in found["step_response"]
+    )
+    return (
+        f"<h2>Awards</h2><p>Within: {html.escape(found['tolerance'])}. Errors in % of the award.</p>"
+        f"<table><tr>{head}</tr>{rows}</table>"
+        "<p>A step of frequency that calls the whole award:</p><table><tr><th>product</th><th>90 % after</th>"
+        f"<th>device alone</th><th>more than it</th><th>0.5 s allowed</th></tr>{steps}</table>"
+    )
+
+
+def _judged(one: dict[str, Any]) -> tuple[str, ...]:
+    true, evidence = one["true"], one["evidence"]
+    numbers = (one["seconds_within"] / one["seconds"] if one["seconds"] else None, true["error_mean_pct"])
+    within, mean = ("-" if value is None else f"{value:.4g}" for value in numbers)
+    miss = "-" if true["miss_max_pct"] is None else f"{true['miss_max_pct']:.3g}"
+    told = "-" if evidence["share_within"] is None else f"{evidence['share_within']:.4g}"
+    return f"{one['award_kw']:g}", str(one["seconds"]), within, mean, miss, told
+
+
+def _seconds(value: float | None) -> str:
+    return "never" if value is None else f"{value:g} s"
 
 
 def _slot_charts(result: Result) -> list[str]:

@@ -209,9 +209,26 @@ def lines(numbers: dict[str, Any]) -> list[str]:
         for name, key in (("  of informed", "ratio_to_informed"), ("  of foresight", "ratio_to_foresight")):
             if money[key] is not None:
                 told.append(f"{name:<20} {100 * money[key]:.2f} %")
+    told += _response_lines(numbers["fcr"])
     soc = numbers["soc_pct"]
     told.append(f"{'true SoC':<20} {soc['min']:.1f} to {soc['max']:.1f} %, {numbers['cycles']:.1f} cycles")
     told.append(f"{'writes per day':<20} {sum(numbers['writes_per_day'].values()):.0f}")
+    why = ", ".join(f"{name} {count}" for name, count in numbers["replans"]["why"].items())
+    told.append(f"{'local re-plans':<20} {numbers['replans']['count']}" + (f" ({why})" if why else ""))
     told.append(f"{'broken invariants':<20} {numbers['violations']['count']}")
     told.append(f"{'speed':<20} {numbers['sim_days_per_s']:.3g} simulated days per second")
+    return told
+
+
+def _response_lines(found: dict[str, Any] | None) -> list[str]:
+    """The judgement of the awards."""
+    if found is None:
+        return []
+    share = found["share_of_seconds_within"]
+    within = "no second to judge" if share is None else f"{100 * share:.4g} % of {found['seconds']} s within 1 %"
+    told = [f"{'frequency response':<20} {within}"]
+    for one in found["step_response"]:
+        beyond = one["beyond_device_s"]
+        shown = "never" if beyond is None else f"{one['time_to_90_pct_s']:g} s, {beyond:g} s more than the device alone"
+        told.append(f"{'  90 % of a step':<20} {shown} ({one['product']})")
     return told

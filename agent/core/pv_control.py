@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import median
 
 from agent.core.bounds import CLIP_EPSILON_W
 from agent.core.curtailment import ConnectionLimits, pv_ceiling_w, pv_shares_w
@@ -62,10 +61,14 @@ def pv_tick(rules: SiteRules, before: PvState, inputs: Inputs, now: SiteView, do
         return PvTick(PvState(), (), tuple(_beyond_help(rules, now, limits, done)))
     mono_s = inputs.mono_s
     rest = _rest(before, now, samples, able, mono_s)
-    rest_w = median(power_w for _, power_w in rest) if rest else None
+    rest_w = sorted([power_w for _, power_w in rest])[len(rest) // 2] if rest else None
     ceiling_w = pv_ceiling_w(
         limits.export_w, rest_w, done.hard_lower_w, sum(pv.rated_w for pv in able), before.ceiling_w
     )
+    kept_mono_s = before.kept_mono_s if _exceeds(now, limits, done) else mono_s
+    if ceiling_w is None and len(before.lines) == len(able) and _idle(before, now):
+        # What most ticks are.
+        return PvTick(PvState(before.lines, None, rest, kept_mono_s))
     shares_w = {
         pv.device_id: _below(share_w, pv)
         for pv, share_w in zip(able, pv_shares_w(ceiling_w, [pv.rated_w for pv in able]), strict=True)
@@ -91,11 +94,17 @@ def pv_tick(rules: SiteRules, before: PvState, inputs: Inputs, now: SiteView, do
             line = pv_sent(line)
         lines.append(line)
         told += _trouble(line, sample, pv, limits, mono_s)
-    kept_mono_s = before.kept_mono_s if _exceeds(now, limits, done) else mono_s
     settling = kept_mono_s is not None and 0.0 < mono_s - kept_mono_s < TOLD_AFTER_S
     quiet = EXCESS_CODES if settling else frozenset()
     after = PvState(tuple(lines), ceiling_w, rest, kept_mono_s)
     return PvTick(after, tuple(writes), tuple(told), quiet)
+
+
+def _idle(before: PvState, now: SiteView) -> bool:
+    """True when no inverter holds a ceiling, as far as anyone knows, and no write is under way or owed."""
+    return not any(line.wrote or line.in_flight or line.failures for line in before.lines) and not any(
+        sample.limited.value for sample in now.pvs
+    )
 
 
 def _exceeds(now: SiteView, limits: ConnectionLimits, done: Dispatch) -> bool:

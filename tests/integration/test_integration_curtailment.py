@@ -7,7 +7,7 @@ import dataclasses
 import time
 
 import pytest
-from integration_site import STILL
+from integration_site import SITE_FILE, STILL, near, until
 
 from agent.config import SiteFile
 from agent.core.orders import Curtailment, Orders
@@ -118,24 +118,24 @@ class Rig:
         return self.plant.truth()
 
 
-def near(value, wanted):
-    return abs(value - wanted) <= 500.0
+def close(value, wanted):
+    return near(value, wanted, 500.0)
 
 
 @pytest.mark.parametrize("pv_limit", ["123", "704"])
 async def test_a_curtailment_is_absorbed_then_taken_from_pv_then_released(pv_limit):
     async with Rig(pv_limit) as rig:
-        await rig.until(lambda: near(rig.truth.grid_w, 20e3), "20 kW go out undisturbed")
+        await rig.until(lambda: close(rig.truth.grid_w, 20e3), "20 kW go out undisturbed")
         rig.order(5e3)
-        await rig.until(lambda: near(rig.truth.battery_w, -15e3), "the battery absorbs what may not go out")
-        await rig.until(lambda: near(rig.truth.grid_w, 5e3), "the order is kept")
-        assert near(rig.truth.pv_w, 50e3), "while the battery can take it, PV is left alone"
+        await rig.until(lambda: close(rig.truth.battery_w, -15e3), "the battery absorbs what may not go out")
+        await rig.until(lambda: close(rig.truth.grid_w, 5e3), "the order is kept")
+        assert close(rig.truth.pv_w, 50e3), "while the battery can take it, PV is left alone"
         rig.plant.plant.ready = False
-        await rig.until(lambda: near(rig.truth.pv_w, 34e3), "PV is limited when the battery cannot take it")
-        await rig.until(lambda: near(rig.truth.grid_w, 4e3), "the order is kept by PV, with its dead band to spare")
+        await rig.until(lambda: close(rig.truth.pv_w, 34e3), "PV is limited when the battery cannot take it")
+        await rig.until(lambda: close(rig.truth.grid_w, 4e3), "the order is kept by PV, with its dead band to spare")
         await rig.until(lambda: ("pv_limited", "raised", "p") in rig.events, "it is told")
         rig.order(5e3, for_s=0.0)
-        await rig.until(lambda: near(rig.truth.pv_w, 50e3), "PV is released with the end of the order")
+        await rig.until(lambda: close(rig.truth.pv_w, 50e3), "PV is released with the end of the order")
         await rig.until(lambda: ("pv_limited", "cleared", "p") in rig.events, "the end is told")
         assert not rig.plant.pv.control.points.enabled
 
@@ -145,15 +145,34 @@ async def test_pv_that_cannot_be_limited_raises_an_alarm():
         rig.plant.plant.ready = False
         rig.order(5e3)
         await rig.until(lambda: ("pv_cannot_be_limited", "raised", "p") in rig.events, "it is told")
-        assert near(rig.truth.pv_w, 50e3)
+        assert close(rig.truth.pv_w, 50e3)
 
 
 async def test_a_ceiling_stays_over_a_restart_and_ends_by_itself_when_nobody_comes_back():
     async with Rig() as rig:
         rig.plant.plant.ready = False
         rig.order(5e3)
-        await rig.until(lambda: near(rig.truth.pv_w, 34e3), "PV is limited")
+        await rig.until(lambda: close(rig.truth.pv_w, 34e3), "PV is limited")
     control = rig.plant.pv.control
     assert control.points.enabled
     assert control.revert_at_utc_s is not None
     assert control.revert_at_utc_s <= time.time() + 30.0
+
+
+def test_the_daemon_itself_limits_pv_and_lets_it_go_when_the_battery_is_back(parts):
+    """50 kW of sun, 30 kW of load, nothing may go out, and the battery is stopped."""
+    plant = parts.plant()
+    text = SITE_FILE.replace('export_limit = "600 kW"', 'export_limit = "0 kW"')
+    text = text.replace(
+        'id = "pv"\n', 'id = "pv"\nrated_power = "100 kW"\ncan_be_limited = true\nraise_after = "1 s"\n'
+    )
+    plant._do(lambda: plant.site.set_ready(False))
+    agent = parts.agent(plant, text=text).start()
+    until(lambda: near(plant.truth().pv_w, 29e3), "PV gives what the load takes, less its dead band")
+    until(lambda: ("pv_limited", "pv") in agent.conditions(), "it is told")
+    row = agent.ask("explain")["result"]
+    assert near(row["pv_ceiling_w"], 30e3)
+    assert row["last_outcomes"]["pv"]["confirmed"]
+    plant._do(lambda: plant.site.set_ready(True))
+    until(lambda: near(plant.truth().pv_w, 50e3), "the battery absorbs again")
+    until(lambda: near(plant.truth().battery_w, -20e3), "what may not go out")

@@ -73,23 +73,21 @@ def view(rules: SiteRules, inputs: Inputs, refusing: frozenset[str]) -> SiteView
 
 
 def _aged_battery(sample: BatterySample, at: float) -> BatterySample:
+    """The sample seen now; itself while all of it still counts, which is nearly always."""
+    seen = (
+        sample.power_w, sample.soc_pct, sample.capacity_wh, sample.rated_discharge_w, sample.rated_charge_w,
+        sample.live_discharge_limit_w, sample.live_charge_limit_w, sample.ready, sample.held_setpoint_w,
+        sample.temperature_c, sample.cell_min_v, sample.cell_max_v,
+    )  # fmt: skip
+    aged = [reading.at(at) for reading in seen]
+    aged[1] = aged[1].within(-SOC_READING_SLACK_PCT, 100.0 + SOC_READING_SLACK_PCT)
+    aged[2] = aged[2].within(LEAST_CAPACITY_WH, BELIEVABLE)
+    if tuple(aged) == seen:
+        return sample
     return BatterySample(
-        sample.device_id,
-        sample.power_w.at(at),
-        sample.soc_pct.at(at).within(-SOC_READING_SLACK_PCT, 100.0 + SOC_READING_SLACK_PCT),
-        sample.capacity_wh.at(at).within(LEAST_CAPACITY_WH, BELIEVABLE),
-        sample.rated_discharge_w.at(at),
-        sample.rated_charge_w.at(at),
-        sample.live_discharge_limit_w.at(at),
-        sample.live_charge_limit_w.at(at),
-        sample.ready.at(at),
-        sample.held_setpoint_w.at(at),
-        sample.has_dead_man,
-        sample.temperature_c.at(at),
-        sample.cell_min_v.at(at),
-        sample.cell_max_v.at(at),
-        sample.serial,
-    )
+        sample.device_id, aged[0], aged[1], aged[2], aged[3], aged[4], aged[5], aged[6], aged[7], aged[8],
+        sample.has_dead_man, aged[9], aged[10], aged[11], sample.serial,
+    )  # fmt: skip
 
 
 def _aged_pv(sample: PvSample, at: float) -> PvSample:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final
+from typing import Any, Final
 
 from drivers.codec import MAX_SCALE, MIN_SCALE, OutOfRange, Rounding, Value, packed, text, whole
 from drivers.profile.model import Point, Profile
@@ -36,33 +36,42 @@ class Codec:
     """As the type reads them."""
     scale: Fraction
     offset: Fraction
-
-    @property
-    def count(self) -> int:
-        """How many registers it has."""
-        return registers_of(self.point)
+    count: int
+    """How many registers it has."""
+    unpack: Callable[[bytes], tuple[Any, ...]]
+    """From bytes in network order."""
+    as_is: bool
+    """The value is what the register says: no scale, no offset."""
+    step_up: int
+    step_down: int
+    """The scale as a fraction, for the polls."""
 
     def raw(self, registers: Sequence[int]) -> Raw | None:
         """What the registers say, None for "no value"."""
-        data = self._ordered(packed(registers))
-        if self.point.type == "string":
-            return text(data)
-        raw: int | float = struct.unpack(f">{CODES[self.point.type]}", data)[0]
-        if isinstance(raw, float):
-            return raw if math.isfinite(raw) else None
-        return None if raw in self.sentinels else raw
+        data = packed(registers)
+        if self.words_swapped or self.bytes_swapped:
+            data = self._ordered(data)
+        raw: int | float | bytes = self.unpack(data)[0]
+        if isinstance(raw, int):
+            return None if raw in self.sentinels else raw
+        if isinstance(raw, bytes):
+            return text(raw)
+        return raw if math.isfinite(raw) else None
 
     def value(self, raw: Raw | None, exponent: int | None = 0) -> Value | None:
         """The value in the point's unit; `exponent` comes from its scale factor register, None if that has no value."""
         if raw is None or isinstance(raw, str):
             return raw
-        if self.point.scale_from is None and self.scale == 1 and self.offset == 0:
+        if self.as_is:
             return raw
-        scale = self._scale(exponent)
-        if scale is None:
-            return None
         # One division, so that 1234 tenths are 123.4 and not 123.40000000000001.
-        scaled = raw * scale.numerator / scale.denominator
+        if exponent == 0:
+            scaled = raw * self.step_up / self.step_down
+        else:
+            scale = self._scale(exponent)
+            if scale is None:
+                return None
+            scaled = raw * scale.numerator / scale.denominator
         return float(Fraction(scaled) + self.offset) if self.offset else scaled
 
     def encode(self, value: float, exponent: int | None = 0, rounding: Rounding = Rounding.NEAREST) -> tuple[int, ...]:
@@ -126,14 +135,21 @@ def codec(profile: Profile, name: str) -> Codec:
     """The codec of the point called `name`."""
     point, defaults = profile.points[name], profile.defaults
     sentinels = point.sentinels if point.sentinels is not None else defaults.sentinels.get(point.type, [])
+    scale, count = Fraction(str(point.scale)), registers_of(point)
+    code = f"{2 * count}s" if point.type == "string" else CODES[point.type]
     return Codec(
         name=name,
         point=point,
-        words_swapped=(point.word_order or defaults.word_order) == "low_first" and point.type != "string",
+        words_swapped=(point.word_order or defaults.word_order) == "low_first" and point.type != "string" and count > 1,
         bytes_swapped=(point.byte_order or defaults.byte_order) == "low_first",
         sentinels=frozenset(_as_read(point, number) for number in sentinels),
-        scale=Fraction(str(point.scale)),
+        scale=scale,
         offset=Fraction(str(point.offset)),
+        count=count,
+        unpack=struct.Struct(f">{code}").unpack,
+        as_is=point.scale_from is None and scale == 1 and point.offset == 0,
+        step_up=scale.numerator,
+        step_down=scale.denominator,
     )
 
 

@@ -9,7 +9,7 @@ from itertools import groupby
 from drivers.errors import DeviceError, ModbusRefused
 from drivers.profile.codec import Codec, Raw, codec
 from drivers.profile.model import Profile
-from drivers.profile.place import INPUT, function_of, wire_address
+from drivers.profile.place import INPUT, function_of, registers_of, wire_address
 from drivers.read_plan import Read
 from drivers.registers import Registers
 
@@ -23,20 +23,13 @@ NOT_THERE = frozenset({10, 11})
 class Spot:
     """A point where it lies for this device."""
 
+    name: str
     codec: Codec
     unit_id: int
     function: int
     address: int
-
-    @property
-    def name(self) -> str:
-        """The point's name."""
-        return self.codec.name
-
-    @property
-    def end(self) -> int:
-        """The first register after it."""
-        return self.address + self.codec.count
+    end: int
+    """The first register after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +51,12 @@ class Spots:
         units = profile.unit_ids | dict(unit_ids)
         self._all = {
             name: Spot(
+                name,
                 codec(profile, name),
                 unit_id if point.unit_id is None else units[point.unit_id],
                 function_of(profile, point),
                 wire_address(profile, point),
+                wire_address(profile, point) + registers_of(point),
             )
             for name, point in profile.points.items()
         }

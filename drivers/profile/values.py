@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from agent.core.snapshot import NEVER, Quality, Reading
 from drivers.profile.conditions import holds
@@ -12,6 +13,9 @@ from drivers.profile.units import UNITS
 from drivers.read_plan import Reads
 from drivers.readings import first_present, judged, smallest
 from drivers.spec import Positive
+
+
+FACTORS: Final = {name: float(unit.factor) for name, unit in UNITS.items()}
 
 
 def names_in(source: Source | None) -> list[str]:
@@ -26,7 +30,7 @@ def names_in(source: Source | None) -> list[str]:
 
 def to_inside(point: Point) -> float:
     """Factor from the point's unit to the one used inside."""
-    return float(UNITS[point.unit].factor)
+    return FACTORS[point.unit]
 
 
 def toward_grid(point: Point, positive: Positive | None) -> int:

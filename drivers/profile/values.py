@@ -14,7 +14,6 @@ from drivers.read_plan import Reads
 from drivers.readings import first_present, judged, smallest
 from drivers.spec import Positive
 
-
 FACTORS: Final = {name: float(unit.factor) for name, unit in UNITS.items()}
 
 

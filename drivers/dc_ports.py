@@ -3,7 +3,8 @@
 The AC side of such a hybrid shows only the sum of both. Model 714 (DER devices) names each port's type; its sign is
 that of the whole 700 series: injected, toward the inverter, is positive. Model 160 (older devices) has no types and no
 sign: Fronius shows the battery there as two modules, one for each direction, labelled "StCha" and "StDisCha". Ports
-that are neither, and modules without an id, are not counted.
+that are neither, and modules without an id, are not counted. A port that says that it is off gives 0 W, even where it
+shows no power then, as inverters do at night; any other port without a power makes the sum missing.
 
 DC power stands for AC power here: the inverter's loss between them, a few percent, is not known per port.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from agent.core.snapshot import NEVER, Quality, Reading
 from drivers.read_plan import Place, Reads, make_plan
@@ -23,13 +25,16 @@ from drivers.sunspec_layout import layout
 PORTS, MODULES = 714, 160
 PV_PORT, BATTERY_PORT = 0, 1
 """714.PrtTyp."""
+STATE: Final = {PORTS: "DCSta", MODULES: "DCSt"}
+OFF: Final = {PORTS: (0,), MODULES: (1, 2, 8)}
+"""714.DCSta: off; 160.DCSt: off, sleeping, standby."""
 CHARGING, DISCHARGING = "StCha", "StDisCha"
 """How the labels of model 160 (IDStr) begin on the modules that are a battery."""
 
 
 @dataclass(frozen=True, slots=True)
 class DcPorts:
-    """The ports of one hybrid inverter, sorted; each entry is a point and the sign with which it counts."""
+    """The ports of one hybrid inverter, sorted; each entry is a port and the sign with which it counts."""
 
     places: tuple[Place, ...] = ()
     """What each poll must read."""
@@ -65,9 +70,13 @@ async def dc_ports(chain: Chain, link: Registers, unit_id: int, clock: Callable[
         kept = [(prefix, kind, sign) for prefix, kind, sign in counted if kind]
         if kept:
             return DcPorts(
-                tuple(chain.places(model, [f"{prefix}.DCW" for prefix, _, _ in kept])),
-                tuple((f"{model_id}.{prefix}.DCW", sign) for prefix, kind, sign in kept if kind == "battery"),
-                tuple((f"{model_id}.{prefix}.DCW", sign) for prefix, kind, sign in kept if kind == "pv"),
+                tuple(
+                    chain.places(
+                        model, [f"{prefix}.{name}" for prefix, _, _ in kept for name in ("DCW", STATE[model_id])]
+                    )
+                ),
+                tuple((f"{model_id}.{prefix}", sign) for prefix, kind, sign in kept if kind == "battery"),
+                tuple((f"{model_id}.{prefix}", sign) for prefix, kind, sign in kept if kind == "pv"),
             )
     return DcPorts()
 
@@ -90,7 +99,7 @@ def _by_label(told: Reads, prefix: str) -> tuple[str, int]:
 
 
 def _sum(reads: Reads, terms: tuple[tuple[str, int], ...]) -> Reading:
-    found = [reading(reads, key, sign=sign) for key, sign in terms]
+    found = [_port(reads, prefix, sign) for prefix, sign in terms]
     if not found:
         return NEVER
     oldest_mono_s = min(term.read_mono_s for term in found)
@@ -98,3 +107,12 @@ def _sum(reads: Reads, terms: tuple[tuple[str, int], ...]) -> Reading:
     if len(values) < len(found):
         return Reading(None, oldest_mono_s, Quality.MISSING)
     return Reading(sum(values), oldest_mono_s)
+
+
+def _port(reads: Reads, prefix: str, sign: int) -> Reading:
+    """Power of one port, 0 where it says that it is off and shows none."""
+    power = reading(reads, f"{prefix}.DCW", sign=sign)
+    model_id = int(prefix.split(".", 1)[0])
+    if power.quality is Quality.MISSING and number(reads, f"{prefix}.{STATE[model_id]}") in OFF[model_id]:
+        return Reading(0.0, power.read_mono_s)
+    return power

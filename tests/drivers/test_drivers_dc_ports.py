@@ -79,6 +79,29 @@ async def test_a_module_without_a_value_makes_the_sum_missing_not_smaller():
     assert (await pv.read()).power_w.quality is Quality.MISSING
 
 
+@pytest.mark.parametrize(("state", "power_w"), [(1, 5.0), (2, 5.0), (8, 5.0), (4, None), (7, None), (0xFFFF, None)])
+async def test_a_module_that_says_that_it_is_off_gives_nothing(state, power_w):
+    asleep = grouped(
+        160, {"DCW_SF": 0}, module(1, "M1", 0xFFFF) | {"DCSt": state}, module(2, "M2", 5), module(3, "StCha", 0)
+    )
+    pv, _ = opened("pv", M103, asleep)
+    assert (await pv.read()).power_w.value == power_w
+
+
+@pytest.mark.parametrize(("state", "ok"), [(0, True), (1, False), (3, False)])
+async def test_at_night_the_newer_hybrid_is_controlled_too(state, ok):
+    dark = grouped(714, {"DCW_SF": 0, "NPrt": 2}, port(0, 0x8000) | {"DCSta": state}, port(1, 0))
+    battery, memory = opened("battery", *M70X, dark)
+    assert (await battery.write_setpoint(1000.0)).ok is ok
+    assert bool(memory.writes) is ok
+
+
+async def test_a_port_that_is_off_and_still_shows_a_power_is_believed():
+    odd = grouped(714, {"DCW_SF": 0, "NPrt": 2}, port(0, 30) | {"DCSta": 0}, port(1, 0))
+    pv, _ = opened("pv", *M70X, odd)
+    assert (await pv.read()).power_w.value == 30.0
+
+
 async def test_a_module_that_is_not_fitted_is_not_counted():
     fitted = grouped(160, {"DCW_SF": 0}, module(1, "M1", 8), {}, module(3, "StCha", 0))
     pv, _ = opened("pv", M103, fitted)

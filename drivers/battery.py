@@ -17,7 +17,7 @@ from drivers.registers import Registers
 from drivers.session import Session
 from drivers.setpoint import Heartbeat, Unwritable
 from drivers.spec import DeviceSpec, Identity
-from drivers.sunspec import Chain
+from drivers.sunspec import Chain, require
 
 
 class SunSpecBattery:
@@ -81,8 +81,9 @@ class SunSpecBattery:
 
     async def _prepare(self, chain: Chain) -> ReadPlan:
         """Model 704 is preferred: it takes watts, and its reversion goes to 0 W."""
-        older = chain.first(battery_der.MARK) is None and chain.first(battery_storage.MARK) is not None
-        battery = (StorageBattery if older else DerBattery)(self.spec, self._link, self._clock, chain)
+        control = require(chain, (battery_der.MARK, battery_storage.MARK), (), self._link, self.spec.unit_id)
+        generation = DerBattery if control.model_id == battery_der.MARK else StorageBattery
+        battery = generation(self.spec, self._link, self._clock, chain)
         places = await battery.learn()
         self._battery = battery
         self._heartbeat = Heartbeat(

@@ -77,9 +77,9 @@ class DerBattery:
         """What each poll must read; errors are `DeviceError`s."""
         await self._control.learn()
         self._ports = await dc_ports(self._chain, self._link, self._spec.unit_id, self._clock)
-        ports = [self._ports.places] if self._ports.hybrid else []
+        ports = list(self._ports.places) if self._ports.hybrid else []
         models = [self._chain.places(self._chain.first(model_id), names) for model_id, names in POINTS.items()]
-        return [*models, *map(list, ports)]
+        return [*models, ports]
 
     def sample(self, reads: Reads) -> BatterySample:
         """One poll as a sample."""

@@ -19,10 +19,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 plan_app = typer.Typer(help="Look at the plans held, or bring one.", no_args_is_help=True, rich_markup_mode=None)
+awards_app = typer.Typer(help="Look at the awards held, or export what was given.", rich_markup_mode=None)
 devices_app = typer.Typer(
     help="Look at the devices; check and try profiles.", no_args_is_help=True, rich_markup_mode=None
 )
-awards_app = typer.Typer(help="Look at the awards held, or export what was given.", rich_markup_mode=None)
 config_app = typer.Typer(help="Check a site file.", no_args_is_help=True, rich_markup_mode=None)
 model_app = typer.Typer(help="What was learned of the batteries.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(plan_app, name="plan")

@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 MIN_STRETCH_PCT = 5.0
 """A shorter stretch says more about the noise of the SoC than about the battery."""
@@ -91,9 +92,10 @@ class Ratio:
         return Ratio(self.energy_wh * keep + energy_wh, self.moved_pct * keep + moved_pct)
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
+class Stretch(NamedTuple):
     """The stretch in progress, with the sums of a straight line through its readings, each weighing by its time.
+
+    One is made at every tick and battery: a tuple costs a third of a frozen dataclass.
 
     y is the SoC in percent since the start, x the terminal energy in Wh (>= 0), at rest the time in s.
     """
@@ -196,8 +198,7 @@ def observed(model: BatteryModel, dt_s: float, power_w: float | None, soc_pct: f
         return replace(model, stretch=Stretch(doing, soc_pct, soc_pct), believed_soc_pct=believed_pct)
     explained_pct = abs(power_w) * dt_s / (36.0 * model.stated_capacity_wh)
     if abs(soc_pct - stretch.soc_pct) > max(JUMP_PCT, 3.0 * explained_pct):
-        # Begun anew with the next reading: this one may be the odd one out.
-        return replace(model, stretch=None, believed_soc_pct=believed_pct)
+        return replace(model, stretch=Stretch(doing, soc_pct, soc_pct), believed_soc_pct=believed_pct)
     if doing is not stretch.doing:
         begun = Stretch(doing, soc_pct, soc_pct)
         return replace(_learned(model, stretch), stretch=begun, believed_soc_pct=believed_pct)
@@ -243,20 +244,14 @@ def _doing(model: BatteryModel, power_w: float) -> Doing:
 
 
 def _grown(stretch: Stretch, dt_s: float, power_w: float, soc_pct: float) -> Stretch:
-    net_wh = stretch.net_wh + power_w * dt_s / 3600.0
-    seconds = stretch.seconds + dt_s
-    x = seconds if stretch.doing is Doing.RESTING else abs(net_wh)
-    y = soc_pct - stretch.start_soc_pct
+    doing, start_soc_pct, _, net_wh, seconds, x_s, y_s, xx_s, xy_s = stretch
+    net_wh += power_w * dt_s / 3600.0
+    seconds += dt_s
+    x = seconds if doing is Doing.RESTING else abs(net_wh)
+    y = soc_pct - start_soc_pct
+    x_dt = x * dt_s
     return Stretch(
-        stretch.doing,
-        stretch.start_soc_pct,
-        soc_pct,
-        net_wh,
-        seconds,
-        stretch.x_s + x * dt_s,
-        stretch.y_s + y * dt_s,
-        stretch.xx_s + x * x * dt_s,
-        stretch.xy_s + x * y * dt_s,
+        doing, start_soc_pct, soc_pct, net_wh, seconds, x_s + x_dt, y_s + y * dt_s, xx_s + x * x_dt, xy_s + y * x_dt
     )
 
 

@@ -100,6 +100,13 @@ def test_standby_loss_is_learned_at_rest():
     assert model.standby_w == pytest.approx(1000.0, rel=0.1)
 
 
+def test_a_standby_loss_that_the_grid_feeds_is_found_at_a_soc_that_stands_still():
+    model = fresh_model(STATED_WH, STATED_ETA)
+    for _ in range(30 * 24 * 60):
+        model = observed(model, STEP_S, -500.0, 60.0)
+    assert model.standby_w == pytest.approx(500.0, rel=0.02)
+
+
 def test_a_missing_value_drops_stretch_and_belief_and_nothing_else():
     model = observed(observed(fresh_model(STATED_WH, STATED_ETA), 1, 1e5, 50.0), 1, 1e5, 50.0)
     dropped = observed(model, 1, None, 50.0)

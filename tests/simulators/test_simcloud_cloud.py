@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import re
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from simcloud_mqtt import DEADLINE_S, Client
@@ -165,3 +167,18 @@ def test_a_broker_that_forgot_everything_is_given_the_documents_again(broker, cl
     late.until(lambda got: "plan/yearly" in got and "plan/rolling" in got)
     assert late.documents["plan/yearly"] == site.documents["plan/yearly"]
     late.client.close()
+
+
+def test_slots_of_the_ledger_are_counted_and_told_to_be_stored(cloud, site):
+    text = (Path(__file__).parents[2] / "docs" / "contract.md").read_text()
+    blocks = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL)]
+    slot = next(block for block in blocks if block.get("stream") == "ledger")
+    for seq in (1, 3, 3):
+        site.client.publish("ems/v1/demo-01/edge/ledger", json.dumps({**slot, "seq": seq}))
+    until(lambda: cloud.counts().redelivered == 1)
+    assert cloud.counts().other_gaps == 1
+    assert [told.version for told in cloud.ledger()] == [17], "a slot told again counts once"
+    site.client.publish("ems/v1/demo-01/edge/ledger", json.dumps({**slot, "seq": 2}))
+    site.until(lambda got: got.get("watermark", {}).get("stored", {}).get("ledger") == 3)
+    site.client.publish("ems/v1/demo-01/edge/ledger", json.dumps({**slot, "seq": 4, "imbalance_wh": 5}))
+    until(lambda: cloud.counts().malformed == 1)

@@ -11,6 +11,7 @@ from simulators.cloud_messages import (
     PlanDocument,
     UnreadableError,
     iso_utc,
+    read_ledger_slot,
     read_message,
     read_samples,
     unix_s,
@@ -96,3 +97,24 @@ def test_a_frame_with_a_short_column_or_without_a_zone_is_unreadable():
         read_samples(zoneless)
     with pytest.raises(UnreadableError, match="KeyError"):
         read_samples({"start": "2024-01-15T03:00:00Z"})
+
+
+def test_a_slot_of_the_ledger_is_read():
+    slot = read_ledger_slot(example(stream="ledger"))
+    assert slot.end_utc_s - slot.start_utc_s == 1800
+    assert slot.paths_wh["battery_to_grid"] == 80200
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"imbalance_wh": 5}, "planned, delivered and imbalance"),
+        ({"grid_wh": 1}, "paths give"),
+        ({"paths_wh": {"pv_to_load": 1}}, "paths"),
+        ({"start": "2024-01-15T02:30:00"}, "without a zone"),
+        ({"planned_wh": None}, "TypeError"),
+    ],
+)
+def test_a_slot_that_does_not_add_up_is_unreadable(change, why):
+    with pytest.raises(UnreadableError, match=why):
+        read_ledger_slot({**example(stream="ledger"), **change})

@@ -26,6 +26,7 @@ from agent.runtime.board import Board, DeviceHealth
 from agent.runtime.clock import Clock, SystemClock
 from agent.runtime.cloud_side import CloudSide
 from agent.runtime.control import ControlLoop
+from agent.runtime.device_requests import DeviceRequests
 from agent.runtime.local_socket import LocalSocket
 from agent.runtime.models import LearnedModels, models_held
 from agent.runtime.notify import Notifier
@@ -35,7 +36,7 @@ from agent.runtime.recorder import Recorder
 from agent.runtime.replan_side import ReplanOptions, ReplanSide, with_kept
 from agent.runtime.requests import Requests
 from agent.store import AlreadyRunning, Announce, Held, Store
-from drivers.device import BatteryDevice, PvDevice, open_device
+from drivers.device import BatteryDevice, Device, PvDevice, open_device
 from drivers.endpoint import Endpoint, parse_url
 from drivers.link import Link
 from drivers.profile.settings import OwnersSettings
@@ -75,6 +76,8 @@ class Daemon:
         self._links: dict[Endpoint, Link] = {}
         self._settings = OwnersSettings()
         self._health: list[DeviceHealth] = []
+        self._devices: dict[str, Device] = {}
+        self._link_of: dict[str, Link] = {}
         self._batteries: dict[str, BatteryDevice] = {}
         self._pvs: dict[str, PvDevice] = {}
         self._started_mono_s = clock.mono_s()
@@ -182,6 +185,7 @@ class Daemon:
             store=store,
             devices=self._health,
             models=models,
+            device_requests=DeviceRequests(self._devices, self._link_of, self._health, self._clock),
             cloud_facts=cloud.facts,
             import_plan=cloud.import_plan,
             replan_facts=replanning.facts if replanning is not None else None,
@@ -204,6 +208,8 @@ class Daemon:
             link = Link(endpoint.host, endpoint.port, timeout_s=section.timeout, clock=self._clock.mono_s)
             self._links[endpoint] = link
         device = open_device(self._site.spec(section), link, self._clock.mono_s, self._settings)
+        self._devices[section.id] = device
+        self._link_of[section.id] = link
         if isinstance(device, BatteryDevice):
             self._batteries[section.id] = device
         elif isinstance(device, PvDevice):

@@ -12,7 +12,7 @@ from drivers import battery_der, battery_storage
 from drivers.battery_der import DerBattery
 from drivers.battery_storage import StorageBattery
 from drivers.errors import DeviceError
-from drivers.read_plan import ReadPlan, make_plan
+from drivers.read_plan import ReadPlan, Reads, make_plan
 from drivers.registers import Registers
 from drivers.session import Session
 from drivers.setpoint import Heartbeat, Unwritable
@@ -44,6 +44,10 @@ class SunSpecBattery:
     async def identify(self) -> Identity:
         """Find out who the device is and what it offers; errors are `DeviceError`s."""
         return await self._session.identify()
+
+    async def points(self) -> Reads:
+        """All that is polled, by model and point, for people; errors are `DeviceError`s."""
+        return await self._session.poll()
 
     async def read(self) -> BatterySample:
         """The newest readings; errors are `DeviceError`s."""

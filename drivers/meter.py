@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from agent.core.snapshot import MeterSample
-from drivers.read_plan import ReadPlan, make_plan
+from drivers.read_plan import ReadPlan, Reads, make_plan
 from drivers.readings import reading
 from drivers.registers import Registers
 from drivers.session import Session
@@ -40,6 +40,10 @@ class SunSpecMeter:
     async def identify(self) -> Identity:
         """Find out who the device is and what it offers; errors are `DeviceError`s."""
         return await self._session.identify()
+
+    async def points(self) -> Reads:
+        """All that is polled, by model and point, for people; errors are `DeviceError`s."""
+        return await self._session.poll()
 
     async def read(self) -> MeterSample:
         """The newest readings; errors are `DeviceError`s."""

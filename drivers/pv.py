@@ -14,7 +14,7 @@ from agent.core.snapshot import NEVER, CeilingOutcome, PvSample
 from drivers.dc_ports import DcPorts, dc_ports
 from drivers.errors import DeviceError
 from drivers.pv_ceiling import CeilingControl, controls_of
-from drivers.read_plan import ReadPlan, make_plan
+from drivers.read_plan import ReadPlan, Reads, make_plan
 from drivers.readings import reading
 from drivers.registers import Registers
 from drivers.session import Session
@@ -46,6 +46,10 @@ class SunSpecPv:
     async def identify(self) -> Identity:
         """Find out who the device is and what it offers; errors are `DeviceError`s."""
         return await self._session.identify()
+
+    async def points(self) -> Reads:
+        """All that is polled, by model and point, for people; errors are `DeviceError`s."""
+        return await self._session.poll()
 
     async def read(self) -> PvSample:
         """The newest readings; errors are `DeviceError`s."""

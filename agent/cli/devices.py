@@ -16,34 +16,50 @@ from agent.cli.text import fitted
 
 if TYPE_CHECKING:
     from drivers.profile.model import Profile
-    from drivers.profile.trial import PointRead, Trial
+    from drivers.profile.trial import Trial
 
 MAX_VALUE_LETTERS = 22
 """Longer texts are cut in the table; --json has them whole."""
 
 ProfileArgument = typer.Argument(..., help="A profile file, or the name of a profile.", metavar="PROFILE")
-ProfileOption = typer.Option(..., "--profile", "-p", help="A profile file, or the name of a profile.")
-UrlOption = typer.Option(..., "--url", help="Where the device is, for example tcp://192.168.1.20:502.")
+ProfileOption = typer.Option(None, "--profile", "-p", help="Try this profile: a file, or the name of a profile.")
+UrlOption = typer.Option(None, "--url", help="With --profile: where the device is, such as tcp://192.168.1.20:502.")
 UnitOption = typer.Option(1, "--unit", min=0, max=255, help="Its unit id.")
 TimeoutOption = typer.Option(1.0, "--timeout", min=0.05, max=10.0, help="Seconds to wait for each answer.")
 FolderOption = typer.Option(
     DEFAULT_CONFIG.parent / "profiles", "--folder", help="The site's own profiles, beside its site file."
 )
-PointsArgument = typer.Argument(None, help="The points to read; all when none is named.", metavar="[POINT]...")
+WordsArgument = typer.Argument(
+    None,
+    help="A device of the site (not with --profile), then points; all when none is named.",
+    metavar="[DEVICE] [POINT]...",
+)
 
 
 def list_(socket: str | None = SocketOption, as_json: bool = JsonOption) -> None:
-    """Show the site's devices as the daemon sees them: health, identity, latency, last error."""
-    devices = ask(socket, "status", as_json=as_json)["devices"]
+    """Show the site's devices as the daemon sees them: health, age, latency, errors, link."""
+    devices = ask(socket, "devices", as_json=as_json)
     if as_json:
         show_json({"devices": devices})
         return
     for device in devices:
-        latency = "" if device["latency_ms"] is None else f", answers in {device['latency_ms']:.0f} ms"
-        counted = f"{device['polls']} polls, {device['failures']} failed"
-        typer.echo(f"{device['device_id']:<16} {device['health']:<8} {counted}{latency}")
-        told = [device["endpoint"], device["identity"], device["last_error"]]
-        typer.echo("\n".join(fitted([f"    {one}" for one in told if one], 6)))
+        typer.echo("\n".join(_device_lines(device)))
+
+
+def _device_lines(device: dict[str, Any]) -> list[str]:
+    age = "never read" if device["age_s"] is None else f"read {device['age_s']:.1f} s ago"
+    latency = "" if device["latency_ms"] is None else f" in {device['latency_ms']:.0f} ms"
+    link = device["link"]
+    troubles = {
+        "timeouts": link["timeouts"], "refusals": link["refusals"], "bad answers": link["bad_replies"],
+        "late answers": link["late_replies"], "reconnects": link["reconnects"],
+    }  # fmt: skip
+    told = [f"{count} {name}" for name, count in troubles.items() if count]
+    lines = [f"{device['device_id']:<16} {device['role']:<8} {device['health']:<8} {age}{latency}"]
+    lines += [f"    {device['identity'] or device['maker']}", f"    {device['endpoint']}"]
+    lines += [f"    {device['polls']} polls, {device['failures']} failed; link: {', '.join(told) or 'no trouble'}"]
+    lines += [f"    {device['last_error']}"] if device["last_error"] else []
+    return fitted(lines, 6)
 
 
 def profiles(folder: Path = FolderOption, as_json: bool = JsonOption) -> None:
@@ -104,28 +120,54 @@ def schema() -> None:
 
 
 def read(  # noqa: PLR0917 (a command's options)
-    points: list[str] | None = PointsArgument,
-    profile: str = ProfileOption,
-    url: str = UrlOption,
+    words: list[str] | None = WordsArgument,
+    profile: str | None = ProfileOption,
+    url: str | None = UrlOption,
     unit: int = UnitOption,
     timeout: float = TimeoutOption,
     folder: Path = FolderOption,
+    socket: str | None = SocketOption,
     as_json: bool = JsonOption,
 ) -> None:
-    """Read a device by a profile, directly: value, raw, registers, age, quality. It cannot write.
+    """Read a device: value, raw, registers, age, quality. It cannot write.
 
-    Some devices allow one client only: stop the daemon first, or it loses its connection.
+    `ems devices read DEVICE [POINT]...` asks the daemon. With --profile and --url the device is asked directly, to
+    try a profile; where a device allows one client only, stop the daemon first.
     """
-    from drivers.endpoint import BadEndpoint  # noqa: PLC0415 (the CLI starts fast)
+    if (profile is None) != (url is None):
+        why = "--profile and --url belong together"
+        hint = "ems devices read --profile NAME --url tcp://HOST:502, or ems devices read DEVICE"
+        fail({"what": "cannot read", "why": why, "next": hint}, EXIT_USAGE, as_json=as_json)
+    if profile is None or url is None:
+        if not words:
+            hint = "ems devices list names the devices of the site"
+            fail({"what": "cannot read", "why": "no device is named", "next": hint}, EXIT_USAGE, as_json=as_json)
+        found = ask(socket, "device_read", as_json=as_json, device_id=words[0], points=words[1:])
+        maker = words[0]
+    else:
+        maker, found = _tried(_path(profile, folder, as_json=as_json), url, unit, timeout, words or [], as_json=as_json)
+    if as_json:
+        show_json(found)
+    else:
+        typer.echo("\n".join(_lines(maker, found)))
+    if found["mismatch"]:
+        raise typer.Exit(EXIT_REFUSED)
+
+
+def _tried(
+    path: Path, url: str, unit: int, timeout_s: float, points: list[str], *, as_json: bool
+) -> tuple[str, dict[str, Any]]:
+    """The maker that the profile is for, and what the device answered."""
+    from agent.runtime.device_requests import point_rows  # noqa: PLC0415 (the CLI starts fast)
+    from drivers.endpoint import BadEndpoint  # noqa: PLC0415 (as above)
     from drivers.errors import DeviceError  # noqa: PLC0415 (as above)
     from drivers.profile.load import load  # noqa: PLC0415 (as above)
     from drivers.profile.problem import BadProfile  # noqa: PLC0415 (as above)
     from drivers.profile.trial import UnknownPoint  # noqa: PLC0415 (as above)
 
-    path = _path(profile, folder, as_json=as_json)
     try:
         described = load(path)
-        found = asyncio.run(_trial(described, url, unit, timeout, points or []))
+        found = asyncio.run(_trial(described, url, unit, timeout_s, points))
     except BadProfile as bad:
         hint = f"mend it, then: ems devices check {path}"
         fail({"what": "the profile cannot be used", "why": str(bad), "next": hint}, EXIT_REFUSED, as_json=as_json)
@@ -134,14 +176,8 @@ def read(  # noqa: PLR0917 (a command's options)
     except DeviceError as error:
         hint = error.hint or "check power, cable, address and unit id"
         fail({"what": "the device cannot be read", "why": str(error), "next": hint}, EXIT_REFUSED, as_json=as_json)
-    if as_json:
-        show_json(
-            {"identified": not found.mismatch, "mismatch": found.mismatch, "points": [_row(p) for p in found.points]}
-        )
-    else:
-        typer.echo("\n".join(_lines(described, found)))
-    if found.mismatch:
-        raise typer.Exit(EXIT_REFUSED)
+    rows = point_rows(found.points)
+    return described.about.maker, {"identified": not found.mismatch, "mismatch": list(found.mismatch), "points": rows}
 
 
 async def _trial(profile: Profile, url: str, unit: int, timeout_s: float, points: list[str]) -> Trial:
@@ -173,30 +209,20 @@ def _path(profile: str, folder: Path, *, as_json: bool) -> Path:
     return known[profile].path
 
 
-def _row(point: PointRead) -> dict[str, Any]:
-    return {
-        "point": point.name, "value": point.value, "unit": point.unit, "label": point.label, "raw": point.raw,
-        "registers": list(point.registers), "age_s": point.age_s, "quality": point.quality, "note": point.note,
-    }  # fmt: skip
-
-
-def _lines(profile: Profile, found: Trial) -> list[str]:
+def _lines(maker: str, found: dict[str, Any]) -> list[str]:
     """The points as a table of 80 columns."""
-    lines = [
-        f"not what the profile describes ({profile.about.maker}): {why} does not hold" for why in found.mismatch
-    ] or [f"it is what the profile describes ({profile.about.maker})"]
-    width = max(len(point.name) for point in found.points)
-    for point in found.points:
-        shown = (
-            "-" if point.value is None else f"{point.value:g}" if isinstance(point.value, float) else str(point.value)
-        )
-        unit = point.unit if point.value is not None else ""
-        value = f"{shown[:MAX_VALUE_LETTERS]} {unit}".rstrip()
-        label = f" ({point.label})" if point.label else ""
-        registers = " ".join(f"{register:04X}" for register in point.registers[:4])
-        registers += " ..." if len(point.registers) > 4 else ""
-        age = "" if point.age_s is None else f"  {1000 * point.age_s:.0f} ms"
-        lines.append(f"{point.name:<{width}}  {value}{label}  [{registers}]{age}  {point.quality}")
-        if point.note:
-            lines += fitted([f"    {point.note}"], 4)
+    lines = [f"not what the profile describes ({maker}): {why} does not hold" for why in found["mismatch"]]
+    lines = lines or [f"{maker}: it is what is expected"]
+    width = max((len(point["point"]) for point in found["points"]), default=0)
+    for point in found["points"]:
+        value, registers = point["value"], point["registers"]
+        shown = "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+        unit = point["unit"] if value is not None else ""
+        label = f" ({point['label']})" if point["label"] else ""
+        raw = " ".join(f"{register:04X}" for register in registers[:4]) + (" ..." if len(registers) > 4 else "")
+        age = "" if point["age_s"] is None else f"  {1000 * point['age_s']:.0f} ms"
+        left = f"{point['point']:<{width}}  {f'{shown[:MAX_VALUE_LETTERS]} {unit}'.rstrip()}{label}"
+        lines.append(f"{left}{f'  [{raw}]' if raw else ''}{age}  {point['quality']}")
+        if point["note"]:
+            lines += fitted([f"    {point['note']}"], 4)
     return lines

@@ -22,6 +22,8 @@ class DeviceHealth:
     failures_in_a_row: int = 0
     last_error: str | None = None
     latency_s: float | None = None
+    read_mono_s: float | None = None
+    """When it was last read without a failure."""
 
     @property
     def word(self) -> str:

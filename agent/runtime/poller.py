@@ -94,7 +94,8 @@ class EndpointPoller:
             health.polls += 1
             health.failures_in_a_row = 0
             health.last_error = None
-            health.latency_s = self._clock.mono_s() - started_s
+            health.read_mono_s = self._clock.mono_s()
+            health.latency_s = health.read_mono_s - started_s
 
 
 def _named(identity: Identity) -> str:

@@ -22,6 +22,7 @@ from drivers.profile.model import Battery, Condition, Meter, Profile, Pv
 from drivers.profile.reads import Spots
 from drivers.profile.session import ProfileSession
 from drivers.profile.settings import OwnersSettings
+from drivers.profile.trial import Trial, trial
 from drivers.profile.values import Values, names_in
 from drivers.registers import Registers
 from drivers.setpoint import Unwritable
@@ -47,6 +48,10 @@ class _ProfileDevice:
         self._clock = clock
         self._spots = Spots(self._profile, spec.unit_id, spec.unit_ids)
         link.pace(self._profile.pacing.between_requests, self._profile.pacing.after_connect)
+
+    async def look(self, names: Sequence[str]) -> Trial:
+        """The points called `names`, all when there are none, for people; see `drivers.profile.trial`."""
+        return await trial(self._spots, names, self._link, self._clock)
 
     def _known(self, role: Battery | Pv | Meter, more: Sequence[str] = ()) -> ProfileSession:
         """The session that polls what the role is made of."""

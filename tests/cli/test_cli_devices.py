@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -96,14 +97,14 @@ def test_reading_shows_value_raw_registers_age_and_quality(profile):
         told = run("read", "--profile", profile, "--url", url)
     assert told.exit_code == 0
     lines = told.output.splitlines()
-    assert lines[0] == "it is what the profile describes (Acme)"
+    assert lines[0] == "Acme: it is what is expected"
     assert lines[2].startswith("power  -2500 W  [FFE7]  ")
     assert lines[2].endswith(" ms  good")
     assert "soc    -  [04D2]" in lines[3]
     assert lines[3].endswith("implausible")
     assert "state  2 (running)  [0002]" in lines[4]
     assert "name   AB  [4142 0000 0000 0000]" in lines[5]
-    assert lines[6] == "far    -  []  missing"
+    assert lines[6] == "far    -  missing"
     assert "refused with exception 2" in " ".join(" ".join(lines[7:]).split())
     assert not any(line.startswith("key") for line in lines)
     assert all(len(line) < 80 for line in lines)
@@ -200,16 +201,73 @@ def test_the_schema_knows_every_key_and_no_null():
     assert '"null"' not in json.dumps(schema)
 
 
-def test_the_daemons_devices_are_listed(monkeypatch):
-    facts = {
-        "device_id": "bess", "endpoint": "tcp://10.0.0.5:502 unit 1", "identity": "Acme X1 serial 7", "health": "failing",
-        "polls": 12, "failures": 3, "last_error": "no answer within 1 s", "latency_ms": 8.4,
-    }  # fmt: skip
-    monkeypatch.setattr(devices, "ask", lambda socket, cmd, *, as_json: {"devices": [facts]})
-    lines = run("list").output.splitlines()
-    assert lines == [
-        "bess             failing  12 polls, 3 failed, answers in 8 ms",
-        "    tcp://10.0.0.5:502 unit 1",
-        "    Acme X1 serial 7",
-        "    no answer within 1 s",
+LINK = {"timeouts": 2, "refusals": 0, "bad_replies": 1, "late_replies": 0, "reconnects": 0}
+FACTS = {
+    "device_id": "bess", "role": "battery", "maker": "Acme", "endpoint": "tcp://10.0.0.5:502 unit 1", "identity": "Acme X1 serial 7",
+    "health": "failing", "polls": 12, "failures": 3, "last_error": "no answer within 1 s", "latency_ms": 8.4, "age_s": 4.2, "link": LINK,
+}  # fmt: skip
+
+
+@pytest.fixture
+def daemon(monkeypatch):
+    """What the daemon was asked; it answers with what `daemon.answer` holds."""
+    asked = SimpleNamespace(requests=[], answer=None)
+
+    def ask(socket, cmd, *, as_json, **params):
+        asked.requests.append((cmd, params))
+        return asked.answer
+
+    monkeypatch.setattr(devices, "ask", ask)
+    return asked
+
+
+def test_the_daemons_devices_are_listed(daemon):
+    daemon.answer = [
+        FACTS,
+        FACTS
+        | {"identity": None, "age_s": None, "latency_ms": None, "last_error": None, "link": dict.fromkeys(LINK, 0)},
     ]
+    assert run("list").output.splitlines() == [
+        "bess             battery  failing  read 4.2 s ago in 8 ms",
+        "    Acme X1 serial 7",
+        "    tcp://10.0.0.5:502 unit 1",
+        "    12 polls, 3 failed; link: 2 timeouts, 1 bad answers",
+        "    no answer within 1 s",
+        "bess             battery  failing  never read",
+        "    Acme",
+        "    tcp://10.0.0.5:502 unit 1",
+        "    12 polls, 3 failed; link: no trouble",
+    ]
+
+
+def test_a_device_of_the_site_is_read_by_the_daemon(daemon):
+    point = {
+        "point": "701.W",
+        "value": 1500.0,
+        "unit": "",
+        "label": None,
+        "raw": None,
+        "registers": [],
+        "age_s": 0.004,
+        "quality": "good",
+        "note": "",
+    }
+    daemon.answer = {"identified": True, "mismatch": [], "points": [point]}
+    assert run("read", "bess", "701.W").output.splitlines() == [
+        "bess: it is what is expected",
+        "701.W  1500  4 ms  good",
+    ]
+    assert daemon.requests == [("device_read", {"device_id": "bess", "points": ["701.W"]})]
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ((), "no device is named"),
+        (("bess", "--profile", "x"), "belong together"),
+        (("--url", "tcp://h"), "belong together"),
+    ],
+)
+def test_a_reading_needs_a_device_or_both_profile_and_url(words, why):
+    told = run("read", *words)
+    assert (told.exit_code, why in told.stderr) == (2, True)

@@ -125,12 +125,31 @@ def test_a_plan_drives_it_and_a_clean_stop_gives_it_back(inverter, agent):
     until(lambda: near(agent.status()["powers_w"]["battery"], 3000.0, 1.0), "and measured")
     device = agent.device("hybrid")
     assert (device["health"], device["identity"]) == ("good", "Sungrow SH10RT")
+    shown_to_a_technician(agent)
     agent.import_plan(document(2, [-2.0] * 600))
     until(lambda: inverter.battery_w == -2000, "the other direction too")
     until(lambda: agent.status()["counters"]["writes_verified"] >= 3, "each setpoint is verified")
     assert agent.status()["counters"]["writes_failed"] == 0
     assert agent.terminate() == 0
     assert inverter.holding == {MODE: FORCED, COMMAND: STOP, POWER: 0, HEARTBEAT: 30}
+
+
+def shown_to_a_technician(agent):
+    """The running daemon shows the device over its own connection."""
+    (line,) = agent.ask("devices")["result"]
+    assert (line["device_id"], line["maker"], line["health"]) == ("hybrid", "Sungrow", "good")
+    assert line["age_s"] < 5.0
+    assert line["link"]["connects"] == 1
+    found = agent.ask("device_read", device_id="hybrid", points=["battery_soc", "ems_mode"])["result"]
+    assert found["identified"]
+    assert [(p["point"], p["value"], p["label"]) for p in found["points"]] == [
+        ("battery_soc", 50.0, None),
+        ("ems_mode", 3, "external"),
+    ]
+    refused = agent.ask("device_read", device_id="hybrid", points=["none"])
+    assert "the profile has no point 'none'" in refused["error"]["why"]
+    refused = agent.ask("device_read", device_id="none")
+    assert (refused["ok"], refused["error"]["next"]) == (False, "name one of hybrid")
 
 
 def test_the_owners_mode_survives_that_the_agent_is_killed(inverter, agent):

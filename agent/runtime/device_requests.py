@@ -1,0 +1,86 @@
+"""What the daemon answers about its devices: how each link does, and what a device says point by point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from agent.runtime.board import DeviceHealth
+from agent.runtime.clock import Clock
+from agent.runtime.local_socket import Handler, Peer, Refusal
+from drivers.device import Device
+from drivers.errors import DeviceError
+from drivers.link import Link
+from drivers.look import PointRead, UnknownPoint, look
+
+
+@dataclass(frozen=True)
+class DeviceRequests:
+    """The commands about devices. `devices` and `links` are by device id."""
+
+    devices: Mapping[str, Device]
+    links: Mapping[str, Link]
+    health: Sequence[DeviceHealth]
+    clock: Clock
+
+    def handlers(self) -> dict[str, Handler]:
+        """The commands by name."""
+        return {"devices": self._list, "device_read": self._read}
+
+    async def _list(self, _request: dict[str, Any], _peer: Peer) -> list[dict[str, Any]]:
+        now_s = self.clock.mono_s()
+        return [self._line(health, now_s) for health in self.health]
+
+    def _line(self, health: DeviceHealth, now_s: float) -> dict[str, Any]:
+        read_s = health.read_mono_s
+        spec = self.devices[health.device_id].spec
+        return {
+            "device_id": health.device_id,
+            "role": spec.role,
+            "maker": spec.profile.about.maker if spec.profile is not None else "SunSpec",
+            "endpoint": health.endpoint,
+            "identity": health.identity,
+            "health": health.word,
+            "age_s": None if read_s is None else round(now_s - read_s, 3),
+            "latency_ms": None if health.latency_s is None else round(health.latency_s * 1000, 2),
+            "polls": health.polls,
+            "failures": health.failures,
+            "last_error": health.last_error,
+            "link": asdict(self.links[health.device_id].stats),
+        }
+
+    async def _read(self, request: dict[str, Any], _peer: Peer) -> dict[str, Any]:
+        device_id, names = request.get("device_id"), request.get("points", [])
+        device = self.devices.get(device_id) if isinstance(device_id, str) else None
+        if device is None:
+            known = ", ".join(self.devices)
+            raise Refusal("device_read", f"there is no device {device_id!r} at this site", f"name one of {known}")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise Refusal("device_read", "points must be a list of names", "leave it out to read all")
+        try:
+            found = await look(device, names, self.clock.mono_s)
+        except UnknownPoint as unknown:
+            raise Refusal("device_read", str(unknown), "name one of these, or none to read all") from unknown
+        except DeviceError as error:
+            hint = error.hint or "ems devices list shows how its link does"
+            raise Refusal("device_read", str(error), hint) from error
+        return {"identified": not found.mismatch, "mismatch": list(found.mismatch), "points": point_rows(found.points)}
+
+
+def point_rows(points: Sequence[PointRead]) -> list[dict[str, Any]]:
+    """Points as the socket and `--json` tell them."""
+    return [
+        {
+            "point": point.name,
+            "value": point.value,
+            "unit": point.unit,
+            "label": point.label,
+            "raw": point.raw,
+            "registers": list(point.registers),
+            "age_s": None if point.age_s is None else round(point.age_s, 4),
+            "quality": point.quality,
+            "note": point.note,
+        }
+        for point in points
+    ]

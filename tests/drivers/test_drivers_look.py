@@ -1,0 +1,56 @@
+"""What a technician sees of a device of the site, point by point, of either kind."""
+
+from __future__ import annotations
+
+import pytest
+from drivers_peers import Clock, Memory, bank, chain, model
+from drivers_profiles import bench
+from test_drivers_profile_sungrow import HOLDING, INPUTS
+
+from drivers.device import DeviceSpec, open_device
+from drivers.look import UnknownPoint, look
+from drivers.profile.load import find
+from drivers.profile.model import Pacing
+
+
+@pytest.fixture
+def meter():
+    clock = Clock(50.0)
+    memory = Memory(bank(chain(model(1, {"Md": "M"}), model(203, {"W": 120, "W_SF": 1, "Hz": 5001, "Hz_SF": -2}))))
+    return open_device(DeviceSpec("m", "meter", 1, positive="import"), memory, clock), memory, clock
+
+
+async def test_of_a_sunspec_device_what_its_role_polls_by_model_and_point(meter):
+    device, memory, clock = meter
+    memory.before_read = lambda address: setattr(clock, "now_s", clock.now_s + 0.5)
+    found = await look(device, [], clock)
+    rows = {point.name: (point.value, point.quality) for point in found.points}
+    assert rows["203.W"] == (1200.0, "good")  # as the device says it, not in our sign
+    assert rows["203.Hz"] == (50.01, "good")
+    assert rows["203.TotWhExp"] == (None, "missing")
+    assert found.mismatch == ()
+    assert {point.age_s for point in found.points} == {0.5}
+    assert memory.writes == []
+
+
+async def test_one_point_of_a_sunspec_device(meter):
+    device, _, clock = meter
+    found = await look(device, ["203.Hz"], clock)
+    assert [point.name for point in found.points] == ["203.Hz"]
+    with pytest.raises(UnknownPoint, match=r"'203\.A' is not polled of this device; these are: 203\.Hz"):
+        await look(device, ["203.A"], clock)
+
+
+async def test_of_a_device_with_a_profile_any_point_with_its_registers():
+    profile = find("sungrow-sh", None).model_copy(update={"pacing": Pacing()})
+    async with bench(profile, "battery", HOLDING, INPUTS) as it:
+        found = await look(it.device, ["ems_mode", "battery_power"], lambda: 0.0)
+        assert [(p.name, p.value, p.unit, p.label, p.registers) for p in found.points] == [
+            ("ems_mode", 0, "", "self_consumption", (0,)),
+            ("battery_power", -2000, "W", None, (0xF830, 0xFFFF)),
+        ]
+        assert it.written() == []
+        it.inputs.registers[4999] = 5
+        assert (await look(it.device, ["ems_mode"], lambda: 0.0)).mismatch
+        with pytest.raises(UnknownPoint, match="heartbeat can only be written"):
+            await look(it.device, ["heartbeat"], lambda: 0.0)

@@ -167,7 +167,8 @@ def _numbers(
         "hash": f"{record.hash:08x}",
         "wall_s": _rounded(record.wall_s),
         "sim_days_per_s": _rounded(scenario.days / record.wall_s),
-        "us_per_tick": _rounded(1e6 * record.wall_s / record.ticks),
+        "cpu_s": _rounded(record.cpu_s),
+        "us_per_tick": _rounded(1e6 * record.cpu_s / record.ticks),
         "simulated_s": scenario.days * SECONDS_PER_DAY,
     }
 

@@ -115,6 +115,7 @@ class RunRecord:
     discharged_wh: float = 0.0
     charged_wh: float = 0.0
     wall_s: float = 0.0
+    cpu_s: float = 0.0
     ticks: int = 0
     hash: int = 0
     """Of all setpoints and true energies: the same seed gives the same hash (invariant 16)."""
@@ -155,7 +156,7 @@ class Run:
         """The record of the whole run, or of its first `until_s`; `progress` is told the share done now and then."""
         scenario, record = self.scenario, self.record
         end_s = scenario.days * SECONDS_PER_DAY if until_s is None else until_s
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         stored_wh = self.plant.stored_wh
         self._poll(START_MONO_S - min(READ_AGE_S, scenario.tick_s / 2))
         now_ms, ticks, tell_at_s = 0, 0, 0.0
@@ -188,7 +189,7 @@ class Run:
         record.replans, record.replan_runs = self._replanner.occasions, self._replanner.runs
         record.replan_fallbacks = self._replanner.by_rule
         record.documents = self._link.outcomes
-        record.wall_s = time.perf_counter() - started
+        record.wall_s, record.cpu_s = time.perf_counter() - started, time.process_time() - cpu_started
         return record
 
     def _tick(self, tick: int, now_s: float) -> Effects:

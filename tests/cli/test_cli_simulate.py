@@ -49,3 +49,17 @@ def test_every_example_site_can_be_simulated_without_a_broken_invariant(path):
     numbers = json.loads(done.stdout)["result"]
     assert (numbers["violations"]["count"], numbers["days"]) == (0, 1)
     assert numbers["cycles"] > 0.1
+
+
+def test_an_award_that_the_site_cannot_keep_is_refused_with_the_products_there_are():
+    done = simulate("--award", "magic:100:0:1")
+    assert done.exit_code == 1
+    assert "--award 'magic:100:0:1': there is no droop table of this name" in done.output
+    assert "ce-fcr-offset" in done.output
+
+
+def test_the_answer_to_an_award_is_told():
+    done = simulate("--tick", "60", "--award", "ce-fcr-offset:100:0:0.1", "--no-references")
+    assert done.exit_code == 0, done.output
+    assert "frequency response   100 % of 330 s within 1 %" in done.output
+    assert "more than the device alone (ce-fcr-offset)" in done.output

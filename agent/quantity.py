@@ -71,6 +71,7 @@ def _pair_parser(first: str, second: str) -> Callable[[object], object]:
 
 
 Power = Annotated[float, BeforeValidator(_parser("power"))]
+Energy = Annotated[float, BeforeValidator(_parser("energy"))]
 Ramp = Annotated[float, BeforeValidator(_parser("ramp"))]
 Time = Annotated[
     float, BeforeValidator(_parser("time")), WithJsonSchema({"type": "string", "examples": ["200 ms", "30 s"]})

@@ -13,6 +13,7 @@ from drivers.battery_der import DerBattery
 from drivers.battery_storage import StorageBattery
 from drivers.errors import DeviceError
 from drivers.read_plan import ReadPlan, Reads, make_plan
+from drivers.readings import or_stated
 from drivers.registers import Registers
 from drivers.session import Session
 from drivers.setpoint import Heartbeat, Unwritable
@@ -53,8 +54,12 @@ class SunSpecBattery:
         """The newest readings; errors are `DeviceError`s."""
         reads = await self._session.poll()
         assert self._battery is not None
-        identity = self._session.identity
-        return replace(self._battery.sample(reads), serial=identity.serial if identity is not None else None)
+        identity, sample = self._session.identity, self._battery.sample(reads)
+        return replace(
+            sample,
+            serial=identity.serial if identity is not None else None,
+            capacity_wh=or_stated(sample.capacity_wh, self.spec.capacity_wh, sample.power_w),
+        )
 
     async def write_setpoint(self, power_w: float) -> WriteOutcome:
         """Make the device hold `power_w` (+ = discharge), rounded toward zero, and read back what it holds.

@@ -41,6 +41,13 @@ def first_present(*readings: Reading) -> Reading:
     return readings[-1]
 
 
+def or_stated(seen: Reading, stated: float | None, like: Reading) -> Reading:
+    """What the site file states where the device says nothing, as new as `like`; what it says, however odd, stays."""
+    if stated is None or seen.quality is not Quality.MISSING or like.value is None:
+        return seen
+    return Reading(stated, like.read_mono_s)
+
+
 def smallest(*readings: Reading) -> Reading:
     """The smallest of the values there are, as old as the oldest of them; missing if there are none."""
     present = [candidate for candidate in readings if candidate.value is not None]

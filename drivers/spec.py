@@ -36,6 +36,8 @@ class DeviceSpec:
     """Battery: without a new setpoint for so long, the device goes to 0 W by itself. PV: a ceiling ends after it."""
     rated_w: float | None = None
     """PV: what a ceiling is a share of, where the device does not say."""
+    capacity_wh: float | None = None
+    """Battery: what it holds from 0 to 100 % SoC, where the device does not say."""
     positive: Positive | None = None
     """Meter: what its positive power means. Vendors differ, so that it must be stated."""
     expected_model: str | None = None

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from agent.core.envelope_rules import DEFAULT_LIMITS, BatteryLimits, PvRules
 from agent.core.hybrid import SharedInverter
 from agent.core.rules import BatteryRules
-from agent.quantity import Frequency, Percent, Power, Time
+from agent.quantity import Energy, Frequency, Percent, Power, Time
 from agent.site_file.derating import DeratingSection
 from agent.site_file.section import Name, Section
 from drivers.endpoint import parse_url
@@ -52,6 +52,7 @@ class DeviceSection(Section):
     frequency_resolution: Annotated[Frequency, Field(gt=0, le=1)] | None = None
     rated_power: Annotated[Power, Field(gt=0)] | None = None
     rated_charge_power: Annotated[Power, Field(gt=0)] | None = None
+    capacity: Annotated[Energy, Field(gt=0)] | None = None
     soc_min: Annotated[Percent, Field(ge=0, le=100)] = 5.0
     soc_max: Annotated[Percent, Field(ge=0, le=100)] = 95.0
     soc_reserve: Annotated[Percent, Field(gt=0, lt=100)] | None = None
@@ -163,7 +164,7 @@ _ONLY_FOR: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("can_be_limited", "raise_after"), ("pv",)),
     **dict.fromkeys(
         (
-            "rated_charge_power",
+            *("rated_charge_power", "capacity"),
             *("soc_min", "soc_max", "soc_reserve", "soc_taper", "soc_hysteresis"),
             *("one_way_efficiency", "min_useful_power", "derating", "shared_inverter"),
         ),

@@ -43,6 +43,7 @@ def device_spec(section: DeviceSection, profile: Profile | None) -> DeviceSpec:
         base_address=section.base_address,
         reversion_s=int(section.dead_man),
         rated_w=section.rated_power,
+        capacity_wh=section.capacity,
         positive=section.positive,
         expected_model=section.expected_model,
         expected_serial=section.expected_serial,

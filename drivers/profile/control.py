@@ -114,16 +114,18 @@ class ProfileControl:
     async def release(self, generation: int, *, rest: bool) -> Outcome:
         """Put the owner's settings back and leave the device to its own control; nothing if it is there already.
 
-        `rest`: it goes to 0 W first, and stays there where there is nothing to put back.
+        `rest`: it goes to 0 W first, and stays there where there is nothing to put back. Where it does not rest, its
+        owner has it back all the same: that ends our setpoint too.
         """
         reads = await self._read([*self._state.names, *self._control.save])
         free = not self._state.ours(reads) if rest else self._state.released(reads)
         if self._taken_over is None and free:
             return None, ""
+        no_rest = ""
         if rest:
-            held_w, reason = await self.hold(0.0, generation)
-            if reason or not self._control.release:
-                return held_w, reason
+            held_w, no_rest = await self.hold(0.0, generation)
+            if not self._control.release:
+                return held_w, no_rest
         writer = Writer(self._spots, self._link, self._clock, generation, self._budget)
         given = Given(dead_man_s=self._dead_man_s, saved=self._saved(), reads=reads)
         try:
@@ -136,7 +138,7 @@ class ProfileControl:
         reason = self._differs(writer.written, await self._read(list(writer.written)))
         if not reason:
             await self._settings.put(self._device_id, {})
-        return None, reason
+        return None, reason or no_rest
 
     async def _ensure_control(self, writer: Writer, generation: int) -> None:
         """Take the device over, unless it still is under our control."""

@@ -24,6 +24,7 @@ from drivers.profile.session import ProfileSession
 from drivers.profile.settings import OwnersSettings
 from drivers.profile.trial import Trial, trial
 from drivers.profile.values import Values, names_in
+from drivers.readings import or_stated
 from drivers.registers import Registers
 from drivers.setpoint import Unwritable
 from drivers.spec import DeviceSpec, Identity
@@ -93,16 +94,19 @@ class ProfileBattery(_ProfileDevice):
     async def read(self) -> BatterySample:
         """The newest readings; errors are `DeviceError`s."""
         reads = await self._session.poll()
-        role, values = self._role, Values(self._profile, reads)
+        role, values, identity = self._role, Values(self._profile, reads), self._session.identity
         discharge_w = _magnitude(values.reading(role.rated_discharge_w))
         charge_w = _magnitude(values.reading(role.rated_charge_w))
         believable_w = POWER_MARGIN * max(discharge_w.value or 0.0, charge_w.value or 0.0) or math.inf
         power_w = values.reading(role.power_w).within(-believable_w, believable_w)
         return BatterySample(
             device_id=self.spec.device_id,
+            serial=identity.serial if identity is not None else None,
             power_w=power_w,
             soc_pct=values.reading(role.soc_pct).within(0.0, 100.0),
-            capacity_wh=values.reading(role.capacity_wh).within(0.0, math.inf),
+            capacity_wh=or_stated(
+                values.reading(role.capacity_wh).within(0.0, math.inf), self.spec.capacity_wh, power_w
+            ),
             rated_discharge_w=discharge_w,
             rated_charge_w=charge_w,
             live_discharge_limit_w=_magnitude(values.reading(role.live_discharge_limit_w)),

@@ -603,3 +603,11 @@ async def test_a_device_restarted_between_two_setpoints_gets_the_second_only_aft
         assert (await battery.write_setpoint(2000.0)).ok
         assert registers[at(704, 25)] == 20
         await link.close()
+
+
+async def test_the_site_states_a_capacity_that_the_device_does_not():
+    unknown = a_map(m713={"WHRtg": 0xFFFF})
+    battery, _ = a_battery(unknown, capacity_wh=5e5)
+    assert (await battery.read()).capacity_wh.value == 5e5
+    battery, _ = a_battery(capacity_wh=5e5)
+    assert (await battery.read()).capacity_wh.value == 1_000_000.0, "what the device says counts"

@@ -245,6 +245,14 @@ def test_a_group_in_one_frame_needs_registers_that_follow_one_another(told, chan
     assert [line for line in told(text) if expected in line]
 
 
+def test_a_group_in_one_frame_lies_behind_one_unit_id(told):
+    group = (
+        'setpoint = [{ one_frame = true, write = [{ point = "set", from = "power" }, { point = "timer", set = 5 }] }]\n'
+    )
+    text = GOOD.replace(SETPOINT, group).replace('unit = "s", write', 'unit = "s", unit_id = "bms", write')
+    assert [line for line in told(text) if "one_frame: the points lie behind different unit ids" in line]
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [

@@ -171,6 +171,19 @@ async def test_a_group_goes_in_one_frame_and_an_unreadable_setpoint_is_held_as_a
         assert it.written() == [(20, (0, 0, 802)), (22, (803,))]
 
 
+async def test_a_setpoint_whose_mode_did_not_take_is_not_held(battery):
+    points = GROUP + 'mode = { address = 30, type = "u16", write = "volatile" }\n'
+    control = NO_DEAD_MAN + GROUP_CONTROL.replace(
+        "setpoint = [{", 'setpoint = [{ write = { point = "mode", set = 4 } }, {'
+    )
+    async with battery(points, control) as it:
+        it.holding.deaf = {30}
+        outcome = await it.device.write_setpoint(1500.0)
+        assert (outcome.ok, outcome.held_w) == (False, None)
+        assert "mode reads 0 where 4 was written" in outcome.reason
+        assert (await it.device.read()).held_setpoint_w.value is None
+
+
 async def test_what_was_acknowledged_does_not_outlive_its_connection(battery):
     now = [50.0]
     async with battery(GROUP, NO_DEAD_MAN + GROUP_CONTROL, clock=lambda: now[0]) as it:
@@ -300,6 +313,16 @@ async def test_a_mode_that_does_not_go_back_is_told(battery):
         outcome = await it.device.release()
         assert not outcome.ok
         assert "mode reads remote where other was written" in outcome.reason
+
+
+async def test_a_device_that_does_not_rest_is_given_back_all_the_same(battery):
+    async with battery(SET + MODE, NO_DEAD_MAN + MODE_CONTROL, registers={21: 2}) as it:
+        await it.device.write_setpoint(100.0)
+        it.holding.refused = {20}
+        outcome = await it.device.release()
+        assert not outcome.ok
+        assert "exception 3" in outcome.reason
+        assert it.holding.registers[21] == 2
 
 
 async def test_a_device_that_was_never_taken_over_is_left_alone(battery):
@@ -435,6 +458,26 @@ async def test_a_battery_without_control_can_only_be_looked_at(tmp_path):
         assert it.device.has_dead_man is None
         it.holding.registers[3] = 101
         assert (await it.device.read()).soc_pct.quality is Quality.IMPLAUSIBLE
+
+
+async def test_the_site_states_a_capacity_that_the_device_does_not(battery, tmp_path):
+    async with battery(SET, NO_DEAD_MAN + SIGNED, capacity_wh=9000.0) as it:
+        got = await it.device.read()
+        assert got.capacity_wh.value == 9000.0
+        assert got.capacity_wh.read_mono_s == got.power_w.read_mono_s
+    states = BATTERY + 'capacity_wh = "size"\n'
+    size = 'size = { address = 8, type = "u16", unit = "kWh", sentinels = [0xFFFF], plausible = [1, 100] }\n'
+    for raw, value in ((5, 5000.0), (0xFFFF, 9000.0), (200, None)):
+        told = {"battery": states, "capacity_wh": 9000.0, "registers": {8: raw}}
+        async with battery(SET + size, NO_DEAD_MAN + SIGNED, **told) as it:
+            assert (await it.device.read()).capacity_wh.value == value
+
+
+async def test_a_share_in_a_product_counts_as_a_part_of_one(battery):
+    health = BATTERY + 'capacity_wh = { product = ["size", "soc"] }\n'
+    size = 'size = { address = 8, type = "u16", unit = "kWh" }\n'
+    async with battery(SET + size, NO_DEAD_MAN + SIGNED, battery=health, registers={8: 10}) as it:
+        assert (await it.device.read()).capacity_wh.value == 5000.0  # 10 kWh x 50 %
 
 
 async def test_ready_needs_every_condition_and_is_missing_while_one_is_unknown(battery):

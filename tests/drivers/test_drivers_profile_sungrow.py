@@ -64,6 +64,7 @@ async def test_a_battery_sample_is_in_our_units_and_sign(profile):
     assert got.ready.value == 1.0
     assert got.held_setpoint_w.quality is Quality.MISSING  # in its owner's hands
     assert got.has_dead_man is True
+    assert got.serial == "A2290512345"
 
 
 async def test_pv_and_meter_of_the_same_inverter(profile):

@@ -81,7 +81,8 @@ def _silent_devices(now: SiteView, mono_s: float) -> list[Condition]:
             text = f"SoC {battery.soc_pct.quality}: the battery rests at 0 kW until its SoC can be read"
             found.append(Condition("soc_unknown", battery.device_id, Severity.ALARM, text))
         if battery.power_w.value is not None and battery.capacity_wh.value is None:
-            text = f"capacity {battery.capacity_wh.quality}: the battery rests at 0 kW until it states one, or the site file (capacity)"
+            why = battery.capacity_wh.quality
+            text = f"capacity {why}: the battery rests at 0 kW until it, or the site file (capacity), states one"
             found.append(Condition("capacity_unknown", battery.device_id, Severity.ALARM, text))
         if battery.has_dead_man is False:
             text = "the device has no dead-man: it would hold its last setpoint for ever if this agent died"

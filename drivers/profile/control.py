@@ -19,7 +19,16 @@ from drivers.profile.held import HeldState
 from drivers.profile.model import Control
 from drivers.profile.reads import ProfileReads, Spots
 from drivers.profile.settings import OwnersSettings
-from drivers.profile.writing import Given, Registers16, StoredBudget, Writer, dead_man_registers, in_unit, literal
+from drivers.profile.writing import (
+    LOOK_AGAIN_S,
+    Given,
+    Registers16,
+    StoredBudget,
+    Writer,
+    dead_man_registers,
+    in_unit,
+    literal,
+)
 from drivers.read_plan import Reads
 from drivers.registers import Registers
 from drivers.setpoint import Unwritable
@@ -27,6 +36,8 @@ from drivers.spec import DeviceSpec
 
 FLOAT_SLACK: Final = 1e-6
 """A device may round a 32-bit float on its way."""
+LOOKS_WHILE_WORKING: Final = 9
+"""Two seconds of looking at a device that said that it still works on a write (Modbus exception 5)."""
 Outcome = tuple[float | None, str]
 """What the device holds, None if unknown or nothing; and why that is not what was wanted, or ""."""
 
@@ -227,10 +238,14 @@ class ProfileControl:
         await asyncio.sleep(self._spots.profile.pacing.before_read_back)
         watched = self._names_to_confirm(writer)
         guards = [self._control.dead_man.point] if self._control.dead_man.point is not None else []
-        reads = await self._read([*self._state.names, *watched, *guards])
-        if self._link.generation != generation:
-            return None, "the connection was replaced before the setpoint was read back; read the device again"
-        reason = self._differs({name: writer.written[name] for name in watched}, reads) or self._unarmed(reads)
+        for look in range(LOOKS_WHILE_WORKING if writer.working else 1):
+            await asyncio.sleep(LOOK_AGAIN_S if look else 0.0)
+            reads = await self._read([*self._state.names, *watched, *guards])
+            if self._link.generation != generation:
+                return None, "the connection was replaced before the setpoint was read back; read the device again"
+            reason = self._differs({name: writer.written[name] for name in watched}, reads) or self._unarmed(reads)
+            if not reason:
+                break
         if not self._state.under_control(reads):
             self._taken_over = None
             reason = reason or "the device left our control while the setpoint was written; it is taken over again"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from drivers.codec import OutOfRange, Rounding
-from drivers.errors import DeviceError
+from drivers.errors import DeviceError, ModbusRefused
 from drivers.profile.conditions import holds, told
 from drivers.profile.model import Control, Step, Write
 from drivers.profile.place import write_function_of
@@ -24,6 +24,8 @@ from drivers.setpoint import Unwritable
 LOOK_AGAIN_S = 0.25
 """Between two looks at a condition that is waited for."""
 DAY_S = 86_400.0
+STILL_WORKING, BUSY = 5, 6
+"""Modbus exceptions after which a write is not lost: read back until it shows; send it once more."""
 
 Registers16 = tuple[int, ...]
 
@@ -162,6 +164,8 @@ class Writer:
         self._budget = budget
         self.written: dict[str, Registers16] = {}
         """What was acknowledged, by point."""
+        self.working = False
+        """The device has taken a write and still works on it: it shows later what it holds."""
 
     async def run(self, steps: Sequence[Step], given: Given, where: str) -> None:
         """All steps in order; `Unwritable` when a condition did not come true, else `DeviceError`s."""
@@ -194,11 +198,23 @@ class Writer:
                 self._budget.spend(spot.name)
         first = spots[0]
         values = [value for frame in frames for value in frame]
-        if len(values) == 1 and write_function_of(self._spots.profile, first.codec.point) == 6:
-            await self._link.write_register(first.unit_id, first.address, values[0], generation=self._generation)
-        else:
-            await self._link.write_registers(first.unit_id, first.address, values, generation=self._generation)
+        try:
+            await self._put(first, values)
+        except ModbusRefused as refused:
+            if refused.code == BUSY:  # it did not take the write, so that it may be sent once more
+                await asyncio.sleep(LOOK_AGAIN_S)
+                await self._put(first, values)
+            elif refused.code == STILL_WORKING:
+                self.working = True
+            else:
+                raise
         self.written.update(zip((spot.name for spot in spots), frames, strict=True))
+
+    async def _put(self, spot: Spot, values: Sequence[int]) -> None:
+        if len(values) == 1 and write_function_of(self._spots.profile, spot.codec.point) == 6:
+            await self._link.write_register(spot.unit_id, spot.address, values[0], generation=self._generation)
+        else:
+            await self._link.write_registers(spot.unit_id, spot.address, values, generation=self._generation)
 
     async def _holds(self, spot: Spot, values: Registers16) -> bool:
         if not spot.codec.point.readable:

@@ -60,16 +60,18 @@ def test_a_device_without_one_is_sunspec(site):
 
 
 def test_one_hybrid_fills_several_roles_at_one_address(site):
-    again = BATTERY.replace('"hybrid"', '"hybrid-pv"').replace('"battery"', '"pv"')
-    loaded = load(
-        site(
-            HEAD.replace("[conn", '[connection_point]\nmeter = "meter"\n#')
-            + BATTERY
-            + again
-            + METER.replace("url", 'positive = "import"\nurl')
-        )
+    text = HEAD.replace("[conn", '[connection_point]\nmeter = "hybrid-meter"\n#')
+    text += "".join(
+        BATTERY.replace('"hybrid"', f'"hybrid-{role}"').replace('"battery"', f'"{role}"') for role in ("battery", "pv")
     )
+    text += (
+        METER.replace('"meter"\nrole', '"hybrid-meter"\nrole')
+        .replace("eastron-sdm630", "sungrow-sh")
+        .replace("10.0.0.6", "10.0.0.5")
+    )
+    loaded = load(site(text))
     assert [device.role for device in loaded.device] == ["battery", "pv", "meter"]
+    assert len({device.address for device in loaded.device}) == 1
 
 
 def test_the_same_role_twice_at_one_address_is_refused(site):

@@ -21,10 +21,14 @@ class RawBank:
     """Registers that acknowledge a write and keep what they had."""
     refused: set[int] = field(default_factory=set)
     """Registers that refuse every write with exception 3."""
+    answers: dict[int, list[int]] = field(default_factory=dict)
+    """Exceptions by register, each for one write: 5 takes it all the same, and shows it two reads later."""
 
     def read(self, address: int, count: int) -> bytes:
         self.before_read()
         self.reads.append((address, count))
+        if self.later and len(self.reads) >= self.later[0]:
+            self.registers.update(enumerate(self.later[2], start=self.later[1]))
         try:
             return b"".join(self.registers[at].to_bytes(2, "big") for at in range(address, address + count))
         except KeyError:
@@ -38,6 +42,11 @@ class RawBank:
         if self.refused & set(span):
             raise RequestRefusedError(3)
         self.writes.append((address, values))
+        code = self.answers[address].pop(0) if self.answers.get(address) else 0
+        if code == 5:
+            self.later = [len(self.reads) + 2, address, values]
+        if code:
+            raise RequestRefusedError(code)
         for at, value in zip(span, values, strict=True):
             if at not in self.deaf:
                 self.registers[at] = value
@@ -53,4 +62,5 @@ class RawBank:
         self.registers.update(self.at_start)
 
     def __post_init__(self) -> None:
+        self.later = []
         self.at_start = dict(self.registers)

@@ -421,6 +421,35 @@ async def test_a_refused_write_says_so_and_what_the_device_still_holds(battery):
         assert "exception 3" in outcome.reason
 
 
+async def test_a_busy_device_is_asked_once_more_and_not_again(battery):
+    async with battery(SET, NO_DEAD_MAN + SIGNED) as it:
+        it.holding.answers = {20: [6]}
+        assert (await it.device.write_setpoint(1000.0)).ok
+        assert it.written() == [(20, (0xFFF6,))] * 2
+        it.holding.answers = {20: [6, 6]}
+        outcome = await it.device.write_setpoint(500.0)
+        assert (outcome.ok, outcome.held_w) == (False, 1000.0)
+        assert "exception 6" in outcome.reason
+        assert len(it.written()) == 2
+
+
+async def test_a_device_that_still_works_on_a_write_is_read_back_until_it_shows(battery):
+    async with battery(SET, NO_DEAD_MAN + SIGNED) as it:
+        it.holding.answers = {20: [5]}
+        outcome = await it.device.write_setpoint(1000.0)
+        assert (outcome.ok, outcome.held_w, outcome.reason) == (True, 1000.0, "")
+        assert len(it.written()) == 1
+
+
+async def test_a_device_that_says_that_it_works_and_does_not_is_found_out(battery):
+    async with battery(SET, NO_DEAD_MAN + SIGNED) as it:
+        it.holding.answers = {20: [5]}
+        it.holding.before_read = lambda: it.holding.later.clear()
+        outcome = await it.device.write_setpoint(1000.0)
+        assert "accepted but not applied" in outcome.reason
+        assert len(it.holding.reads) < 20
+
+
 async def test_a_device_that_only_pretends_is_found_out(battery):
     async with battery(SET, NO_DEAD_MAN + SIGNED) as it:
         it.faults.lie = True

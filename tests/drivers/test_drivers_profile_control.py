@@ -444,7 +444,11 @@ async def test_a_device_that_still_works_on_a_write_is_read_back_until_it_shows(
 async def test_a_device_that_says_that_it_works_and_does_not_is_found_out(battery):
     async with battery(SET, NO_DEAD_MAN + SIGNED) as it:
         it.holding.answers = {20: [5]}
-        it.holding.before_read = lambda: it.holding.later.clear()
+
+        def never():
+            it.holding.later = []
+
+        it.holding.before_read = never
         outcome = await it.device.write_setpoint(1000.0)
         assert "accepted but not applied" in outcome.reason
         assert len(it.holding.reads) < 20

@@ -15,6 +15,8 @@ from drivers.registers import Registers
 
 NOT_READABLE = frozenset({2, 3})
 """Modbus exceptions that say that registers cannot be read: illegal address, illegal value."""
+ASK_AGAIN_S = 600.0
+"""A refused register is tried again this often: a device may offer it only in some of its states."""
 NOT_THERE = frozenset({10, 11})
 """Those of a gateway behind which a unit id does not answer."""
 
@@ -76,15 +78,22 @@ class Spots:
 
 
 class ProfileReads:
-    """The requests of one poll. A point that the device refuses is left out from then on; the rest goes on."""
+    """The requests of one poll. A point that the device refuses is left out for a while; the rest goes on.
 
-    def __init__(self, spots: Spots, names: Iterable[str]) -> None:
-        self.refused: dict[str, str] = {}
-        """Why a point is not asked for any more, by name."""
+    With `must_answer`, a device that refuses every point has failed: the refusal is raised, and all is asked again.
+    """
+
+    def __init__(self, spots: Spots, names: Iterable[str], *, must_answer: bool = False) -> None:
+        self.refused: dict[str, ModbusRefused] = {}
+        """Why a point is not asked for now, by name."""
+        self._ask_again: dict[str, float] = {}
+        """When it is asked for again, on the clock of the reads."""
         self.generation = 0
         """The connection over which the first request of the last read was answered."""
         self._spots = spots
-        self._blocks = packs(spots.profile, spots.needed(names))
+        self._must_answer = must_answer
+        self._whole = packs(spots.profile, spots.needed(names))
+        self._blocks = self._whole
 
     async def read(self, link: Registers, unit_id: int, clock: Callable[[], float]) -> dict[str, Read]:  # noqa: ARG002
         """All points, each with the time at which its request was sent; errors are `DeviceError`s."""
@@ -92,11 +101,20 @@ class ProfileReads:
 
     async def see(self, link: Registers, clock: Callable[[], float]) -> dict[str, Seen]:
         """The same with registers and raw values."""
+        for name in [name for name, at_s in self._ask_again.items() if clock() >= at_s]:
+            del self._ask_again[name], self.refused[name]
+            self._blocks = [*self._blocks, [self._spots[name]]]
         got: dict[str, tuple[tuple[int, ...], Raw | None, float]] = {}
         kept: list[list[Spot]] = []
         for index, block in enumerate(self._blocks):
             kept += await self._block(block, link, clock, got)
             self.generation = link.generation if index == 0 else self.generation
+        if self._must_answer and not got and self.refused:
+            error = next(iter(self.refused.values()))
+            self.refused.clear()
+            self._ask_again.clear()
+            self._blocks = self._whole
+            raise error
         self._blocks = kept
         return {name: self._meant(name, got) for name in got}
 
@@ -117,7 +135,8 @@ class ProfileReads:
             if refused.code not in NOT_READABLE:
                 raise
             if len(block) == 1:
-                self.refused[block[0].name] = str(refused)
+                self.refused[block[0].name] = refused
+                self._ask_again[block[0].name] = clock() + ASK_AGAIN_S
                 return []
             half = len(block) // 2
             first = await self._block(block[:half], link, clock, got)
@@ -145,8 +164,8 @@ async def read_points(
     """These points now, outside of any poll; errors are `DeviceError`s, a refused point too."""
     plan = ProfileReads(spots, names)
     reads = await plan.read(link, 0, clock)
-    for name, why in plan.refused.items():
-        raise DeviceError(f"{name} cannot be read: {why}", endpoint=link.name, unit_id=spots[name].unit_id)
+    for name, refused in plan.refused.items():
+        raise DeviceError(f"{name} cannot be read: {refused}", endpoint=link.name, unit_id=spots[name].unit_id)
     return reads
 
 

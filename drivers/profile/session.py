@@ -37,7 +37,8 @@ class ProfileSession(KnownDevice):
     async def _look(self) -> Learnt:
         who = ProfileReads(self._spots, self._who)
         reads = await who.read(self._link, self.spec.unit_id, self._clock)
-        return Learnt(who.generation, self._checked(reads), ProfileReads(self._spots, self._polled))
+        polls = ProfileReads(self._spots, self._polled, must_answer=True)
+        return Learnt(who.generation, self._checked(reads), polls)
 
     async def _glance(self, known: Identity) -> Identity:  # noqa: ARG002 - a profile's identity is read whole
         reads = await ProfileReads(self._spots, self._who).read(self._link, self.spec.unit_id, self._clock)

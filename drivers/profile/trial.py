@@ -79,7 +79,7 @@ async def _of_one_unit(
     found: dict[str, PointRead] = {}
     for name in names:
         if name not in seen:
-            found[name] = _silent(spots, name, plan.refused.get(name, "was not read"))
+            found[name] = _silent(spots, name, str(plan.refused.get(name, "was not read")))
             continue
         one, point = seen[name], spots.profile.points[name]
         quality = Quality.GOOD if one.read.value is not None else Quality.MISSING

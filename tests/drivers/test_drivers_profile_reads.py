@@ -10,7 +10,7 @@ from drivers_registers import RawBank
 
 from drivers.errors import DeviceError, ModbusRefused
 from drivers.link import Link
-from drivers.profile.reads import ProfileReads, Spots, read_points
+from drivers.profile.reads import ASK_AGAIN_S, ProfileReads, Spots, read_points
 from simulators.modbus_server import ModbusServer
 
 HEAD = """
@@ -34,7 +34,8 @@ d = { address = 40, type = "u16" }
 class Reading:
     """A plan on a raw server, with the requests that it made."""
 
-    def __init__(self, profile, names, server, link):
+    def __init__(self, profile, names, server, link, bank):
+        self.bank = bank
         self.spots = Spots(profile, 1, {})
         self.plan = ProfileReads(self.spots, names)
         self.server, self.link = server, link
@@ -63,7 +64,7 @@ async def reading(tmp_path):
         await server.start()
         link = Link("127.0.0.1", server.port, timeout_s=5.0, clock=time.monotonic)
         opened.append((link, server))
-        return Reading(a_profile(tmp_path, head + HEAD + text), names, server, link)
+        return Reading(a_profile(tmp_path, head + HEAD + text), names, server, link, banks[1])
 
     yield make
     for link, server in opened:
@@ -124,9 +125,43 @@ async def test_a_refused_register_is_left_out_and_the_rest_goes_on(reading):
     it = await reading(ABCD, "abcd", {at: at for at in range(60) if at != 12}, head="[reads]\nmax_gap = 18\n")
     assert await it.read() == {"a": 10, "c": 20 * 65536 + 21, "d": 40}
     assert list(it.plan.refused) == ["b"]
-    assert "exception 2" in it.plan.refused["b"]
+    assert "exception 2" in str(it.plan.refused["b"])
     assert await it.read() == {"a": 10, "c": 20 * 65536 + 21, "d": 40}
     assert [(start, count) for _, _, start, count in it.asked] == [(10, 1), (20, 21)]  # nothing is asked in vain again
+
+
+async def test_a_refused_register_is_asked_for_again_after_a_while(reading):
+    it = await reading(ABCD, "ab", {10: 10})
+    now = [100.0]
+    await it.plan.read(it.link, 1, lambda: now[0])
+    assert list(it.plan.refused) == ["b"]
+    it.bank.registers[12] = 12
+    now[0] += ASK_AGAIN_S - 1
+    assert set(await it.plan.read(it.link, 1, lambda: now[0])) == {"a"}
+    now[0] += 1
+    assert {name: read.value for name, read in (await it.plan.read(it.link, 1, lambda: now[0])).items()} == {
+        "a": 10,
+        "b": 12,
+    }
+    assert it.plan.refused == {}
+
+
+async def test_a_device_that_refuses_everything_it_is_polled_for_has_failed(reading):
+    it = await reading(ABCD, "abcd", {})
+    it.plan = ProfileReads(it.spots, "abcd", must_answer=True)
+    with pytest.raises(ModbusRefused):
+        await it.read()
+    it.bank.registers.update(ALL)
+    assert (await it.read())["a"] == 10
+    assert it.asked == [(1, 3, 10, 12), (1, 3, 40, 1)], "as at the beginning"
+    it.bank.registers.clear()
+    it.bank.registers[40] = 4
+    assert await it.read() == {"d": 4}
+    it.bank.registers.clear()
+    with pytest.raises(ModbusRefused):
+        await it.read()
+    it.bank.registers.update(ALL)
+    assert len(await it.read()) == 4
 
 
 async def test_a_busy_device_is_not_taken_for_a_missing_register(reading):

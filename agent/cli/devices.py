@@ -59,6 +59,7 @@ def _device_lines(device: dict[str, Any]) -> list[str]:
     lines += [f"    {device['identity'] or device['maker']}", f"    {device['endpoint']}"]
     lines += [f"    {device['polls']} polls, {device['failures']} failed; link: {', '.join(told) or 'no trouble'}"]
     lines += [f"    {device['last_error']}"] if device["last_error"] else []
+    lines += [f"    not offered: {point}: {answer}" for point, answer in device["refused"].items()]
     return fitted(lines, 6)
 
 

@@ -34,7 +34,8 @@ class DeviceRequests:
 
     def _line(self, health: DeviceHealth, now_s: float) -> dict[str, Any]:
         read_s = health.read_mono_s
-        spec = self.devices[health.device_id].spec
+        device = self.devices[health.device_id]
+        spec = device.spec
         return {
             "device_id": health.device_id,
             "role": spec.role,
@@ -47,6 +48,7 @@ class DeviceRequests:
             "polls": health.polls,
             "failures": health.failures,
             "last_error": health.last_error,
+            "refused": getattr(device, "refused", {}),
             "link": asdict(self.links[health.device_id].stats),
         }
 

@@ -41,6 +41,8 @@ MAX_FREQUENCY_HZ = 69.0
 class _ProfileDevice:
     """What the roles share: the link's pace, the session, the registers of this device."""
 
+    _session: ProfileSession
+
     def __init__(self, spec: DeviceSpec, link: Registers, clock: Callable[[], float]) -> None:
         assert spec.profile is not None
         self.spec = spec
@@ -49,6 +51,11 @@ class _ProfileDevice:
         self._clock = clock
         self._spots = Spots(self._profile, spec.unit_id, spec.unit_ids)
         link.pace(self._profile.pacing.between_requests, self._profile.pacing.after_connect)
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """The points that the device does not offer now, by name, with its answer."""
+        return self._session.refused
 
     async def look(self, names: Sequence[str]) -> Trial:
         """The points called `names`, all when there are none, for people; see `drivers.profile.trial`."""

@@ -34,6 +34,12 @@ class ProfileSession(KnownDevice):
         names = [condition.point for condition in identity.check] + [name for name in told_by if name is not None]
         self._who = list(dict.fromkeys(names))
 
+    @property
+    def refused(self) -> dict[str, str]:
+        """The points that the device does not offer now, by name, with its answer."""
+        plan = self._known.plan if self._known is not None else None
+        return {name: str(why) for name, why in plan.refused.items()} if isinstance(plan, ProfileReads) else {}
+
     async def _look(self) -> Learnt:
         who = ProfileReads(self._spots, self._who)
         reads = await who.read(self._link, self.spec.unit_id, self._clock)

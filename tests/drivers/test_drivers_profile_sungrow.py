@@ -162,6 +162,16 @@ async def test_sentinels_are_no_numbers(profile):
         assert (reading.value, reading.quality) == (None, Quality.MISSING)
 
 
+async def test_a_register_that_this_firmware_lacks_is_left_out_and_told(profile):
+    less = {at: value for at, value in INPUTS.items() if at != 13024}
+    async with bench(profile, "battery", HOLDING, less) as it:
+        assert it.device.refused == {}
+        got = await it.device.read()
+        assert (got.temperature_c.value, got.soc_pct.value) == (None, 55.5)
+        assert list(it.device.refused) == ["battery_temperature"]
+        assert "exception 2" in it.device.refused["battery_temperature"]
+
+
 async def test_what_cannot_be_true_is_implausible(profile):
     async with bench(profile, "battery", HOLDING, INPUTS | {13022: 1001, 5213: 0x7FFF, 5214: 0x0002}) as it:
         got = await it.device.read()

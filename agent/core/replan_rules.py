@@ -71,6 +71,9 @@ LIMIT_NOISE_W = 1.0
 """Between two limits near 0 a smaller step is no change."""
 SHORTFALL_SHARE = 0.02
 """A slot counts as not feasible when it misses more than this share of what the battery could move in it."""
+DOUBT_SHARE = 0.01
+"""...and more than this share of the capacity: no SoC is known finer, and a plan to the very edge of the window is none
+that cannot be kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +251,7 @@ def first_shortfall(request: ReplanRequest) -> Shortfall | None:
         kept_w = planned.battery_w if asked.target is Target.BATTERY else planned.grid_w
         missing_wh = (asked.sold_w - kept_w) * asked.hours
         rated_w = max(asked.charge_limit_w, asked.discharge_limit_w, abs(asked.sold_w))
-        if abs(missing_wh) > SHORTFALL_SHARE * rated_w * asked.hours:
+        if abs(missing_wh) > max(SHORTFALL_SHARE * rated_w * asked.hours, DOUBT_SHARE * request.capacity_wh):
             return Shortfall(asked.start_utc_s, asked.end_utc_s, missing_wh)
     return None
 

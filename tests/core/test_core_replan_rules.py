@@ -303,6 +303,13 @@ def test_a_promise_that_is_kept_nearly_is_feasible():
     assert first_shortfall(replace(ASKED, soc_now_pct=float("nan"))) is None
 
 
+def test_a_promise_that_misses_less_than_the_soc_is_known_by_is_feasible():
+    # 32 kWh can be given; in a quarter of an hour 2 % of the rating are 250 Wh, 1 % of the capacity 1 kWh.
+    quarter = replace(SLOT, end_utc_s=T0 + 900.0, charge_limit_w=200e3, discharge_limit_w=200e3)
+    assert first_shortfall(replace(ASKED, slots=(replace(quarter, sold_w=131.9e3),))) is None
+    assert first_shortfall(replace(ASKED, slots=(replace(quarter, sold_w=132.1e3),))) is not None
+
+
 def test_a_promise_at_the_connection_point_is_judged_there():
     slot = replace(SLOT, sold_w=60e3, target=Target.GRID, pv_w=50e3)
     assert first_shortfall(replace(ASKED, slots=(slot,))) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from core_site import plan
@@ -110,6 +111,34 @@ def test_a_battery_that_fell_silent_with_a_write_under_way_may_hold_either_setpo
     running.plans = Plans(plan(400e3))
     running.run(80)
     assert beyond_w(running, limit_w) <= 1.0
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_power_of_a_silent_battery_may_end_without_taking_the_site_over_its_other_limit(sign):
+    """It goes on against the others, which may not lean on it: its dead-man ends it at any moment."""
+    limit_w = 200e3
+    running = limited(2, sign * 150e3, limit_w)
+    running.run(3)
+    running.cells[0].silent = True
+    running.plans = Plans(plan(-sign * 400e3))
+    running.run(80)
+    assert beyond_w(running, limit_w) <= 1.0
+    assert running.grid_w == pytest.approx(-sign * limit_w)
+
+
+def test_a_battery_that_states_a_little_more_or_less_with_the_weather_keeps_what_was_learned():
+    running = site(1)
+    running.run(2)
+    taught = replace(running.state.models["b0"], stretches=7)
+    running.state = replace(running.state, models={"b0": taught})
+    for capacity_wh in (1.01e6, 0.99e6, 1e6):
+        running.cells[0].capacity_wh = capacity_wh
+        running.run(2)
+    # Stated as before: no dispute is open, and nothing was begun anew.
+    assert running.state.models["b0"].stretches == 7
+    running.cells[0].capacity_wh = 1.01e6
+    running.run(3)
+    assert running.state.models["b0"].disputed_s == 0.0
 
 
 def test_all_silent_writes_nothing_and_says_so_battery_by_battery():

@@ -154,7 +154,7 @@ def _strip(scene: Scene) -> list[Text]:
     )
     full_wh = CONNECTION_KW * 1000.0 * scene.clock.slot_s / 3600.0
     return [
-        Text(" past      one column a slot; sold, then bought; by source: r rolling, y yearly, l local", style="dim"),
+        Text(" past      one column a slot: sold, then bought; r rolling, y yearly, l local", style="dim"),
         Text(f" plan   +  {_bars(planned, full_wh, 1)}", style="green"),
         Text(f" actual +  {_bars(done, full_wh, 1)}", style="bold green"),
         Text(f" plan   -  {_bars(planned, full_wh, -1)}", style="cyan"),

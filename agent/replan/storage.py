@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from agent.core.battery_model import BatteryModel
-from agent.core.replan_request import MAX_STANDBY_PER_H
 from agent.core.rules import BatteryRules
 from agent.core.snapshot import BatterySample, Reading
 from agent.core.units import CONTRADICTED_MARGIN_PCT
@@ -59,7 +58,7 @@ def _one(rules: BatteryRules, model: BatteryModel | None, sample: BatterySample,
     if capacity_wh is None or capacity_wh <= 0.0:
         return None
     efficiency = model.one_way_efficiency if model is not None else rules.one_way_efficiency
-    standby_w = min(model.standby_w, MAX_STANDBY_PER_H * capacity_wh) if model is not None else 0.0
+    standby_w = model.standby_w if model is not None else 0.0
     margin_pct = CONTRADICTED_MARGIN_PCT if model is not None and model.contradicted else 0.0
     low_pct = max(rules.soc_min_pct, rules.limits.reserve_pct or 0.0) + margin_pct
     high_pct = max(rules.soc_max_pct - margin_pct, low_pct)

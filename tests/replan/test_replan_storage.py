@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from agent.core.battery_model import fresh_model
+from agent.core.battery_model import CAPACITY_BOUNDS, fresh_model
 from agent.core.envelope_rules import BatteryLimits
+from agent.core.replan_request import MAX_STANDBY_PER_H
 from agent.core.rules import BatteryRules
 from agent.core.snapshot import BatterySample, Reading
 from agent.replan.horizon import Unit
@@ -65,7 +66,7 @@ def test_what_was_learned_counts_instead_of_what_is_stated():
     model = fresh_model(1e6, 0.95)
     worse = replace(model, charging=replace(model.charging, energy_wh=0.8 * model.charging.energy_wh),
                     discharging=replace(model.discharging, energy_wh=0.7 * model.discharging.energy_wh),
-                    standby_w=900.0, believed_soc_pct=47.0)  # fmt: skip
+                    lost_wh=7200.0, rest_s=8 * 3600.0, believed_soc_pct=47.0)  # fmt: skip
     found = storage((A, sample()), models={"a": worse})
     assert found.capacity_wh == worse.capacity_wh == pytest.approx(1e6 * 0.56**0.5)
     assert found.discharge_efficiency == pytest.approx(worse.one_way_efficiency)
@@ -73,9 +74,10 @@ def test_what_was_learned_counts_instead_of_what_is_stated():
     assert (found.standby_w, found.soc_pct) == (900.0, 47.0)
 
 
-def test_a_standby_loss_beyond_reason_is_cut_to_what_can_be_planned():
-    model = replace(fresh_model(1e6, 0.95), standby_w=1e6)
-    assert storage((A, sample()), models={"a": model}).standby_w == 20e3
+def test_the_largest_standby_loss_that_is_learned_can_be_planned_with():
+    model = replace(fresh_model(1e6, 0.95), lost_wh=1e9)
+    assert 0.0 < model.standby_w <= MAX_STANDBY_PER_H * CAPACITY_BOUNDS[0] * 1e6
+    assert storage((A, sample()), models={"a": model}).standby_w == model.standby_w
 
 
 def test_a_soc_that_contradicts_the_energy_narrows_the_band_and_a_reserve_raises_its_floor():

@@ -106,7 +106,9 @@ async def test_it_is_ready_when_every_state_that_it_tells_allows_power(change, r
     assert (await sample(**change)).ready.value == ready
 
 
-@pytest.mark.parametrize(("missing", "named"), [(103, "103 .* or 111 .* is missing"), (124, r"704 \(DERCtlAC\) or 124 .* is missing")])
+@pytest.mark.parametrize(
+    ("missing", "named"), [(103, "103 .* or 111 .* is missing"), (124, r"704 \(DERCtlAC\) or 124 .* is missing")]
+)
 async def test_a_model_that_it_needs_is_missed_by_name(missing, named):
     battery, memory = a_battery(a_map(**{f"m{missing}": None}, m701={"W": 0}, m702={"WMaxRtg": 1}))
     with pytest.raises(ModelMissing, match=named):

@@ -14,6 +14,7 @@ from statistics import fmean
 
 from agent.core.plan import Plan, PlanKind, Target
 from agent.core.reserve import energy_kept_wh, power_kept_w
+from agent.core.rules import BatteryRules
 from simulators.battery import Battery, BatteryConfig
 from simulators.optimiser import BatteryModel, Connection, Problem, Schedule, optimise
 from simulators.plant import OFFICE_DAY_SHAPE
@@ -108,10 +109,15 @@ def told_model(scenario: Scenario, capacity_factor: float = 1.0, efficiency_fact
         discharge_kw=max(0.2 * discharge_w, discharge_w - headroom_w - power_w[0]) / 1000.0,
         charge_efficiency=one_way,
         discharge_efficiency=one_way,
-        soc_min_pct=max(battery.soc_min_pct for battery in rules.batteries) + headroom_pct + give_pct,
+        soc_min_pct=max(_floor_pct(battery) for battery in rules.batteries) + headroom_pct + give_pct,
         soc_max_pct=min(battery.soc_max_pct for battery in rules.batteries) - headroom_pct - take_pct,
         cycle_cost_per_kwh=scenario.wear_per_kwh,
     )
+
+
+def _floor_pct(battery: BatteryRules) -> float:
+    """What the site never discharges below by plan: its window, and what it keeps for outages of the grid."""
+    return max(battery.soc_min_pct, battery.limits.reserve_pct or 0.0)
 
 
 def kept_for_awards(scenario: Scenario) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from scenario_sites import PRICES, scenario
 
 from simulators.scenario import Prices, Truth
-from simulators.scenario_cloud import Cloud, PriceKnowledge, informed, perfect_foresight
+from simulators.scenario_cloud import Cloud, PriceKnowledge, informed, perfect_foresight, told_model
 from simulators.scenario_result import valued
 
 DAY = 86_400
@@ -54,3 +54,10 @@ def test_a_worse_battery_earns_less_and_foresight_earns_most():
     told, bad, best = (informed(good, 50.0), informed(worse, 50.0), perfect_foresight(good, 50.0))
     assert bad.revenue < told.revenue
     assert valued(good, bad) < valued(good, told) < valued(good, best)
+
+
+def test_the_cloud_does_not_sell_what_the_site_keeps_for_outages():
+    site = scenario(pv=False)
+    keeping = tuple(replace(b, limits=replace(b.limits, reserve_pct=30.0)) for b in site.rules.batteries)
+    told = told_model(replace(site, rules=replace(site.rules, batteries=keeping)))
+    assert told_model(site).soc_min_pct < 30.0 == told.soc_min_pct

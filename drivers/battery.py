@@ -7,10 +7,12 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+from agent.core.droop import DeviceDroop
 from agent.core.snapshot import BatterySample, WriteOutcome
 from drivers import battery_der, battery_storage
 from drivers.battery_der import DerBattery
 from drivers.battery_storage import StorageBattery
+from drivers.droop_control import DroopOutcome
 from drivers.errors import DeviceError
 from drivers.read_plan import ReadPlan, Reads, make_plan
 from drivers.readings import or_stated
@@ -80,6 +82,38 @@ class SunSpecBattery:
                 held, reason = None, str(error)
         device_id, done_mono_s = self.spec.device_id, self._clock()
         return WriteOutcome(device_id, power_w, held, not reason, reason, done_mono_s)
+
+    @property
+    def has_droop(self) -> bool | None:
+        """Whether frequency response can be handed to the device itself (model 711); None before it is identified."""
+        if self._battery is None:
+            return None
+        return isinstance(self._battery, DerBattery) and not self._battery.droop.cannot
+
+    @property
+    def has_droop_dead_man(self) -> bool | None:
+        """Whether the device ends that response by itself when it is not written again; None while not known."""
+        return self._battery.droop.has_dead_man if isinstance(self._battery, DerBattery) else None
+
+    async def write_droop(self, wanted: DeviceDroop | None, respond_in_s: float) -> DroopOutcome:
+        """Make the device answer the frequency by itself around its setpoint, or (None) no longer; and read back.
+
+        90 % of a step come within `respond_in_s`. What the device does not confirm is switched off again. Never
+        raises a `DeviceError`: the outcome says what went wrong.
+        """
+        assert wanted is None or (math.isfinite(wanted.dead_band_hz) and math.isfinite(wanted.droop))
+        held: DeviceDroop | None = None
+        async with self._writing:
+            try:
+                await self._session.ensure_identified()
+                battery = self._battery
+                if isinstance(battery, DerBattery):
+                    held, reason = await battery.droop.hold(wanted, respond_in_s, self._link.generation)
+                else:
+                    reason = "" if wanted is None else "a device of model 124 has no droop that the agent can set"
+            except (DeviceError, Unwritable) as error:
+                reason = str(error)
+        return DroopOutcome(self.spec.device_id, wanted, held, not reason, reason, self._clock())
 
     async def release(self) -> WriteOutcome:
         """Leave the device at a held 0 W with its reversion armed.

@@ -17,6 +17,7 @@ from typing import Final
 from agent.core.snapshot import BatterySample, Quality, Reading
 from drivers import bms
 from drivers.dc_ports import DcPorts, dc_ports
+from drivers.droop_control import DroopControl
 from drivers.read_plan import Place, Reads, make_plan
 from drivers.readings import first_present, reading, ready, smallest
 from drivers.registers import Registers
@@ -64,6 +65,8 @@ class DerBattery:
             model_id: require(chain, (model_id,), names, link, spec.unit_id) for model_id, names in REQUIRED.items()
         }
         self._control = SetpointControl(spec, link, clock, chain.places(models[704], CONTROL_POINTS))
+        self.droop = DroopControl(spec, link, clock, chain)
+        """The device's own frequency response."""
         self._ports = DcPorts()
         self._beside_w = 0.0
         """PV power that the setpoint last written includes."""
@@ -76,7 +79,10 @@ class DerBattery:
     async def learn(self) -> list[list[Place]]:
         """What each poll must read; errors are `DeviceError`s."""
         await self._control.learn()
+        await self.droop.learn()
         self._ports = await dc_ports(self._chain, self._link, self._spec.unit_id, self._clock)
+        if self._ports.hybrid and self._ports.pv and not self.droop.cannot:
+            self.droop.cannot = "PV shares the inverter, whose droop would answer for both (models 711 and 714)"
         ports = list(self._ports.places) if self._ports.hybrid else []
         models = [self._chain.places(self._chain.first(model_id), names) for model_id, names in POINTS.items()]
         return [*models, ports]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -170,6 +171,8 @@ class Plant:
         """What the inverter is told, W, + = discharge; None: nothing, and the battery idles."""
         self.ready = True
         """False: the inverter is stopped and gives no power, whatever the setpoint."""
+        self.droop: Callable[[float, float, float, float], float] | None = None
+        """The inverter's own frequency response: Unix time, frequency Hz, power told W, seconds -> power to aim at."""
         self.pv_limit = 1.0
         """Curtailment: largest PV power over the inverter limit, 0 to 1."""
         self.frequency_shift_hz = 0.0
@@ -221,6 +224,8 @@ class Plant:
             return
         target_w = self.setpoint_w if self.ready and self.setpoint_w is not None else 0.0
         self._refresh_surroundings(self.utc_s + dt_s / 2.0)  # the middle of the step stands for all of it
+        if self.droop is not None and self.ready:
+            target_w = self.droop(self.utc_s, self.frequency_hz, target_w, dt_s)
         hours = dt_s / SECONDS_PER_HOUR
         pv_wh, load_wh = self.pv_w * hours, self.load_w * hours
         grid_wh = self.battery.step(target_w, dt_s) + pv_wh + load_wh

@@ -28,6 +28,7 @@ from simulators.plant import Plant
 from simulators.pv_limited import LimitedPvDevice
 from simulators.site_config import ConfigRefusedError, SiteConfig, load_config
 from simulators.sunspec_devices import BatteryDevice, MeterDevice
+from simulators.sunspec_droop import DroopDevice
 from simulators.sunspec_hybrid import HybridDevice
 from simulators.sunspec_storage import StorageDevice
 
@@ -85,6 +86,8 @@ class SimulatedSite:
         match modbus.battery_kind:
             case "der":
                 self.battery = BatteryDevice(self.plant, *place)
+            case "der-droop":
+                self.battery = DroopDevice(self.plant, *place)
             case "der-hybrid":
                 self.battery = HybridDevice(self.plant, *place)
             case kind:

@@ -41,8 +41,9 @@ class ModbusConfig:
     battery_unit: int = 1
     pv_unit: int = 2
     meter_unit: int = 3
-    battery_kind: Literal["der", "der-hybrid", "storage", "storage-hybrid"] = "der"
-    """SunSpec models of the 700 series, or the older 103 and 124; a hybrid has PV on its own DC side (714, 160)."""
+    battery_kind: Literal["der", "der-droop", "der-hybrid", "storage", "storage-hybrid"] = "der"
+    """SunSpec models of the 700 series, or the older 103 and 124; a hybrid has PV on its own DC side (714, 160), and
+    "der-droop" can answer the frequency by itself (711)."""
     pv_model: Literal[101, 102, 103, 111, 112, 113] = 103
     pv_limit: PvLimit = "123"
     """The model by which the PV inverter's power is limited: an older inverter, a newer one, or none."""

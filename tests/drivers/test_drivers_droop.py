@@ -1,0 +1,304 @@
+"""Handing frequency response to the device (model 711): what is written in which order, and what is never believed."""
+
+from __future__ import annotations
+
+import pytest
+from drivers_peers import Clock, Memory, bank, chain, model, raw_registers
+
+from agent.core.droop import DeviceDroop
+from drivers import droop_control
+from drivers.device import DeviceSpec, open_device
+from drivers.errors import LinkTimeout, ModbusRefused
+from drivers.sunspec_layout import layout
+
+COMMON = model(1, {"Mn": "Maker", "Md": "B-500", "SN": "A1"})
+OTHERS = (
+    model(701, {"St": 1, "InvSt": 3, "ConnSt": 1, "W": 0, "W_SF": 2}),
+    model(702, {"WMaxRtg": 500, "W_SF": 3}),
+    model(704, {"WSetEna": 0, "WSetMod": 1, "WSet": 0, "WSetRvrt": 0, "WSetEnaRvrt": 0, "WSetRvrtTms": 0, "WSet_SF": 2}),
+    model(713, {"WHRtg": 1000, "SoC": 555, "WH_SF": 3, "Pct_SF": -1}),
+)  # fmt: skip
+HEAD = {"Ena": 0, "AdptCtlReq": 1, "AdptCtlRslt": 1, "NCtl": 3, "RvrtTms": 0, "RvrtRem": 0, "RvrtCtl": 1,
+        "Db_SF": -3, "K_SF": -4, "RspTms_SF": -1}  # fmt: skip
+STORED = {"DbOf": 36, "DbUf": 36, "KOf": 500, "KUf": 500, "RspTms": 50, "PMin": 0}
+CURVE = DeviceDroop(0.01, 0.019)
+REVERSION_S = 30
+OURS = (0, 10, 0, 10, 190, 190, 0, 45, 65436)
+"""Dead bands 10 mHz, droops 0.0190, 4.5 s, PMin -100 %, as registers."""
+
+
+def model_711(head, sets):
+    """Model 711 with its sets; the first is read-only."""
+    known = layout(711)
+    registers = model(711, HEAD | head, length=known.length)
+    for index, raws in enumerate(sets, start=1):
+        registers += [register for name, point in known.group.points.items()
+                      for register in raw_registers(point, ({"ReadOnly": 1 if index == 1 else 0} | raws)[name])]  # fmt: skip
+    registers[1] = len(registers) - 2
+    return registers
+
+
+class Device:
+    """A battery without a wire that adopts a set as soon as it is asked, unless told otherwise."""
+
+    def __init__(self, head=None, sets=(STORED, STORED, STORED), *, more=(), adopts=True, result=1):
+        self.model = model_711(head or {}, sets)
+        before = chain(COMMON, *OTHERS)[:-2]
+        self.memory = Memory(bank([*before, *self.model, *(register for one in more for register in one), 0xFFFF, 0]))
+        self.base = 40000 + len(before)
+        self.adopts, self.result = adopts, result
+        self.memory.on_write = self._written
+        self._due = False
+        self.memory.before_read = self._work
+        self.driver = open_device(DeviceSpec("bess", "battery", 1, reversion_s=REVERSION_S), self.memory, Clock())
+
+    def address(self, name):
+        return self.base + layout(711).point(name).at
+
+    def __getitem__(self, name):
+        return self.memory.registers[self.address(name)]
+
+    def __setitem__(self, name, raw):
+        self.memory.registers[self.address(name)] = raw
+
+    def _written(self, address, _values):
+        self._due |= address == self.address("AdptCtlReq")
+
+    def _work(self, _address):
+        if not self._due:
+            return
+        self._due = False
+        self["AdptCtlRslt"] = self.result
+        if self.adopts:
+            first, spare = self.address("Ctl.1.DbOf"), self.address(f"Ctl.{self['AdptCtlReq']}.DbOf")
+            for offset in range(9):
+                self.memory.registers[first + offset] = self.memory.registers[spare + offset]
+
+    @property
+    def written(self):
+        """The points whose first register each frame began with, and its values."""
+        names = {self.base + point.at: name for name, point in layout(711).points.items()}
+        names |= {self.address(f"Ctl.{index}.{name}"): f"Ctl.{index}.{name}"
+                  for index in (1, 2, 3) for name in STORED}  # fmt: skip
+        return [(names[address], values) for address, values in self.memory.writes]
+
+    async def told(self, curve=CURVE, respond_in_s=4.5):
+        return await self.driver.write_droop(curve, respond_in_s)
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch):
+    monkeypatch.setattr(droop_control, "ADOPT_PAUSE_S", 0.0)
+
+
+async def test_a_spare_set_is_written_and_adopted_the_dead_man_armed_and_the_enable_comes_last():
+    device = Device()
+    outcome = await device.told()
+    assert (outcome.ok, outcome.reason, outcome.held, outcome.wanted) == (True, "", CURVE, CURVE)
+    assert device.written == [
+        ("Ctl.2.DbOf", OURS),
+        ("AdptCtlReq", (2,)),
+        ("RvrtCtl", (0,)),
+        ("RvrtTms", (0, REVERSION_S)),
+        ("Ena", (1,)),
+    ]
+
+
+async def test_a_curve_in_force_is_only_armed_anew():
+    device = Device()
+    await device.told()
+    device.memory.writes.clear()
+    assert (await device.told()).ok
+    assert [name for name, _ in device.written] == ["RvrtCtl", "RvrtTms", "Ena"]
+
+
+async def test_another_curve_is_adopted_without_a_gap():
+    device = Device()
+    await device.told()
+    device.memory.writes.clear()
+    other = DeviceDroop(0.02, 0.019)
+    assert (await device.told(other)).held == other
+    assert ("Ena", (0,)) not in device.written
+
+
+async def test_a_read_only_set_is_passed_over():
+    device = Device(sets=(STORED, STORED | {"ReadOnly": 1}, STORED))
+    assert (await device.told()).ok
+    assert device.written[:2] == [("Ctl.3.DbOf", OURS), ("AdptCtlReq", (3,))]
+
+
+async def test_the_response_time_is_never_rounded_up():
+    device = Device()
+    assert (await device.told(respond_in_s=4.59)).ok
+    assert device["Ctl.1.RspTms"] == 0
+    assert device.memory.registers[device.address("Ctl.1.RspTms") + 1] == 45
+
+
+async def test_a_device_without_reversion_follows_but_is_said_to_have_no_dead_man():
+    device = Device({"RvrtTms": 0xFFFFFFFF, "RvrtCtl": 0xFFFF})
+    assert (await device.told()).ok
+    assert [name for name, _ in device.written] == ["Ctl.2.DbOf", "AdptCtlReq", "Ena"]
+    assert device.driver.has_droop_dead_man is False
+
+
+async def test_a_device_without_a_lowest_power_is_not_written_one():
+    bare = STORED | {"PMin": -0x8000}
+    device = Device(sets=(bare, bare, bare))
+    assert (await device.told()).ok
+    assert device.written[0] == ("Ctl.2.DbOf", OURS[:8])
+
+
+async def test_off_is_written_and_read_back_and_only_where_it_is_on():
+    device = Device()
+    assert (await device.told(None)).ok
+    assert device.written == []
+    await device.told()
+    device.memory.writes.clear()
+    outcome = await device.told(None)
+    assert (outcome.ok, outcome.held, device.written) == (True, None, [("Ena", (0,))])
+
+
+async def test_a_droop_that_does_not_go_off_is_told_with_the_curve_that_is_followed():
+    device = Device()
+    await device.told()
+    device.memory.before_read = lambda _address: device.__setitem__("Ena", 1)
+    outcome = await device.told(None)
+    assert (outcome.ok, outcome.held) == (False, CURVE)
+    assert "711.Ena reads 1 where 0 was written" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("head", "curve", "text"),
+    [
+        ({"K_SF": -3}, DeviceDroop(0.01, 0.0038), "a droop of 0.0038 is 0.004 in the device's steps"),
+        ({"Db_SF": -2}, DeviceDroop(0.015, 0.019), "a dead band of 0.015 Hz is 0.02 Hz in the device's steps"),
+        ({"K_SF": -4}, DeviceDroop(0.01, 7.0), "does not fit"),
+    ],
+)
+async def test_a_curve_that_the_registers_cannot_hold_is_refused_and_the_droop_is_off(head, curve, text):
+    device = Device(head | {"Ena": 1})
+    outcome = await device.told(curve)
+    assert (outcome.ok, outcome.held) == (False, None)
+    assert text in outcome.reason
+    assert device.written == [("Ena", (0,))]
+
+
+async def test_a_refused_adoption_leaves_the_droop_off():
+    device = Device({"Ena": 1}, result=2, adopts=False)
+    outcome = await device.told()
+    assert (outcome.ok, outcome.held) == (False, None)
+    assert "refused to adopt" in outcome.reason
+    assert device.written[-1] == ("Ena", (0,))
+
+
+async def test_a_result_of_the_last_time_is_not_taken_for_this_one():
+    device = Device(adopts=False)
+    outcome = await device.told()
+    assert not outcome.ok
+    assert "711.Ctl.1.DbOf reads 0.036 where 0.01 was written" in outcome.reason
+    assert ("Ena", (1,)) not in device.written
+
+
+async def test_a_device_that_never_finishes_is_told_so():
+    device = Device(result=0)
+    outcome = await device.told()
+    assert not outcome.ok
+    assert "did not finish adopting" in outcome.reason
+
+
+async def test_an_enable_that_does_not_stay_is_not_confirmed():
+    device = Device()
+    work = device._work
+
+    def stubborn(address):
+        work(address)
+        device["Ena"] = 0
+
+    device.memory.before_read = stubborn
+    outcome = await device.told()
+    assert (outcome.ok, outcome.held) == (False, None)
+    assert "711.Ena reads 0 where 1 was written" in outcome.reason
+
+
+@pytest.mark.parametrize(("name", "raw"), [("RvrtCtl", 1), ("RvrtTms", 5)])
+async def test_a_dead_man_that_is_not_as_written_is_no_delegation(name, raw):
+    device = Device()
+    work = device._work
+
+    def changed(address):
+        work(address)
+        device[name] = raw  # of RvrtTms the high word: days
+
+    device.memory.before_read = changed
+    outcome = await device.told()
+    assert (outcome.ok, outcome.held) == (False, None)
+    assert f"711.{name} reads" in outcome.reason
+    assert device["Ena"] == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ModbusRefused(3, endpoint="memory", unit_id=1, address=40000), LinkTimeout("no answer", endpoint="memory")],
+)
+async def test_a_write_that_fails_leaves_the_droop_off(error):
+    device = Device({"Ena": 1})
+
+    def refuse(address, values):
+        device._written(address, values)
+        if address == device.address("AdptCtlReq"):
+            raise error
+
+    device.memory.on_write = refuse
+    outcome = await device.told()
+    assert (outcome.ok, outcome.held) == (False, None)
+    assert str(error) in outcome.reason
+    assert device["Ena"] == 0
+
+
+async def test_a_failure_that_cannot_be_undone_says_so():
+    device = Device({"Ena": 1})
+
+    def refuse(_address, _values):
+        raise ModbusRefused(6, endpoint="memory", unit_id=1, address=40000)
+
+    device.memory.on_write = refuse
+    outcome = await device.told()
+    assert not outcome.ok
+    assert "and it could not be switched off" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("head", "sets", "text"),
+    [
+        ({"K_SF": -0x8000}, (STORED, STORED, STORED), "lacks K_SF"),
+        ({"NCtl": 1}, (STORED,), "no spare control set"),
+        ({"NCtl": 5}, (STORED, STORED, STORED), "states 42 registers, which 5 sets of its layout are not"),
+    ],
+)
+async def test_a_droop_that_cannot_be_used_is_never_written_to(head, sets, text):
+    device = Device(head, sets)
+    outcome = await device.told()
+    assert (outcome.ok, outcome.held, device.driver.has_droop) == (False, None, False)
+    assert text in outcome.reason
+    assert device.written == []
+    assert (await device.driver.read()).soc_pct.value == 55.5  # all else works
+
+
+async def test_a_hybrid_is_never_handed_the_response_for_its_pv_answers_too():
+    known = layout(714)
+    ports = [register for kind in (0, 1) for name, point in known.group.points.items()
+             for register in raw_registers(point, {"PrtTyp": kind, "DCW": 0}.get(name, "" if point.type == "string" else 0))]  # fmt: skip
+    registers = model(714, {"NPrt": 2, "DCW_SF": 0}, length=known.length) + ports
+    registers[1] = len(registers) - 2
+    device = Device(more=(registers,))
+    outcome = await device.told()
+    assert not outcome.ok
+    assert "PV shares the inverter" in outcome.reason
+    assert device.written == []
+
+
+async def test_whether_the_device_can_is_unknown_before_it_was_asked():
+    device = Device()
+    assert device.driver.has_droop is device.driver.has_droop_dead_man is None
+    await device.driver.identify()
+    assert device.driver.has_droop is device.driver.has_droop_dead_man is True

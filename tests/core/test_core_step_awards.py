@@ -192,6 +192,7 @@ def test_no_award_counts_while_the_clock_is_not_trusted():
     assert not any("award" in clip.limit for _, fx in running.log for clip in fx.decision.clips)
     running.trusted = True
     assert running.tick().decision.setpoint_w == pytest.approx(300e3)
+    assert running.raised("clock_untrusted") == [("raised", "site"), ("cleared", "site")]
 
 
 def test_an_award_to_come_binds_nothing_while_the_clock_is_not_trusted():

@@ -17,7 +17,7 @@ from typing import Final
 from agent.core.snapshot import BatterySample, Quality, Reading
 from drivers import bms
 from drivers.dc_ports import DcPorts, dc_ports
-from drivers.droop_control import DroopControl
+from drivers.droop_control import DroopControl, answered_from_hz
 from drivers.read_plan import Place, Reads, make_plan
 from drivers.readings import first_present, reading, ready, smallest
 from drivers.registers import Registers
@@ -85,7 +85,7 @@ class DerBattery:
             self.droop.cannot = "PV shares the inverter, whose droop would answer for both (models 711 and 714)"
         ports = list(self._ports.places) if self._ports.hybrid else []
         models = [self._chain.places(self._chain.first(model_id), names) for model_id, names in POINTS.items()]
-        return [*models, ports]
+        return [*models, ports, list(self.droop.watched)]
 
     def sample(self, reads: Reads) -> BatterySample:
         """One poll as a sample."""
@@ -109,6 +109,7 @@ class DerBattery:
             temperature_c=bms.temperature_c(reads),
             cell_min_v=bms.cell_v(reads, "CellVMin"),
             cell_max_v=bms.cell_v(reads, "CellVMax"),
+            own_droop_from_hz=answered_from_hz(reads),
         )
 
     async def hold(self, power_w: float, generation: int) -> tuple[float | None, str]:

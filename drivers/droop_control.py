@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.core.droop import DeviceDroop
+from agent.core.snapshot import Quality, Reading
 from drivers.codec import OutOfRange, Rounding, encode, scale_factor, scaled, whole
 from drivers.errors import DeviceError, LinkTimeout, ModbusRefused
 from drivers.read_plan import Place, Reads, make_plan
-from drivers.readings import number
+from drivers.readings import number, reading, smallest
 from drivers.registers import Registers
 from drivers.setpoint import Unwritable, not_applied
 from drivers.spec import DeviceSpec
@@ -41,6 +42,7 @@ READ_ONLY = 1
 NO_CONTROL = 0
 LOWEST_PCT = -100.0
 """PMin: the answer to high frequency may charge the battery with all its rating."""
+WATCHED: Final = ("Ena", "Db_SF", "Ctl.1.DbOf", "Ctl.1.DbUf")
 MAX_SETS = 10
 """More stored sets than this are not read: one spare is enough."""
 DEAD_BAND_OFF_HZ = 0.0005
@@ -74,6 +76,8 @@ class DroopControl:
         """Why the device's droop cannot be used; "" when it can."""
         self.has_dead_man = False
         """Whether the device ends the droop by itself when writes stop."""
+        self.watched: tuple[Place, ...] = ()
+        """What to poll so that `answered_from_hz` can tell; nothing where the sets cannot be trusted."""
         self._spec = spec
         self._link = link
         self._clock = clock
@@ -94,6 +98,8 @@ class DroopControl:
             return
         self._last = await self._read()
         self.cannot = self._what_lacks()
+        if self._layout_fits():
+            self.watched = tuple(self._places[name] for name in WATCHED if name in self._places)
         self.has_dead_man = all(self._number(name) is not None for name in ("RvrtTms", "RvrtCtl"))
 
     async def hold(
@@ -199,14 +205,19 @@ class DroopControl:
         lacking = [name for name in NEEDED if self._number(name) is None]
         if lacking:
             return f"the device's own droop lacks {', '.join(lacking)} (model {MODEL_ID})"
-        known, stored = layout(MODEL_ID), int(self._number("NCtl") or 0)
-        assert known.group is not None
-        if self._model.length != known.length + stored * known.group.size:
-            # An earlier publication had shorter sets: what is written would land in other points.
+        stored = int(self._number("NCtl") or 0)
+        if not self._layout_fits():
             return f"model {MODEL_ID} states {self._model.length} registers, which {stored} sets of its layout are not"
         if not self._spares():
             return f"the device has no spare control set that can be written (model {MODEL_ID}, {stored} sets)"
         return ""
+
+    def _layout_fits(self) -> bool:
+        """Whether the sets are as long as published now; an earlier publication had shorter ones, with other points."""
+        known, stored = layout(MODEL_ID), self._number("NCtl")
+        assert self._model is not None
+        assert known.group is not None
+        return stored is not None and self._model.length == known.length + stored * known.group.size
 
     def _spares(self) -> list[int]:
         return [index for index in range(2, self._sets + 1) if self._number(f"Ctl.{index}.ReadOnly") != READ_ONLY]
@@ -273,3 +284,11 @@ class DroopControl:
         if high != low or high[0] is None or high[1] is None:
             return None
         return DeviceDroop(high[0], high[1])
+
+
+def answered_from_hz(reads: Reads) -> Reading:
+    """The distance from nominal, Hz, from which on the device answers by itself; missing while its droop is off."""
+    enabled = reading(reads, f"{MODEL_ID}.Ena")
+    if enabled.value != ENABLED:
+        return Reading(None, enabled.read_mono_s, Quality.MISSING)
+    return smallest(*(reading(reads, f"{MODEL_ID}.Ctl.1.{name}") for name in ("DbOf", "DbUf")))

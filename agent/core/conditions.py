@@ -51,6 +51,8 @@ def present(
     if now.meter is not None and duty.lines and stuck(duty.frequency):
         text = "no change of frequency for ten minutes: check the meter and its resolution; awards are answered by it"
         found.append(Condition("frequency_stuck", now.meter.device_id, Severity.WARNING, text))
+    if duty.lines:
+        found += _answered_twice(now, max(line.table.full_hz for line in duty.lines))
     found += pv.conditions
     found += _contradicted(models)
     found += [condition for state in writes for condition in _write_trouble(state, decision.mono_s)]
@@ -172,6 +174,20 @@ def _unanswered(response: Response) -> list[Condition]:
         for answer in response.answers
         if answer.trouble is not None
     ]
+
+
+def _answered_twice(now: SiteView, full_hz: float) -> list[Condition]:
+    """Batteries that answer the frequency by themselves before the award is called in full, on top of our setpoints."""
+    found: list[Condition] = []
+    for battery in now.batteries:
+        from_hz = battery.own_droop_from_hz.value
+        if from_hz is not None and from_hz < full_hz:
+            text = (
+                f"the device answers the frequency by itself from {from_hz * 1e3:g} mHz on, on top of our setpoints: "
+                "the award is answered twice; switch off its droop (SunSpec 711), or widen its dead band"
+            )
+            found.append(Condition("own_droop", battery.device_id, Severity.WARNING, text))
+    return found
 
 
 def _contradicted(models: Mapping[str, BatteryModel]) -> list[Condition]:

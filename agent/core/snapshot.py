@@ -93,6 +93,8 @@ class BatterySample:
     cell_max_v: Reading = NEVER
     serial: str | None = None
     """Of the device, as it says; None where it does not."""
+    own_droop_from_hz: Reading = NEVER
+    """The distance from nominal beyond which the device answers the frequency by itself; missing while it does not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from core_site import SITE, T0, good, inputs, meter, plan
+from core_site import SITE, T0, battery, good, inputs, meter, plan
 from core_step_site import Cell, award, booked, rules_of, site
 
 from agent.core.bounds import Rank
@@ -288,3 +288,18 @@ def test_softened_award_bounds_name_what_stood_against_them():
     running.pv_w = constant(0.0)
     running.run(2)
     assert running.raised("award_not_backed")[-1] == ("cleared", "a1")
+
+
+def test_a_battery_that_answers_the_frequency_by_itself_within_the_award_is_told_while_the_award_lasts():
+    """EPRX, 50 Hz: the whole award is called at 200 mHz."""
+    awards = booked(award())
+    for from_hz, told in ((0.036, True), (0.199, True), (0.2, False), (0.5, False)):
+        sample = replace(battery(), own_droop_from_hz=good(from_hz))
+        state, _ = step(SITE, State(), inputs(awards=awards, batteries=(sample,)))
+        assert (("own_droop", "bess") in state.conditions) is told
+    droopy = replace(battery(), own_droop_from_hz=good(0.036))
+    state, _ = step(SITE, State(), inputs(batteries=(droopy,)))
+    assert ("own_droop", "bess") not in state.conditions
+    old = replace(battery(20.0), own_droop_from_hz=good(0.036, 0.0))
+    state, _ = step(SITE, State(), inputs(20.0, awards=awards, batteries=(old,)))
+    assert ("own_droop", "bess") not in state.conditions

@@ -100,6 +100,7 @@ async def test_a_sample_carries_every_value_scaled_and_in_our_sign():
         "temperature_c": None,  # none of these models tells that of the cells
         "cell_min_v": 3.287,
         "cell_max_v": 3.412,
+        "own_droop_from_hz": None,  # it has no model 711
     }
     assert got.device_id == "bess"
 
@@ -143,7 +144,7 @@ async def test_a_device_that_implements_nothing_yields_missing_and_no_numbers():
     assert got.has_dead_man is False
     for field in dataclasses.fields(got):
         value = getattr(got, field.name)
-        if field.name not in {"device_id", "has_dead_man", "temperature_c", "serial"}:
+        if field.name not in {"device_id", "has_dead_man", "temperature_c", "serial", "own_droop_from_hz"}:
             assert (value.value, value.quality, value.read_mono_s) == (None, Quality.MISSING, 1000.0), field.name
 
 

@@ -8,7 +8,7 @@ from drivers_peers import Clock, Memory, bank, chain, model, raw_registers
 from agent.core.droop import DeviceDroop
 from drivers import droop_control
 from drivers.device import DeviceSpec, open_device
-from drivers.errors import LinkTimeout, ModbusRefused
+from drivers.errors import LinkDown, LinkTimeout, ModbusRefused
 from drivers.sunspec_layout import layout
 
 COMMON = model(1, {"Mn": "Maker", "Md": "B-500", "SN": "A1"})
@@ -302,3 +302,70 @@ async def test_whether_the_device_can_is_unknown_before_it_was_asked():
     assert device.driver.has_droop is device.driver.has_droop_dead_man is None
     await device.driver.identify()
     assert device.driver.has_droop is device.driver.has_droop_dead_man is True
+
+
+async def test_a_spare_set_that_does_not_keep_what_was_written_is_never_adopted():
+    device = Device()
+    device.memory.before_read = lambda _address: device.__setitem__("Ctl.2.PMin", 0)
+    outcome = await device.told()
+    assert not outcome.ok
+    assert "711.Ctl.2.PMin reads 0 where -100 was written" in outcome.reason
+    assert [name for name, _ in device.written] == ["Ctl.2.DbOf"]
+
+
+@pytest.mark.parametrize(
+    ("head", "stored", "from_hz"),
+    [
+        ({"Ena": 1}, {"DbOf": 36, "DbUf": 20}, 0.02),
+        ({"Ena": 1}, {"DbOf": 15, "DbUf": 200}, 0.015),
+        ({"Ena": 0}, {}, None),
+        ({"Ena": 1, "NCtl": 5}, {}, None),  # sets of another length: who knows what they say
+        ({"Ena": 0xFFFF}, {}, None),
+    ],
+)
+async def test_a_droop_that_somebody_else_enabled_is_seen_in_each_sample(head, stored, from_hz):
+    device = Device(head, (STORED | stored, STORED, STORED))
+    assert (await device.driver.read()).own_droop_from_hz.value == from_hz
+
+
+async def test_a_curve_that_is_not_in_force_after_the_enable_is_no_delegation():
+    device = Device()
+    work = device._work
+
+    def changed(address):
+        work(address)
+        if device["Ena"]:
+            device["Ctl.1.KUf"] = 500
+
+    device.memory.before_read = changed
+    outcome = await device.told()
+    assert (outcome.ok, outcome.held) == (False, None)
+    assert "711.Ctl.1.KUf reads 0.05 where 0.019 was written" in outcome.reason
+    assert device["Ena"] == 0
+
+
+async def test_of_a_curve_that_differs_by_direction_it_does_not_say_that_it_is_followed():
+    device = Device({"Ena": 1}, (STORED | {"DbUf": 20}, STORED, STORED))
+    device.memory.before_read = lambda _address: device.__setitem__("Ena", 1)
+    outcome = await device.told(None)
+    assert (outcome.ok, outcome.held) == (False, None)
+
+
+async def test_a_connection_replaced_before_the_read_back_proves_nothing():
+    device = Device()
+    memory = device.memory
+    write, ended = memory.write_registers, []
+
+    async def cut_after_the_enable(unit_id, address, values, *, generation=None):
+        if ended:
+            raise LinkDown("the connection was replaced", endpoint="memory")
+        await write(unit_id, address, values, generation=generation)
+        if address == device.address("Ena"):
+            ended.append(True)
+            memory.generation += 1
+
+    memory.write_registers = cut_after_the_enable
+    outcome = await device.told()
+    assert (outcome.ok, outcome.held) == (False, None)
+    assert "replaced before the droop was read back" in outcome.reason
+    assert "could not be switched off" in outcome.reason

@@ -75,8 +75,9 @@ async def test_the_device_answers_the_frequency_around_its_setpoint_once_it_is_t
         assert await bench.power_w(49.895) == pytest.approx(100e3, abs=1000)
         assert await bench.power_w(49.99) == pytest.approx(50e3, abs=100)
         assert await bench.power_w(50.2) == pytest.approx(-50e3, abs=1000)
-        held = (await bench.driver.read()).held_setpoint_w.value
-        assert held == 50e3  # the setpoint stays what we wrote
+        sample = await bench.driver.read()
+        assert sample.held_setpoint_w.value == 50e3  # the setpoint stays what we wrote
+        assert sample.own_droop_from_hz.value == 0.01
 
 
 async def test_taken_back_the_device_holds_its_setpoint_again():

@@ -124,6 +124,15 @@ async def test_a_rebooted_device_has_forgotten_the_curve_until_it_is_written_aga
         assert await bench.power_w(49.8) == pytest.approx(100e3, abs=1000)
 
 
+async def test_a_stopped_inverter_answers_nothing():
+    async with Bench() as bench:
+        assert (await bench.driver.write_droop(CURVE, RESPOND_IN_S)).ok
+        bench.site.set_ready(False)
+        assert await bench.power_w(49.8) == pytest.approx(0.0, abs=100)
+        bench.site.set_ready(True)
+        assert await bench.power_w(49.8) == pytest.approx(100e3, abs=1000)
+
+
 @pytest.mark.parametrize("kind", ["der", "der-hybrid", "storage"])
 async def test_other_devices_say_that_they_cannot(kind):
     async with Bench(kind) as bench:

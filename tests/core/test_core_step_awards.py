@@ -271,6 +271,13 @@ def test_an_award_that_the_battery_cannot_back_now_is_told_and_cleared_when_it_c
     assert running.raised("award_not_backed") == [("raised", "a1"), ("cleared", "a1")]
 
 
+@pytest.mark.parametrize(("direction", "soc_pct"), [(Direction.DOWN, 9.0), (Direction.UP, 91.0)])
+def test_a_direction_that_was_not_sold_is_never_short(direction, soc_pct):
+    running = awarded(award(direction=direction), cells=[Cell("b0", soc_pct=soc_pct)])
+    running.run(2)
+    assert running.raised("award_not_backed") == []
+
+
 def test_an_award_that_is_backed_is_not_told_even_while_it_is_spent():
     running = awarded(award(power_w=100e3), power_w=450e3, hz=FULL_HZ, cells=[Cell("b0", soc_pct=30.0)])
     running.run(1700)

@@ -126,6 +126,21 @@ def test_the_power_of_a_silent_battery_may_end_without_taking_the_site_over_its_
     assert running.grid_w == pytest.approx(-sign * limit_w)
 
 
+def test_what_a_refusing_battery_goes_on_doing_is_taken_off_the_others_work():
+    running = fleet(2, 200e3)
+    running.run(3)
+    running.cells[0].refuses = True
+    running.plans = Plans(plan(300e3))
+    running.run(12)
+    assert running.raised("setpoint_refused") == [("raised", "b0")]
+    assert running.cells[0].power_w == pytest.approx(100e3)
+    assert running.grid_w == pytest.approx(300e3)
+    running.cells[0].refuses = False
+    running.run(15)
+    assert running.raised("setpoint_refused")[-1] == ("cleared", "b0")
+    assert running.grid_w == pytest.approx(300e3)
+
+
 def test_a_battery_that_states_a_little_more_or_less_with_the_weather_keeps_what_was_learned():
     running = site(1)
     running.run(2)

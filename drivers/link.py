@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.exceptions import ConnectionException, ModbusIOException
@@ -40,6 +40,9 @@ logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
 CHECK_CLIENTS = "check the device, and whether it allows this many clients"
 
 _E = TypeVar("_E", bound=DeviceError)
+
+OnFrame = Callable[[Literal["sent", "received"], bytes, float], None]
+"""Told the bytes that were sent or have just come (perhaps only a part of a frame), and when, monotonic s."""
 
 
 @dataclass(slots=True)
@@ -70,6 +73,8 @@ class Link:
         assert timeout_s > 0
         self.name = str(Endpoint(host, port))
         self.stats = LinkStats()
+        self.on_frame: OnFrame | None = None
+        """Set while somebody wants to see the bytes; it must be quick and must not raise."""
         self._host = host
         self._port = port
         self._timeout_s = timeout_s
@@ -214,7 +219,7 @@ class Link:
             await asyncio.sleep(0)  # a caller that asks again at once must not starve the others
             hint = "" if self._closed else f"the next attempt is allowed in {wait_s:.1f} s"
             raise self._error(LinkDown, f"not connected ({self._down_why})", request, hint)
-        wire = _Wire(self._host, self._port, self._timeout_s, self._on_trouble)
+        wire = _Wire(self._host, self._port, self._timeout_s, self._on_trouble, self._show)
         try:
             await wire.connect()
         except (OSError, ValueError) as error:  # ValueError: no host can have such a name
@@ -235,6 +240,10 @@ class Link:
         """Called by the wire as soon as it is lost or brings something that is not an answer."""
         self.stats.bad_replies += isinstance(trouble, _FaultyError)
         self._drop(wire, str(trouble))
+
+    def _show(self, direction: Literal["sent", "received"], data: bytes) -> None:
+        if self.on_frame is not None:
+            self.on_frame(direction, data, self._clock())
 
     def _drop(self, wire: _Wire, why: str) -> None:
         wire.drop()
@@ -278,12 +287,20 @@ class _FaultyError(Exception):
 class _Wire:
     """One TCP connection, from connecting to its loss; never used again after `drop`."""
 
-    def __init__(self, host: str, port: int, timeout_s: float, on_trouble: Callable[[_Wire, Exception], None]) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        timeout_s: float,
+        on_trouble: Callable[[_Wire, Exception], None],
+        show: Callable[[Literal["sent", "received"], bytes], None],
+    ) -> None:
         self.open_bytes = 0
         """Bytes held of a frame that has not arrived whole."""
         self._late = 0
         self._timeout_s = timeout_s
         self._on_trouble = on_trouble
+        self._show = show
         self._request: Request | None = None
         self._over: Exception | None = None
         self._client = AsyncModbusTcpClient(
@@ -344,7 +361,9 @@ class _Wire:
     def _on_packet(self, sending: bool, data: bytes) -> bytes:
         """What pymodbus may see of `data`: all of it, or nothing once something in it is wrong."""
         if sending:
+            self._show("sent", data)
             return data
+        self._show("received", data[self.open_bytes :])
         if self._over is not None:
             return b""
         verdict = check(data, self._request, self._client.ctx.next_tid)

@@ -518,3 +518,33 @@ async def test_a_closed_link_stays_closed_and_its_socket_is_gone(open_link):
         with pytest.raises(LinkDown, match="the link was closed"):
             await link.read_holding(1, 0, 1)
         await link.close()
+
+
+async def test_every_byte_that_is_sent_or_comes_is_shown_once_to_who_wants_to_see_it(open_link):
+    first_part = asyncio.Event()
+
+    async def script(reader, writer, _):
+        asked = await next_request(reader)
+        writer.write(asked.good(fill=1)[:5])
+        await first_part.wait()
+        writer.write(asked.good(fill=1)[5:])
+        writer.write((await next_request(reader)).good(fill=2))
+        await reader.read()
+
+    async with peer(script) as port:
+        seen = []
+        link = open_link(port, clock=Clock())
+        link.on_frame = lambda *frame: seen.append(frame)
+        asking = asyncio.ensure_future(link.read_holding(1, 100, 1))
+        await until(lambda: len(seen) == 2)
+        first_part.set()
+        await asking
+        await link.read_holding(1, 100, 1)
+        link.on_frame = None
+        assert seen == [
+            ("sent", bytes.fromhex("000100000006 01 03 0064 0001"), 1000.0),
+            ("received", bytes.fromhex("0001000000"), 1000.0),
+            ("received", bytes.fromhex("05 01 03 02 0001"), 1000.0),
+            ("sent", bytes.fromhex("000200000006 01 03 0064 0001"), 1000.0),
+            ("received", bytes.fromhex("000200000005 01 03 02 0002"), 1000.0),
+        ]

@@ -120,4 +120,4 @@ def test_whatever_is_let_through_pymodbus_decodes_to_the_same_registers_or_not_a
 def _wire(link, troubles):
     from drivers.link import _Wire
 
-    return _Wire(link._host, link._port, 1.0, lambda _, trouble: troubles.append(trouble))
+    return _Wire(link._host, link._port, 1.0, lambda _, trouble: troubles.append(trouble), lambda *_: None)

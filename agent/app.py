@@ -26,6 +26,7 @@ from agent.runtime.board import Board, DeviceHealth
 from agent.runtime.clock import Clock, SystemClock
 from agent.runtime.cloud_side import CloudSide
 from agent.runtime.control import ControlLoop
+from agent.runtime.device_conditions import device_conditions
 from agent.runtime.device_requests import DeviceRequests
 from agent.runtime.local_socket import LocalSocket
 from agent.runtime.models import LearnedModels, models_held
@@ -185,7 +186,13 @@ class Daemon:
             store=store,
             devices=self._health,
             models=models,
-            device_requests=DeviceRequests(self._devices, self._link_of, self._health, self._clock),
+            device_requests=DeviceRequests(
+                self._devices,
+                self._link_of,
+                {device.id: device.profile for device in self._site.device},
+                self._health,
+                self._clock,
+            ),
             cloud_facts=cloud.facts,
             import_plan=cloud.import_plan,
             replan_facts=replanning.facts if replanning is not None else None,
@@ -247,6 +254,7 @@ class Daemon:
             spawn=spawn,
             started_mono_s=self._started_mono_s,
             pv_ceilings=PvCeilings(self._pvs),
+            found_beside=lambda: device_conditions(self._health),
             state=State(account=account, models=models_held(held.models)),
         )
 

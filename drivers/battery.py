@@ -31,9 +31,9 @@ class SunSpecBattery:
         self.spec = spec
         self._link = link
         self._clock = clock
-        self._session = Session(spec, link, clock, self._prepare)
+        self.session = Session(spec, link, clock, self._prepare)
         self._battery: DerBattery | StorageBattery | None = None
-        self._writing = asyncio.Lock()
+        self.writing = asyncio.Lock()
         self._heartbeat = Heartbeat()
 
     @property
@@ -46,17 +46,17 @@ class SunSpecBattery:
 
     async def identify(self) -> Identity:
         """Find out who the device is and what it offers; errors are `DeviceError`s."""
-        return await self._session.identify()
+        return await self.session.identify()
 
     async def points(self) -> Reads:
         """All that is polled, by model and point, for people; errors are `DeviceError`s."""
-        return await self._session.poll()
+        return await self.session.poll()
 
     async def read(self) -> BatterySample:
         """The newest readings; errors are `DeviceError`s."""
-        reads = await self._session.poll()
+        reads = await self.session.poll()
         assert self._battery is not None
-        identity, sample = self._session.identity, self._battery.sample(reads)
+        identity, sample = self.session.identity, self._battery.sample(reads)
         return replace(
             sample,
             serial=identity.serial if identity is not None else None,
@@ -70,9 +70,9 @@ class SunSpecBattery:
         failure the caller decides from a fresh reading.
         """
         assert math.isfinite(power_w)
-        async with self._writing:
+        async with self.writing:
             try:
-                await self._session.ensure_identified()
+                await self.session.ensure_identified()
                 battery = self._battery
                 assert battery is not None
                 generation = self._link.generation
@@ -103,9 +103,9 @@ class SunSpecBattery:
         """
         assert wanted is None or (math.isfinite(wanted.dead_band_hz) and math.isfinite(wanted.droop))
         held: DeviceDroop | None = None
-        async with self._writing:
+        async with self.writing:
             try:
-                await self._session.ensure_identified()
+                await self.session.ensure_identified()
                 battery = self._battery
                 if isinstance(battery, DerBattery):
                     held, reason = await battery.droop.hold(wanted, respond_in_s, self._link.generation)

@@ -48,6 +48,8 @@ class KnownDevice(ABC):
         self._link = link
         self._clock = clock
         self._known: Learnt | None = None
+        self.newest: Reads = {}
+        """What the last poll brought."""
         self._checked_mono_s = 0.0
         self._learning = asyncio.Lock()
 
@@ -93,6 +95,7 @@ class KnownDevice(ABC):
             if known is not None:
                 reads = await known.plan.read(self._link, self.spec.unit_id, self._clock)
                 if self.identity is not None:
+                    self.newest = reads
                     return reads
         raise self._unstable()
 

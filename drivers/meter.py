@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -33,21 +34,22 @@ class SunSpecMeter:
         assert spec.role == "meter"
         self.spec = spec
         self._link = link
-        self._session = Session(spec, link, clock, self._prepare)
+        self.session = Session(spec, link, clock, self._prepare)
+        self.writing = asyncio.Lock()
         self._sign = 1 if spec.positive == "export" else -1
         self._prefix = ""
 
     async def identify(self) -> Identity:
         """Find out who the device is and what it offers; errors are `DeviceError`s."""
-        return await self._session.identify()
+        return await self.session.identify()
 
     async def points(self) -> Reads:
         """All that is polled, by model and point, for people; errors are `DeviceError`s."""
-        return await self._session.poll()
+        return await self.session.poll()
 
     async def read(self) -> MeterSample:
         """The newest readings; errors are `DeviceError`s."""
-        reads = await self._session.poll()
+        reads = await self.session.poll()
         return MeterSample(
             device_id=self.spec.device_id,
             power_w=reading(reads, f"{self._prefix}.W", sign=self._sign),

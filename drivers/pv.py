@@ -36,24 +36,24 @@ class SunSpecPv:
         self.spec = spec
         self._link = link
         self._clock = clock
-        self._session = Session(spec, link, clock, self._prepare)
+        self.session = Session(spec, link, clock, self._prepare)
         self._prefix = ""
         self._ports = DcPorts()
         self._ceiling: CeilingControl | None = None
         self._prepared = False
-        self._writing = asyncio.Lock()
+        self.writing = asyncio.Lock()
 
     async def identify(self) -> Identity:
         """Find out who the device is and what it offers; errors are `DeviceError`s."""
-        return await self._session.identify()
+        return await self.session.identify()
 
     async def points(self) -> Reads:
         """All that is polled, by model and point, for people; errors are `DeviceError`s."""
-        return await self._session.poll()
+        return await self.session.poll()
 
     async def read(self) -> PvSample:
         """The newest readings; errors are `DeviceError`s."""
-        reads = await self._session.poll()
+        reads = await self.session.poll()
         control = self._ceiling
         limited, ceiling_w = control.ceiling(reads) if control is not None else (NEVER, NEVER)
         return PvSample(
@@ -82,9 +82,9 @@ class SunSpecPv:
         """
         assert ceiling_w is None or (math.isfinite(ceiling_w) and ceiling_w >= 0.0)
         held: float | None = None
-        async with self._writing:
+        async with self.writing:
             try:
-                await self._session.ensure_identified()
+                await self.session.ensure_identified()
                 if self._ceiling is None:
                     reason = "the inverter has no power limit among its models (SunSpec 704 or 123)"
                 else:

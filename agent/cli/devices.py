@@ -36,33 +36,6 @@ WordsArgument = typer.Argument(
 )
 
 
-def list_(socket: str | None = SocketOption, as_json: bool = JsonOption) -> None:
-    """Show the site's devices as the daemon sees them: health, age, latency, errors, link."""
-    devices = ask(socket, "devices", as_json=as_json)
-    if as_json:
-        show_json({"devices": devices})
-        return
-    for device in devices:
-        typer.echo("\n".join(_device_lines(device)))
-
-
-def _device_lines(device: dict[str, Any]) -> list[str]:
-    age = "never read" if device["age_s"] is None else f"read {device['age_s']:.1f} s ago"
-    latency = "" if device["latency_ms"] is None else f" in {device['latency_ms']:.0f} ms"
-    link = device["link"]
-    troubles = {
-        "timeouts": link["timeouts"], "refusals": link["refusals"], "bad answers": link["bad_replies"],
-        "late answers": link["late_replies"], "reconnects": link["reconnects"],
-    }  # fmt: skip
-    told = [f"{count} {name}" for name, count in troubles.items() if count]
-    lines = [f"{device['device_id']:<16} {device['role']:<8} {device['health']:<8} {age}{latency}"]
-    lines += [f"    {device['identity'] or device['maker']}", f"    {device['endpoint']}"]
-    lines += [f"    {device['polls']} polls, {device['failures']} failed; link: {', '.join(told) or 'no trouble'}"]
-    lines += [f"    {device['last_error']}"] if device["last_error"] else []
-    lines += [f"    not offered: {point}: {answer}" for point, answer in device["refused"].items()]
-    return fitted(lines, 6)
-
-
 def profiles(folder: Path = FolderOption, as_json: bool = JsonOption) -> None:
     """Show the profiles that a site file may name, shipped and the site's own."""
     from drivers.profile.load import available, examine  # noqa: PLC0415 (the CLI starts fast)

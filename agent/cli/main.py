@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from agent.cli import awards, config_check, devices, explain, ledger, model, plan, run, simulate, status, watch
+from agent.cli import (
+    awards,
+    config_check,
+    devices,
+    devices_list,
+    explain,
+    ledger,
+    model,
+    plan,
+    run,
+    simulate,
+    status,
+    watch,
+)
 
 EPILOG = (
     "Exit codes: 0 done; 1 refused or a check failed; 2 wrong command line; "
@@ -44,7 +57,7 @@ awards_app.command("evidence")(awards.evidence)
 model_app.command("show")(model.show)
 model_app.command("reset")(model.reset)
 config_app.command("check")(config_check.check)
-devices_app.command("list")(devices.list_)
+devices_app.command("list")(devices_list.list_)
 devices_app.command("profiles")(devices.profiles)
 devices_app.command("check")(devices.check)
 devices_app.command("read")(devices.read)

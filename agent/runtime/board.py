@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.core.rules import SiteRules
 from agent.core.snapshot import BatterySample, MeterSample, PvSample
+from agent.runtime.poll_record import PollRecord
 
 Sample = BatterySample | PvSample | MeterSample
 
@@ -24,10 +25,15 @@ class DeviceHealth:
     latency_s: float | None = None
     read_mono_s: float | None = None
     """When it was last read without a failure."""
+    stranger: str | None = None
+    """Why another device answers than the site file and the profile describe; None while none does."""
+    record: PollRecord = field(default_factory=PollRecord)
 
     @property
     def word(self) -> str:
-        """`good`, `failing` or `unknown` (never answered)."""
+        """`good`, `failing`, `wrong_identity` (another device answers) or `unknown` (never answered)."""
+        if self.stranger is not None:
+            return "wrong_identity"
         if self.failures_in_a_row:
             return "failing"
         return "good" if self.polls else "unknown"

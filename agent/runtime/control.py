@@ -65,6 +65,8 @@ class ControlLoop:
     """Starts a supervised task: an exception in it (a bug of ours) ends the process, and the dead-man takes over."""
     started_mono_s: float
     pv_ceilings: PvCeilings = field(default_factory=PvCeilings)
+    found_beside: Callable[[], tuple[Condition, ...]] = tuple
+    """What is wrong that no reading tells, such as another device at an address."""
     order_documents: OrderDocuments = field(default_factory=OrderDocuments)
     in_force: OrdersInForce = NOTHING_IN_FORCE
     """What the documents of orders say from now on."""
@@ -134,7 +136,7 @@ class ControlLoop:
             meter=self.board.meter,
             orders=self.in_force.orders,
             awards=self.in_force.awards,
-            notices=self._notices,
+            notices=self._notices + self.found_beside(),
             outcomes=tuple(self._outcomes),
             ceiling_outcomes=self.pv_ceilings.outcomes(),
         )

@@ -13,14 +13,16 @@ from drivers.device import Device
 from drivers.errors import DeviceError
 from drivers.link import Link
 from drivers.look import PointRead, UnknownPoint, look
+from drivers.standing import accepts_remote, has_dead_man
 
 
 @dataclass(frozen=True)
 class DeviceRequests:
-    """The commands about devices. `devices` and `links` are by device id."""
+    """The commands about devices. `devices`, `links` and `profiles` (names) are by device id."""
 
     devices: Mapping[str, Device]
     links: Mapping[str, Link]
+    profiles: Mapping[str, str | None]
     health: Sequence[DeviceHealth]
     clock: Clock
 
@@ -33,23 +35,27 @@ class DeviceRequests:
         return [self._line(health, now_s) for health in self.health]
 
     def _line(self, health: DeviceHealth, now_s: float) -> dict[str, Any]:
-        read_s = health.read_mono_s
-        device = self.devices[health.device_id]
-        spec = device.spec
+        device, link = self.devices[health.device_id], self.links[health.device_id]
+        spec, lately = device.spec, health.record.lately(now_s)
         return {
             "device_id": health.device_id,
             "role": spec.role,
             "maker": spec.profile.about.maker if spec.profile is not None else "SunSpec",
+            "profile": self.profiles[health.device_id],
             "endpoint": health.endpoint,
             "identity": health.identity,
             "health": health.word,
-            "age_s": None if read_s is None else round(now_s - read_s, 3),
-            "latency_ms": None if health.latency_s is None else round(health.latency_s * 1000, 2),
+            "stranger": health.stranger,
+            "age_s": None if health.read_mono_s is None else round(now_s - health.read_mono_s, 3),
+            "latency_ms": {"median": _ms(lately.latency_median_s), "p95": _ms(lately.latency_p95_s)},
+            "last_hour": {"polls": lately.polls, "errors": lately.errors, "error_pct": lately.error_pct},
             "polls": health.polls,
             "failures": health.failures,
             "last_error": health.last_error,
             "refused": getattr(device, "refused", {}),
-            "link": asdict(self.links[health.device_id].stats),
+            "remote": accepts_remote(device),
+            "dead_man": has_dead_man(device),
+            "link": {"connected": link.connected, **asdict(link.stats)},
         }
 
     async def _read(self, request: dict[str, Any], _peer: Peer) -> dict[str, Any]:
@@ -68,6 +74,10 @@ class DeviceRequests:
             hint = error.hint or "ems devices list shows how its link does"
             raise Refusal("device_read", str(error), hint) from error
         return {"identified": not found.mismatch, "mismatch": list(found.mismatch), "points": point_rows(found.points)}
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(1000.0 * seconds, 2)
 
 
 def point_rows(points: Sequence[PointRead]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import structlog
 from agent.runtime.board import Board, DeviceHealth
 from agent.runtime.clock import Clock
 from drivers.device import Device
-from drivers.errors import DeviceError
+from drivers.errors import DeviceError, IdentityMismatch
 from drivers.spec import Identity
 
 log = structlog.get_logger(__name__)
@@ -86,6 +86,9 @@ class EndpointPoller:
             health.failures += 1
             health.failures_in_a_row += 1
             health.last_error = str(error)
+            health.record.failed(self._clock.mono_s(), error)
+            if isinstance(error, IdentityMismatch):
+                health.stranger = str(error)
             if health.failures_in_a_row == FAILURES_UNTIL_PROBING:
                 # It may come back as another unit: find out who it is before it is trusted again.
                 polled.identified = False
@@ -94,8 +97,10 @@ class EndpointPoller:
             health.polls += 1
             health.failures_in_a_row = 0
             health.last_error = None
+            health.stranger = None
             health.read_mono_s = self._clock.mono_s()
             health.latency_s = health.read_mono_s - started_s
+            health.record.good(health.read_mono_s, health.latency_s)
 
 
 def _named(identity: Identity) -> str:

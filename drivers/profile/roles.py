@@ -41,7 +41,7 @@ MAX_FREQUENCY_HZ = 69.0
 class _ProfileDevice:
     """What the roles share: the link's pace, the session, the registers of this device."""
 
-    _session: ProfileSession
+    session: ProfileSession
 
     def __init__(self, spec: DeviceSpec, link: Registers, clock: Callable[[], float]) -> None:
         assert spec.profile is not None
@@ -49,23 +49,25 @@ class _ProfileDevice:
         self._profile: Profile = spec.profile
         self._link = link
         self._clock = clock
-        self._spots = Spots(self._profile, spec.unit_id, spec.unit_ids)
+        self.spots = Spots(self._profile, spec.unit_id, spec.unit_ids)
+        self.writing = asyncio.Lock()
+        """Held while something is written: what belongs together stays together."""
         link.pace(self._profile.pacing.between_requests, self._profile.pacing.after_connect)
 
     @property
     def refused(self) -> dict[str, str]:
         """The points that the device does not offer now, by name, with its answer."""
-        return self._session.refused
+        return self.session.refused
 
     async def look(self, names: Sequence[str]) -> Trial:
         """The points called `names`, all when there are none, for people; see `drivers.profile.trial`."""
-        return await trial(self._spots, names, self._link, self._clock)
+        return await trial(self.spots, names, self._link, self._clock)
 
     def _known(self, role: Battery | Pv | Meter, more: Sequence[str] = ()) -> ProfileSession:
         """The session that polls what the role is made of."""
         sources = [getattr(role, name) for name in type(role).model_fields if name not in ("ready", "control")]
         names = [name for source in sources for name in names_in(source)]
-        return ProfileSession(self.spec, self._link, self._clock, self._spots, [*names, *more])
+        return ProfileSession(self.spec, self._link, self._clock, self.spots, [*names, *more])
 
 
 class ProfileBattery(_ProfileDevice):
@@ -78,7 +80,7 @@ class ProfileBattery(_ProfileDevice):
         assert self._profile.battery is not None
         self._role = role = self._profile.battery
         self._control = (
-            ProfileControl(self._spots, spec, link, clock, settings or OwnersSettings())
+            ProfileControl(self.spots, spec, link, clock, settings or OwnersSettings())
             if role.control is not None
             else None
         )
@@ -86,8 +88,7 @@ class ProfileBattery(_ProfileDevice):
         if role.control is not None and role.control.remote is not None:
             self._ready.append(role.control.remote)
         watched = [condition.point for condition in self._ready]
-        self._session = self._known(role, [*watched, *(self._control.names if self._control is not None else [])])
-        self._writing = asyncio.Lock()
+        self.session = self._known(role, [*watched, *(self._control.names if self._control is not None else [])])
 
     @property
     def has_dead_man(self) -> bool | None:
@@ -96,12 +97,12 @@ class ProfileBattery(_ProfileDevice):
 
     async def identify(self) -> Identity:
         """Find out who the device is; `IdentityMismatch` if it is none that the profile is for."""
-        return await self._session.identify()
+        return await self.session.identify()
 
     async def read(self) -> BatterySample:
         """The newest readings; errors are `DeviceError`s."""
-        reads = await self._session.poll()
-        role, values, identity = self._role, Values(self._profile, reads), self._session.identity
+        reads = await self.session.poll()
+        role, values, identity = self._role, Values(self._profile, reads), self.session.identity
         discharge_w = _magnitude(values.reading(role.rated_discharge_w))
         charge_w = _magnitude(values.reading(role.rated_charge_w))
         believable_w = POWER_MARGIN * max(discharge_w.value or 0.0, charge_w.value or 0.0) or math.inf
@@ -141,9 +142,9 @@ class ProfileBattery(_ProfileDevice):
 
     async def _outcome(self, power_w: float, act: Callable[[ProfileControl, int], Awaitable[Outcome]]) -> WriteOutcome:
         held: float | None = None
-        async with self._writing:
+        async with self.writing:
             try:
-                await self._session.ensure_identified()
+                await self.session.ensure_identified()
                 if self._control is None:
                     reason = "its profile has no [battery.control]: it can only be looked at"
                 else:
@@ -163,12 +164,11 @@ class ProfilePv(_ProfileDevice):
         assert self._profile.pv is not None
         self._role = role = self._profile.pv
         self._control = (
-            ProfileControl(self._spots, spec, link, clock, settings or OwnersSettings())
+            ProfileControl(self.spots, spec, link, clock, settings or OwnersSettings())
             if role.control is not None
             else None
         )
-        self._session = self._known(role, self._control.names if self._control is not None else [])
-        self._writing = asyncio.Lock()
+        self.session = self._known(role, self._control.names if self._control is not None else [])
 
     @property
     def has_limit(self) -> bool:
@@ -182,11 +182,11 @@ class ProfilePv(_ProfileDevice):
 
     async def identify(self) -> Identity:
         """Find out who the device is; `IdentityMismatch` if it is none that the profile is for."""
-        return await self._session.identify()
+        return await self.session.identify()
 
     async def read(self) -> PvSample:
         """The newest readings; errors are `DeviceError`s."""
-        reads = await self._session.poll()
+        reads = await self.session.poll()
         limited = ceiling_w = NEVER
         if self._control is not None:
             limited = self._control.limited(reads)
@@ -208,9 +208,9 @@ class ProfilePv(_ProfileDevice):
         """
         assert ceiling_w is None or (math.isfinite(ceiling_w) and ceiling_w >= 0.0)
         held: float | None = None
-        async with self._writing:
+        async with self.writing:
             try:
-                await self._session.ensure_identified()
+                await self.session.ensure_identified()
                 generation = self._link.generation
                 if self._control is None:
                     reason = "its profile has no [pv.control]: its power cannot be limited"
@@ -233,15 +233,15 @@ class ProfileMeter(_ProfileDevice):
         super().__init__(spec, link, clock)
         assert self._profile.meter is not None
         self._role = self._profile.meter
-        self._session = self._known(self._role)
+        self.session = self._known(self._role)
 
     async def identify(self) -> Identity:
         """Find out who the device is; `IdentityMismatch` if it is none that the profile is for."""
-        return await self._session.identify()
+        return await self.session.identify()
 
     async def read(self) -> MeterSample:
         """The newest readings; errors are `DeviceError`s."""
-        reads = await self._session.poll()
+        reads = await self.session.poll()
         values = Values(self._profile, reads, self.spec.positive)
         return MeterSample(
             device_id=self.spec.device_id,

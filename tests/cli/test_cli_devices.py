@@ -201,13 +201,6 @@ def test_the_schema_knows_every_key_and_no_null():
     assert '"null"' not in json.dumps(schema)
 
 
-LINK = {"timeouts": 2, "refusals": 0, "bad_replies": 1, "late_replies": 0, "reconnects": 0}
-FACTS = {
-    "device_id": "bess", "role": "battery", "maker": "Acme", "endpoint": "tcp://10.0.0.5:502 unit 1", "identity": "Acme X1 serial 7",
-    "health": "failing", "polls": 12, "failures": 3, "last_error": "no answer within 1 s", "latency_ms": 8.4, "age_s": 4.2, "link": LINK, "refused": {},
-}  # fmt: skip
-
-
 @pytest.fixture
 def daemon(monkeypatch):
     """What the daemon was asked; it answers with what `daemon.answer` holds."""
@@ -219,33 +212,6 @@ def daemon(monkeypatch):
 
     monkeypatch.setattr(devices, "ask", ask)
     return asked
-
-
-def test_the_daemons_devices_are_listed(daemon):
-    daemon.answer = [
-        FACTS,
-        FACTS
-        | {
-            "identity": None,
-            "age_s": None,
-            "latency_ms": None,
-            "last_error": None,
-            "refused": {"soh": "exception 2"},
-            "link": dict.fromkeys(LINK, 0),
-        },
-    ]
-    assert run("list").output.splitlines() == [
-        "bess             battery  failing  read 4.2 s ago in 8 ms",
-        "    Acme X1 serial 7",
-        "    tcp://10.0.0.5:502 unit 1",
-        "    12 polls, 3 failed; link: 2 timeouts, 1 bad answers",
-        "    no answer within 1 s",
-        "bess             battery  failing  never read",
-        "    Acme",
-        "    tcp://10.0.0.5:502 unit 1",
-        "    12 polls, 3 failed; link: no trouble",
-        "    not offered: soh: exception 2",
-    ]
 
 
 def test_a_device_of_the_site_is_read_by_the_daemon(daemon):

@@ -6,12 +6,14 @@ Documents are plans, awards, curtailments and outages; what may come into force 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
 from agent.cloud.answer_limit import AnswerLimit, Written
+from agent.cloud.signatures import Arrived
 from agent.cloud.wire import RefusedDocument, document_kind, parse_document
 from agent.core.admission import Accepted, Refused, Repeated, Verdict
 from agent.core.events import Event, EventState, Severity
@@ -68,23 +70,28 @@ class DocumentDesk:
         self._limit = AnswerLimit()
         self._one_at_a_time = asyncio.Lock()
 
-    async def receive(self, kind: DocumentKind, payload: bytes) -> Outcome:
+    async def receive(self, kind: DocumentKind, arrived: Arrived) -> Outcome:
         """The answer to a document that came on the topic of `kind`: rejected, or stored and in force."""
         async with self._one_at_a_time:
-            if len(payload) > PARSE_ASIDE_BYTES:
-                parsed = await asyncio.to_thread(parse_document, kind, payload, self._site_id)
+            content = arrived.content
+            if isinstance(content, Refused):
+                sha256 = hashlib.sha256(arrived.payload).hexdigest()
+                return await self._reject(kind, None, sha256, content)
+            if len(content) > PARSE_ASIDE_BYTES:
+                parsed = await asyncio.to_thread(parse_document, kind, content, self._site_id)
             else:
-                parsed = parse_document(kind, payload, self._site_id)
+                parsed = parse_document(kind, content, self._site_id)
             if isinstance(parsed, RefusedDocument):
                 self._courtesy(self._outcome(kind, parsed.version, parsed.sha256, Stage.RECEIVED))
                 return await self._reject(kind, parsed.version, parsed.sha256, parsed.refused)
             self._courtesy(self._of(parsed.content, Stage.RECEIVED))
             return await self._take(parsed)
 
-    async def import_document(self, payload: bytes) -> Outcome | Refused:
+    async def import_document(self, brought: Arrived) -> Outcome | Refused:
         """The answer to a document that a technician brought; it names its kind itself, or is refused here."""
-        kind = document_kind(payload)
-        return kind if isinstance(kind, Refused) else await self.receive(kind, payload)
+        content = brought.content
+        kind = content if isinstance(content, Refused) else document_kind(content)
+        return kind if isinstance(kind, Refused) else await self.receive(kind, brought)
 
     async def mark(self, content: Document, stage: Stage) -> None:
         """The document reached this stage (active, expired); told once, however often it is called."""

@@ -19,12 +19,13 @@ from agent.cloud.mqtt_link import (
     BrokerAddress,
     Connection,
     ConnectionLost,
-    Inbound,
     LinkOptions,
     MqttLink,
     PublishRefused,
 )
 from agent.cloud.resend import ResendTimer
+from agent.cloud.security import SecurityLog
+from agent.cloud.signatures import Arrived, KeyRing
 from agent.cloud.topics import Topics
 from agent.cloud.wire import parse_watermark
 from agent.core.admission import Refused
@@ -68,8 +69,9 @@ class Uplink:
         address: BrokerAddress,
         outbox: Outbox,
         status: Callable[[], bytes],
-        on_document: Callable[[DocumentKind, bytes], Awaitable[object]],
+        on_document: Callable[[DocumentKind, Arrived], Awaitable[Outcome]],
         utc_s: Callable[[], float],
+        keys: KeyRing | None = None,
         options: UplinkOptions | None = None,
     ) -> None:
         self._site_id = site_id
@@ -77,6 +79,8 @@ class Uplink:
         self._outbox = outbox
         self._status = status
         self._on_document = on_document
+        self._keys = keys or KeyRing({})
+        self._security = SecurityLog()
         self._utc_s = utc_s
         self._options = options or UplinkOptions()
         self._document_kinds = {self._topics.plan(kind): kind for kind in DOCUMENT_KINDS}
@@ -185,28 +189,44 @@ class Uplink:
     async def _receive(self, connection: Connection) -> None:
         while True:
             message = await connection.inbound.get()
-            kind = self._document_kinds.get(message.topic)
-            if kind is not None:
-                await self._on_document(kind, message.payload)
-            elif message.topic == self._topics.watermark:
-                await self._take_watermark(message)
+            await self._take(message.topic, self._keys.arrived(message.payload))
             connection.acknowledge(message)
 
-    async def _take_watermark(self, message: Inbound) -> None:
-        stored = parse_watermark(message.payload, self._site_id)
+    async def _take(self, topic: str, arrived: Arrived) -> None:
+        """Hands one message to who answers it; whoever that is reads `arrived.content` and never the payload."""
+        kind = self._document_kinds.get(topic)
+        if kind is not None:
+            outcome = await self._on_document(kind, arrived)
+            await self._tell_security(topic, outcome.reason, outcome.detail)
+        elif topic == self._topics.watermark:
+            refused = await self._take_watermark(arrived.content)
+            if refused is not None:
+                await self._tell_security(topic, refused.reason, refused.detail)
+
+    async def _tell_security(self, topic: str, reason: str | None, detail: str | None) -> None:
+        name = topic.removeprefix(self._topics.prefix)
+        event = self._security.event(name, reason, detail, self._utc_s(), asyncio.get_running_loop().time())
+        if event is not None:
+            with suppress(StorageFailed):
+                await self._outbox.append_event(event)
+                self.notify()
+
+    async def _take_watermark(self, content: bytes | Refused) -> Refused | None:
+        stored = content if isinstance(content, Refused) else parse_watermark(content, self._site_id)
         if not isinstance(stored, Refused):
             stored = self._never_above_what_was_sent(stored)
         if isinstance(stored, Refused):
             if stored != self._told_refusal:
                 self._told_refusal = stored
                 await self._note("watermark_refused", f"the watermark has no effect: {stored.detail}", stored)
-            return
+            return stored
         self._told_refusal = None
         for stream, seq in stored.items():
             self._resend[stream].stored(seq, asyncio.get_running_loop().time())
             with suppress(StorageFailed):  # the rows stay, and go with a later watermark
                 await self._outbox.confirm(stream, seq)
         self._watermark_seen.set()
+        return None
 
     def _never_above_what_was_sent(self, stored: dict[Stream, int]) -> dict[Stream, int] | Refused:
         for stream, seq in stored.items():

@@ -12,6 +12,7 @@ import structlog
 from agent.cloud.documents import DocumentDesk
 from agent.cloud.messages import Status, status_message
 from agent.cloud.mqtt_link import BrokerAddress, LinkOptions
+from agent.cloud.signatures import Arrived, KeyRing
 from agent.cloud.uplink import Confirm, Uplink, UplinkOptions
 from agent.config import CloudSection, SiteFile
 from agent.core.admission import Refused, Verdict, admit
@@ -54,6 +55,7 @@ class CloudSide:
         self._shown: tuple[Any, ...] = ()
         self._told: dict[tuple[DocumentKind, Stage], str] = {}
         self._stages: asyncio.Queue[tuple[Document, Stage]] = asyncio.Queue(maxsize=64)
+        self._keys = KeyRing(site.cloud.keys() if site.cloud is not None else {})
         self._uplink = self._make_uplink(site.cloud) if site.cloud is not None else None
         self._limits = site.plan_limits()
         self._desk = DocumentDesk(
@@ -122,7 +124,7 @@ class CloudSide:
 
     async def import_plan(self, payload: bytes, who: str) -> Outcome | Refused:
         """The answer to a document that a technician brought."""
-        outcome = await self._desk.import_document(payload)
+        outcome = await self._desk.import_document(self._keys.brought(payload))
         log.info("plan_imported", who=who, outcome=str(outcome))
         return outcome
 
@@ -135,11 +137,12 @@ class CloudSide:
             status=self._status,
             on_document=self._receive,
             utc_s=self._clock.utc_s,
+            keys=self._keys,
             options=UplinkOptions(confirm=Confirm(section.confirm), resend_after_s=section.resend_after, link=link),
         )
 
-    async def _receive(self, kind: DocumentKind, payload: bytes) -> Outcome:
-        return await self._desk.receive(kind, payload)
+    async def _receive(self, kind: DocumentKind, arrived: Arrived) -> Outcome:
+        return await self._desk.receive(kind, arrived)
 
     def _status(self) -> bytes:
         control = self._control

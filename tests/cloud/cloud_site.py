@@ -21,7 +21,7 @@ LIMITS = PlanLimits(500e3, 500e3, 500e3, 500e3)
 class EdgeSite:
     """Store, desk and uplink of one site, as the app wires them."""
 
-    def __init__(self, store, broker, options):
+    def __init__(self, store, broker, options, keys=None):
         self.store = store
         self.plans = Plans()
         self.now = NOW
@@ -34,6 +34,7 @@ class EdgeSite:
             status=self._status,
             on_document=self._on_document,
             utc_s=lambda: self.now,
+            keys=keys,
             options=options or UplinkOptions(link=QUICK, watermark_wait_s=0.2),
         )
         self.desk = DocumentDesk(
@@ -48,8 +49,8 @@ class EdgeSite:
         )
         self._task = None
 
-    async def _on_document(self, kind, payload):
-        await self.desk.receive(kind, payload)
+    async def _on_document(self, kind, arrived):
+        return await self.desk.receive(kind, arrived)
 
     def _on_stored(self, plan):
         self.plans = self.plans.replaced(plan)

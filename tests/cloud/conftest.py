@@ -27,8 +27,8 @@ async def edge(store):
     """A factory of cloud sides on the same store, one after another."""
     sites = []
 
-    def make(broker, options=None):
-        sites.append(EdgeSite(store, broker, options))
+    def make(broker, options=None, **more):
+        sites.append(EdgeSite(store, broker, options, **more))
         return sites[-1]
 
     yield make

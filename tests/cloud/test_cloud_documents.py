@@ -8,8 +8,10 @@ import pytest
 from cloud_documents import AWARD, BAD, BAD_ORDERS, NOW, SITE, awards, curtailments, document, outages
 from cloud_stores import MemoryStore
 
+from agent.cloud import signatures
 from agent.cloud.answer_limit import MAX_PER_WINDOW, WINDOW_S
 from agent.cloud.documents import DocumentDesk
+from agent.cloud.signatures import Arrived
 from agent.core.admission import PlanLimits, Refused, admit
 from agent.core.events import Severity
 from agent.core.order_admission import admit_orders
@@ -62,7 +64,7 @@ class Site:
         self.wakes += 1
 
     async def send(self, payload, kind=PlanKind.ROLLING):
-        return await self.desk.receive(kind, payload)
+        return await self.desk.receive(kind, Arrived(payload, payload))
 
 
 @pytest.fixture
@@ -134,7 +136,7 @@ class TestReasons:
         assert holding.told[-1] == outcome, "the disk cannot keep the answer, so it is told at least once"
 
     def test_the_contract_lists_each_reason_and_a_test_produces_it(self):
-        produced = {reason for reason, *_ in (*BAD, *BAD_ORDERS)} | {"storage_failed"}
+        produced = {reason for reason, *_ in (*BAD, *BAD_ORDERS)} | {"storage_failed", *signatures.REASONS}
         assert documented_reasons() == produced
         assert documented_reasons() == written_reasons()
 
@@ -183,9 +185,9 @@ class TestLife:
         assert (event.code, event.severity) == ("version_conflict", Severity.ALARM)
 
     async def test_an_imported_document_goes_the_same_way(self, site):
-        outcome = await site.desk.import_document(document())
+        outcome = await site.desk.import_document(Arrived(b"", document()))
         assert (outcome.stage, site.plans.rolling.version) == (Stage.STORED, 17)
-        assert isinstance(await site.desk.import_document(b"{}"), Refused)
+        assert isinstance(await site.desk.import_document(Arrived(b"", b"{}")), Refused)
 
     async def test_a_yearly_plan_does_not_touch_the_rolling_one(self, holding):
         await holding.send(document(kind="yearly", version=3), PlanKind.YEARLY)
@@ -261,7 +263,7 @@ class TestOrders:
         assert outcome.stage is Stage.STORED
 
     async def test_imported_orders_go_the_same_way(self, site):
-        outcome = await site.desk.import_document(outages({}))
+        outcome = await site.desk.import_document(Arrived(b"", outages({})))
         assert (outcome.stage, outcome.kind) == (Stage.STORED, "outages")
         assert site.orders.outages.version == 5
 

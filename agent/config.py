@@ -16,6 +16,7 @@ from agent.core.envelope_rules import SiteLimits
 from agent.core.ramp import RampRules
 from agent.core.rules import LocalRule, SiteRules
 from agent.quantity import Frequency, Power, Ramp, Time
+from agent.site_file.cloud_keys import MOST_KEYS, SigningKeySection
 from agent.site_file.device import DeviceSection
 from agent.site_file.fit import check_site
 from agent.site_file.problems import problem
@@ -93,6 +94,20 @@ class CloudSection(Section):
     frame: Annotated[Time, Field(ge=1.0, le=3600.0)] = 60.0
     reconnect_max: Annotated[Time, Field(ge=1.0, le=600.0)] = 60.0
     resend_after: Annotated[Time, Field(ge=1.0, le=3600.0)] = 60.0
+    signing_key: list[SigningKeySection] = Field(default_factory=list, max_length=MOST_KEYS)
+
+    def keys(self) -> dict[str, bytes]:
+        """The public keys of the cloud by their ids; empty where nothing need be signed."""
+        return {key.id: key.raw for key in self.signing_key}
+
+    @field_validator("signing_key")
+    @classmethod
+    def _each_its_own(cls, keys: list[SigningKeySection]) -> list[SigningKeySection]:
+        for index, key in enumerate(keys):
+            for other in keys[:index]:
+                if key.id == other.id or key.raw == other.raw:
+                    raise ValueError(f"{key.id}: its id or its key is there twice; each key has an id of its own")
+        return keys
 
     @field_validator("broker")
     @classmethod

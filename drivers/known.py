@@ -53,6 +53,11 @@ class KnownDevice(ABC):
         self._checked_mono_s = 0.0
         self._learning = asyncio.Lock()
 
+    @property
+    def link(self) -> Registers:
+        """The connection to it."""
+        return self._link
+
     @abstractmethod
     async def _look(self) -> Learnt:
         """Everything about the device, anew: who it is and how it is polled; `compare` was called on it."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.core.snapshot import Quality
 from drivers.device import Device
+from drivers.errors import NotSunSpec
 from drivers.profile.roles import ProfileBattery, ProfileMeter, ProfilePv
 from drivers.profile.trial import PointRead, Trial, UnknownPoint
-from drivers.read_plan import Reads
+from drivers.read_plan import Place
+from drivers.session import Session
+from drivers.sunspec_points import SunSpecSeen, catalogue, see
 
-__all__ = ["Look", "PointRead", "UnknownPoint", "look"]
+__all__ = ["Look", "PointRead", "UnknownPoint", "look", "sunspec_places"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +28,40 @@ class Look:
 async def look(device: Device, names: Sequence[str], clock: Callable[[], float]) -> Look:
     """The points called `names`, all when there are none; `UnknownPoint`, or `DeviceError` if it does not answer.
 
-    Of a SunSpec device those that its role polls, called by model and point (`701.W`).
+    Of a SunSpec device those that its role polls when there are none; called by model and point (`701.W`), or all
+    points of a model by its number (`701`).
     """
     if isinstance(device, ProfileBattery | ProfilePv | ProfileMeter):
         found: Trial = await device.look(names)
         return Look(found.points, found.mismatch)
-    reads = await device.points()
-    for name in names:
-        if name not in reads:
-            raise UnknownPoint(f"{name!r} is not polled of this device; these are: {', '.join(reads)}")
-    return Look(tuple(_row(reads, name, clock()) for name in names or reads))
+    session = device.session
+    places = await sunspec_places(session)
+    wanted = [one for name in names for one in _meant(places, name)] or list(await device.points())
+    seen = await see(places, wanted, session.link, device.spec.unit_id, clock)
+    return Look(tuple(_row(places[name], seen[name], clock()) for name in wanted))
 
 
-def _row(reads: Reads, name: str, now_mono_s: float) -> PointRead:
-    read = reads[name]
-    quality = Quality.MISSING if read.value is None else Quality.GOOD
-    return PointRead(name, read.value, "", None, None, (), now_mono_s - read.read_mono_s, quality.value, "")
+async def sunspec_places(session: Session) -> Mapping[str, Place]:
+    """Where each point of the device is, by name; errors are `DeviceError`s."""
+    await session.ensure_identified()
+    if session.chain is None:
+        raise NotSunSpec("its models are not known yet", endpoint=session.link.name, hint="try again")
+    return catalogue(session.chain)
+
+
+def _meant(places: Mapping[str, Place], name: str) -> list[str]:
+    """The points that a name stands for: itself, or all of a model."""
+    found = [name] if name in places else [key for key in places if key.split(".", 1)[0] == name]
+    if not found:
+        models = ", ".join(dict.fromkeys(key.split(".", 1)[0] for key in places))
+        raise UnknownPoint(f"the device has no point {name!r}; name a model, or model and point: it has {models}")
+    return found
+
+
+def _row(place: Place, seen: SunSpecSeen, now_mono_s: float) -> PointRead:
+    point, quality = place.point, Quality.MISSING if seen.value is None else Quality.GOOD
+    age_s = now_mono_s - seen.read_mono_s
+    return PointRead(
+        place.key, seen.value, point.unit, None, seen.raw, seen.registers, age_s, quality.value, seen.refused,
+        point.writable,
+    )  # fmt: skip

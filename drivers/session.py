@@ -33,6 +33,8 @@ class Session(KnownDevice):
         super().__init__(spec, link, clock)
         self._prepare = prepare
         self._common = ReadPlan(())
+        self.chain: Chain | None = None
+        """Its models, from the last time it was identified."""
 
     async def _look(self) -> Learnt:
         chain = await walk(self._link, self.spec.unit_id, self.spec.base_address)
@@ -42,6 +44,7 @@ class Session(KnownDevice):
             chain.base_address, tuple(model.model_id for model in chain.models), chain.cut_short
         )
         self.compare(identity)
+        self.chain = chain
         return Learnt(chain.generation, identity, await self._prepare(chain))
 
     async def _glance(self, known: Identity) -> Identity:

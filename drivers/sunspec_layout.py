@@ -98,6 +98,13 @@ class Layout:
 
 
 @cache
+def known_models() -> tuple[int, ...]:
+    """The ids of all models whose layout is here."""
+    folder = resources.files("drivers") / "sunspec_models"
+    return tuple(sorted(int(file.name[6:-5]) for file in folder.iterdir() if file.name.startswith("model_")))
+
+
+@cache
 def layout(model_id: int) -> Layout:
     """The layout of a model that this package knows; asking for another one is a bug."""
     source = resources.files("drivers") / "sunspec_models" / f"model_{model_id}.toml"

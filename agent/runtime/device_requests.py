@@ -93,6 +93,7 @@ def point_rows(points: Sequence[PointRead]) -> list[dict[str, Any]]:
             "age_s": None if point.age_s is None else round(point.age_s, 4),
             "quality": point.quality,
             "note": point.note,
+            "writable": point.writable,
         }
         for point in points
     ]

@@ -174,6 +174,11 @@ class Point(Part):
     """A name in [unit_ids]: the point lies behind another unit id of the same endpoint."""
     note: str = ""
 
+    @property
+    def may_be_written(self) -> bool:
+        """Whether it is declared writable, and somebody has confirmed it."""
+        return self.write is not None and self.verified
+
 
 class Write(Part):
     """One value for one point."""

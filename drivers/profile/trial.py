@@ -31,6 +31,8 @@ class PointRead:
     quality: str
     note: str
     """Why there is no value, where the device says so."""
+    writable: bool = False
+    """Whether it may be written by hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,9 @@ async def _of_one_unit(
         label = spots[name].codec.label(one.read.value)
         age_s = clock() - one.read.read_mono_s
         value = one.read.value if quality is Quality.GOOD else None
-        found[name] = PointRead(name, value, point.unit, label, one.raw, one.registers, age_s, quality.value, "")
+        found[name] = PointRead(
+            name, value, point.unit, label, one.raw, one.registers, age_s, quality.value, "", point.may_be_written
+        )
     return found
 
 

@@ -27,18 +27,23 @@ async def test_of_a_sunspec_device_what_its_role_polls_by_model_and_point(meter)
     rows = {point.name: (point.value, point.quality) for point in found.points}
     assert rows["203.W"] == (1200.0, "good")  # as the device says it, not in our sign
     assert rows["203.Hz"] == (50.01, "good")
+    watts = next(point for point in found.points if point.name == "203.W")
+    assert (watts.unit, watts.raw, watts.registers, watts.writable) == ("W", 120, (120,), False)
     assert rows["203.TotWhExp"] == (None, "missing")
     assert found.mismatch == ()
     assert {point.age_s for point in found.points} == {0.5}
     assert memory.writes == []
 
 
-async def test_one_point_of_a_sunspec_device(meter):
+async def test_any_point_of_a_sunspec_device_polled_or_not_and_all_of_a_model(meter):
     device, _, clock = meter
-    found = await look(device, ["203.Hz"], clock)
-    assert [point.name for point in found.points] == ["203.Hz"]
-    with pytest.raises(UnknownPoint, match=r"'203\.A' is not polled of this device; these are: 203\.Hz"):
-        await look(device, ["203.A"], clock)
+    found = await look(device, ["203.Hz", "1.Md"], clock)
+    assert [(point.name, point.value) for point in found.points] == [("203.Hz", 50.01), ("1.Md", "M")]
+    names = {point.name for point in (await look(device, ["203"], clock)).points}
+    assert {"203.W", "203.A", "203.Hz_SF"} <= names
+    assert not any(name.startswith("1.") for name in names)
+    with pytest.raises(UnknownPoint, match=r"no point '203\.None'; .*: it has 1, 203"):
+        await look(device, ["203.None"], clock)
 
 
 async def test_of_a_device_with_a_profile_any_point_with_its_registers():

@@ -53,6 +53,17 @@ class PlanLimits:
     export_w: float
     import_w: float
 
+    def of(self, target: Target) -> tuple[float, float]:
+        """The lowest and highest power at this place, W toward the grid."""
+        if target is Target.BATTERY:
+            return -self.charge_w, self.discharge_w
+        return -self.import_w, self.export_w
+
+    def meant_w(self, target: Target) -> tuple[float, float]:
+        """The same with the margin within which a power is clipped and not refused."""
+        lower_w, upper_w = self.of(target)
+        return lower_w * RATING_MARGIN, upper_w * RATING_MARGIN
+
 
 def admit(plan: Plan, held: Plans, limits: PlanLimits, now_utc_s: float) -> Verdict:
     """The verdict on `plan` at `now_utc_s`, given the plans held and the site's limits."""
@@ -99,15 +110,26 @@ def _refuse_time(plan: Plan, now_utc_s: float) -> Refused | None:
 
 
 def _refuse_power(plan: Plan, limits: PlanLimits) -> Refused | None:
-    if plan.target is Target.BATTERY:
-        upper_w, lower_w, whose = limits.discharge_w, -limits.charge_w, "battery rating"
-    else:
-        upper_w, lower_w, whose = limits.export_w, -limits.import_w, "connection limit"
+    lower_w, upper_w = limits.meant_w(plan.target)
     for index, power_w in enumerate(plan.power_w):
-        if power_w is not None and not lower_w * RATING_MARGIN <= power_w <= upper_w * RATING_MARGIN:
-            detail = (
-                f"{power_w / 1000:g} kW toward the grid is beyond {RATING_MARGIN:g} times the {whose} "
-                f"({lower_w / 1000:g} to {upper_w / 1000:g} kW)"
-            )
-            return Refused("beyond_rating", f"power[{index}]", detail)
+        if power_w is not None and not lower_w <= power_w <= upper_w:
+            return beyond_rating(power_w, plan.target, limits, f"power[{index}]")
     return None
+
+
+def refuse_power(power_w: float, target: Target, limits: PlanLimits, field: str) -> Refused | None:
+    """The refusal of a power that this site cannot mean: it was made for another one, or in another unit or sign."""
+    lower_w, upper_w = limits.meant_w(target)
+    # Written so that NaN is refused too.
+    return None if lower_w <= power_w <= upper_w else beyond_rating(power_w, target, limits, field)
+
+
+def beyond_rating(power_w: float, target: Target, limits: PlanLimits, field: str) -> Refused:
+    """The refusal in words."""
+    lower_w, upper_w = limits.of(target)
+    whose = "battery rating" if target is Target.BATTERY else "connection limit"
+    detail = (
+        f"{power_w / 1000:g} kW toward the grid is beyond {RATING_MARGIN:g} times the {whose} "
+        f"({lower_w / 1000:g} to {upper_w / 1000:g} kW)"
+    )
+    return Refused("beyond_rating", field, detail)

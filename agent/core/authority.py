@@ -1,8 +1,9 @@
 """Who decides now: the first layer of a fixed order that has something to say for this instant.
 
-rolling plan -> yearly plan -> local rule -> neutral, resolved per slot: a slot missing from the rolling plan is
-filled from the yearly one for that slot only. The last value is never held. Each plan is valid by its own
-slots, not by how long ago the cloud was heard.
+safety latch -> technician's override -> command of the cloud -> rolling plan -> yearly plan -> local rule -> neutral.
+The first three stand until their own end (`Above`); plans are resolved per slot: a slot missing from the rolling plan
+is filled from the yearly one for that slot only. The last value is never held. Each plan is valid by its own
+slots, not by how long ago the cloud was heard. A slot is accounted for whoever decides in it.
 
 A local plan is no layer of its own: it says what a slot of the rolling or yearly plan becomes here, for the very
 documents that it was made from. Where they have no slot it has none, and a newer document ends it.
@@ -15,13 +16,21 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
 
+from agent.core.override import Override
 from agent.core.plan import Plan, Plans, Slot, Target
 from agent.core.rules import LocalRule, SiteRules
+from agent.core.term import Term
 
 
 class Source(StrEnum):
     """The layer whose word counts."""
 
+    LATCH = "latch"
+    """The safety latch: 0 kW until it is reset on site."""
+    OVERRIDE = "override"
+    """Somebody on site."""
+    COMMAND = "command"
+    """A command of the cloud: set_power, hold or neutral."""
     LOCAL_PLAN = "local_plan"
     """A re-planning of this site over the rolling or yearly plan."""
     ROLLING = "rolling"
@@ -42,10 +51,79 @@ class Authority:
     version: int | None
     """Of the cloud's plan behind it, also under a local plan."""
     why: str
+    beneath: Authority | None = None
+    """What would decide if nothing stood above the plans; None where it decides itself."""
+    suspends_awards: bool = False
+    """True when sold reserve is not answered meanwhile."""
+    command_id: str | None = None
+    """The command that decides."""
+
+    @property
+    def planning(self) -> Authority:
+        """The layer of the plans: it owns the slot that is accounted for, also while something above it decides."""
+        return self.beneath or self
 
 
-def decide(rules: SiteRules, plans: Plans, utc_s: float, *, clock_trusted: bool, meter_good: bool) -> Authority:
+@dataclass(frozen=True, slots=True)
+class PowerOrder:
+    """A command of the cloud that moves the batteries, while it is in force."""
+
+    command_id: str
+    words: str
+    """What it asks for, for people."""
+    target: Target
+    power_w: float
+    term: Term
+    suspends_awards: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Above:
+    """What stands above the plans now, hardest first."""
+
+    latch: str = ""
+    """Why no battery of the site may move, "" while any may."""
+    override: Override | None = None
+    order: PowerOrder | None = None
+
+
+NOTHING_ABOVE = Above()
+
+
+def decide(
+    rules: SiteRules,
+    plans: Plans,
+    utc_s: float,
+    *,
+    clock_trusted: bool,
+    meter_good: bool,
+    above: Above = NOTHING_ABOVE,
+    mono_s: float = 0.0,
+) -> Authority:
     """The authority at `utc_s`. Plans need a trusted clock; a local rule at the meter needs the meter."""
+    beneath = _of_plans(rules, plans, utc_s, clock_trusted=clock_trusted, meter_good=meter_good)
+    if above is NOTHING_ABOVE:
+        return beneath
+    if above.latch:
+        why = f"the safety latch fell ({above.latch}): at 0 kW until somebody on site runs ems latch reset"
+        return Authority(Source.LATCH, Target.BATTERY, 0.0, None, None, why, beneath, suspends_awards=True)
+    override = above.override
+    if override is not None and not override.term.over(utc_s, mono_s, clock_trusted=clock_trusted):
+        why = f"{override.who} overrides until {clock(override.term.until_utc_s)}: {override.reason}"
+        return Authority(
+            Source.OVERRIDE, override.target, override.power_w, None, None, why, beneath, override.suspends_awards
+        )
+    order = above.order
+    if order is not None and order.term.stands(utc_s, mono_s, clock_trusted=clock_trusted):
+        why = f"command {order.command_id}, {order.words}, until {clock(order.term.until_utc_s)}"
+        return Authority(
+            Source.COMMAND, order.target, order.power_w, None, None, why, beneath, order.suspends_awards,
+            order.command_id,
+        )  # fmt: skip
+    return beneath
+
+
+def _of_plans(rules: SiteRules, plans: Plans, utc_s: float, *, clock_trusted: bool, meter_good: bool) -> Authority:
     if not clock_trusted:
         reason = "the clock is not trusted, so no plan may run"
         return _from_local_rule(rules, reason, meter_good=meter_good)

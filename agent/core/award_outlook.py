@@ -16,7 +16,7 @@ from agent.core.deliverability import Deliverability, baseline_ahead, deliverabi
 from agent.core.envelope import projection_s
 from agent.core.events import Severity
 from agent.core.frequency import TROUBLE_TEXT, Trouble, trouble
-from agent.core.orders import NO_ORDERS
+from agent.core.orders import NO_ORDERS, Curtailment
 from agent.core.reserve_duty import room_now
 from agent.core.rules import SiteRules
 from agent.core.site_view import view
@@ -39,8 +39,9 @@ def outlook(rules: SiteRules, state: State, inputs: Inputs) -> tuple[Deliverabil
         return ()
     now = view(rules, inputs, refusing(state.writes))
     # Orders of now say nothing about then: the forecast takes them at their own times.
-    unbound = replace(inputs, orders=NO_ORDERS)
-    fleet = fleet_now(rules, state, unbound, now, ahead_s=projection_s(rules, None, inputs.utc_s), dt_s=0.0)
+    unbound = replace(inputs, orders=NO_ORDERS, narrowings=())
+    ahead_s = projection_s(rules, None, inputs.utc_s)
+    fleet = fleet_now(rules, state, unbound, now, ahead_s=ahead_s, dt_s=0.0, latches=state.latches)
     bounds = site_bounds(rules, unbound, now, state.writes)
     last_utc_s = max(line.award.end_utc_s for line in book.sold)
     return deliverabilities(
@@ -49,9 +50,17 @@ def outlook(rules: SiteRules, state: State, inputs: Inputs) -> tuple[Deliverabil
         room_now(zip(rules.batteries, now.batteries, fleet.units, strict=True), bounds),
         inputs.utc_s,
         spent_wh=state.reserve.spent_wh,
-        orders=inputs.orders,
+        orders=replace(inputs.orders, curtailments=inputs.orders.curtailments + as_orders(inputs)),
         rated_w_of={battery.device_id: battery.rated_discharge_w for battery in rules.batteries},
         unanswered=_unanswered(rules, state, book),
+    )
+
+
+def as_orders(inputs: Inputs) -> tuple[Curtailment, ...]:
+    """The limits that the cloud narrowed at the connection point, with their own ends."""
+    return tuple(
+        Curtailment(one.name, inputs.utc_s, one.term.until_utc_s, one.limits.export_limit_w, one.limits.import_limit_w)
+        for one in inputs.narrowings
     )
 
 

@@ -26,6 +26,8 @@ class ConnectionLimits:
     import_w: float
     export_order: str = ""
     import_order: str = ""
+    owner: str = "grid operator"
+    """Whose word the tightest order is."""
 
 
 def limits_now(
@@ -56,7 +58,7 @@ def curtailment_bound(limits: ConnectionLimits, most_others_w: float, least_othe
     upper_w = limits.export_w - most_others_w if limits.export_order else math.inf
     lower_w = -limits.import_w - least_others_w if limits.import_order else -math.inf
     names = dict.fromkeys(name for name in (limits.export_order, limits.import_order) if name)
-    return Bound(f"curtailment {', '.join(names)}", "grid operator", lower_w, upper_w, Rank.CURTAILMENT)
+    return Bound(f"curtailment {', '.join(names)}", limits.owner, lower_w, upper_w, Rank.CURTAILMENT)
 
 
 def pv_ceiling_w(

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agent.core.authority import Source
+from agent.core.authority import PowerOrder, Source
 from agent.core.awards import NO_AWARDS, AwardBook
 from agent.core.battery_model import BatteryModel
 from agent.core.bounds import Clip, Softened
+from agent.core.command_limits import Narrowing
 from agent.core.dispatch import DispatchState
 from agent.core.envelope import BatteryMemory
 from agent.core.events import Event, Severity
 from agent.core.evidence import EvidenceRow
+from agent.core.latch import Latches
 from agent.core.orders import NO_ORDERS, Orders
+from agent.core.override import Override
 from agent.core.plan import Plans, Slot, Target
 from agent.core.pv_limit import CeilingWrite, PvState
 from agent.core.reserve_duty import ReserveState
@@ -42,6 +45,12 @@ class Inputs:
     """The writes that came to their end since the last tick."""
     ceiling_outcomes: tuple[CeilingOutcome, ...] = ()
     """The same of PV ceilings."""
+    override: Override | None = None
+    """What somebody on site asks for; over when its own term says so."""
+    order: PowerOrder | None = None
+    """What a command of the cloud asks for; over when its own term says so."""
+    narrowings: tuple[Narrowing, ...] = ()
+    """Limits that the cloud narrowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,8 @@ class State:
     reserve: ReserveState = field(default_factory=ReserveState)
     conditions: Mapping[tuple[str, str], Condition] = field(default_factory=dict)
     pv: PvState = field(default_factory=PvState)
+    latches: Latches = field(default_factory=dict)
+    """The safety latches that fell, by device; they outlive the process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +127,8 @@ class Decision:
     slot_done_wh: float | None
     """Energy delivered so far in the slot, at the promised place."""
     writes: tuple[SetpointWrite, ...]
+    command_id: str | None = None
+    """The command that decides."""
     pv_ceiling_w: float | None = None
     """What the PV inverters that may be limited may give together; None = all they can."""
 

@@ -50,6 +50,8 @@ class BatteryMoment:
     outage_id: str | None = None
     refused: bool = False
     """It takes no setpoints."""
+    stopped: str = ""
+    """Why the safety latch stops it, "" when it does not."""
     may_hold_w: tuple[float, float] | None = None
     """The lowest and highest setpoint of ours that it may hold, whatever was read back of it so far."""
     """The setpoint of a write that is still under way, None when there is none."""
@@ -180,6 +182,8 @@ def projection_s(rules: SiteRules, slot_end_utc_s: float | None, utc_s: float) -
 
 def _why_absent(now: BatterySample, moment: BatteryMoment) -> str:
     """Why this battery takes no part, "" when it does."""
+    if moment.stopped:
+        return f"safety latch: {moment.stopped}"
     if moment.outage_id is not None:
         return f"outage {moment.outage_id}"
     if moment.refused:

@@ -27,13 +27,15 @@ MAX_AGE_SHARE = 0.3
 
 
 class Trouble(StrEnum):
-    """Why a frequency may not be acted on."""
+    """Why a frequency is not acted on."""
 
     MISSING = "missing"
     STALE = "stale"
     IMPLAUSIBLE = "implausible"
     JUMPED = "jumped"
     TOO_COARSE = "too coarse"
+    SUSPENDED = "suspended"
+    """Not the frequency's fault: a safety latch, an override or a command says that awards are not answered."""
 
 
 TROUBLE_TEXT: Mapping[Trouble, str] = {
@@ -42,6 +44,7 @@ TROUBLE_TEXT: Mapping[Trouble, str] = {
     Trouble.IMPLAUSIBLE: "the frequency cannot be true on this grid: check the meter's scale and the product's name",
     Trouble.JUMPED: "the frequency jumped further than a grid can move; it is believed once a second reading agrees",
     Trouble.TOO_COARSE: "the meter's frequency steps are too coarse for this product: use a finer meter",
+    Trouble.SUSPENDED: "suspended by a safety latch, an override or a command: `ems explain` says by which",
 }
 """For people: what is wrong and what to do. The battery stays at its baseline meanwhile."""
 

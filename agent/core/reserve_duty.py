@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agent.core.allocate import Unit
-from agent.core.awards import NO_RESPONSE, AwardBook, Response, Sold, respond
+from agent.core.awards import NO_RESPONSE, Answer, AwardBook, Response, Sold, respond
 from agent.core.bounds import Bound, room
 from agent.core.evidence import EvidenceRow, Gathering, evidence_tick, gather
-from agent.core.frequency import NO_FREQUENCY, Frequency, watched
+from agent.core.frequency import NO_FREQUENCY, Frequency, Trouble, watched
 from agent.core.reserve import Room, Short, activated_wh, baseline_bounds, battery_room, short_of, together
 from agent.core.rules import BatteryRules, SiteRules
 from agent.core.snapshot import BatterySample, Reading
@@ -57,6 +57,12 @@ def duty_now(
     frequency = watched(state.frequency, reading, rules.nominal_hz) if reading is not None else NO_FREQUENCY
     response = respond(lines, frequency, mono_s, rules.frequency_resolution_hz)
     return Duty(lines, frequency, response, activated_wh(state.spent_wh, state.response_w, dt_s, lines))
+
+
+def suspended(duty: Duty) -> Duty:
+    """The same awards, not answered: whoever stands above the plans said so. Evidence is gathered all the same."""
+    answers = tuple(Answer(answer.award_id, 0.0, Trouble.SUSPENDED) for answer in duty.response.answers)
+    return Duty(duty.lines, duty.frequency, Response(0.0, answers), duty.spent_wh)
 
 
 def award_bounds(

@@ -77,7 +77,7 @@ def _aged_battery(sample: BatterySample, at: float) -> BatterySample:
     seen = (
         sample.power_w, sample.soc_pct, sample.capacity_wh, sample.rated_discharge_w, sample.rated_charge_w,
         sample.live_discharge_limit_w, sample.live_charge_limit_w, sample.ready, sample.held_setpoint_w,
-        sample.temperature_c, sample.cell_min_v, sample.cell_max_v, sample.own_droop_from_hz,
+        sample.temperature_c, sample.cell_min_v, sample.cell_max_v, sample.own_droop_from_hz, sample.alarms,
     )  # fmt: skip
     aged = [reading.at(at) for reading in seen]
     aged[1] = aged[1].within(-SOC_READING_SLACK_PCT, 100.0 + SOC_READING_SLACK_PCT)
@@ -86,7 +86,7 @@ def _aged_battery(sample: BatterySample, at: float) -> BatterySample:
         return sample
     return BatterySample(
         sample.device_id, aged[0], aged[1], aged[2], aged[3], aged[4], aged[5], aged[6], aged[7], aged[8],
-        sample.has_dead_man, aged[9], aged[10], aged[11], sample.serial, aged[12],
+        sample.has_dead_man, aged[9], aged[10], aged[11], sample.serial, aged[12], aged[13], sample.droop_offer,
     )  # fmt: skip
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from agent.core.droop import DeviceDroop
+
 STALE_AFTER_S = 10.0
 """No control on data older than this (invariant 4 of the design)."""
 BELIEVABLE = 1e15
@@ -64,6 +66,18 @@ NEVER = Reading(None, float("-inf"), Quality.MISSING)
 
 
 @dataclass(frozen=True, slots=True)
+class DroopOffer:
+    """Whether frequency response can be handed to a device's own droop."""
+
+    cannot: str
+    """Why not, for people; "" when it can."""
+    rated_w: float = 0.0
+    """The power that its droop is per unit of."""
+    has_dead_man: bool = False
+    """Whether the device ends the droop by itself when it is not written again."""
+
+
+@dataclass(frozen=True, slots=True)
 class BatterySample:
     """The newest readings of one battery system (battery and its inverter)."""
 
@@ -95,6 +109,10 @@ class BatterySample:
     """Of the device, as it says; None where it does not."""
     own_droop_from_hz: Reading = NEVER
     """The distance from nominal beyond which the device answers the frequency by itself; missing while it does not."""
+    alarms: Reading = NEVER
+    """Safety alarms that stand, as the sum of `agent.core.latch.Alarm`; missing where the device tells none."""
+    droop_offer: DroopOffer | None = None
+    """What the device offers of a droop of its own; None while that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +154,23 @@ class WriteOutcome:
     held_w: float | None
     ok: bool
     """True only when the read-back equals what was wanted, within the register's resolution."""
+    reason: str
+    """Empty when ok; else what went wrong, for people."""
+    done_mono_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class DroopOutcome:
+    """What became of one write of a device's own droop; None in `wanted` and `held` is no droop."""
+
+    device_id: str
+    wanted: DeviceDroop | None
+    held: DeviceDroop | None
+    """The curve that the device follows, as its registers hold it; None when it follows none or that is not known."""
+    ok: bool
+    """True only when the read-back equals what was wanted, within the register's resolution."""
+    off: bool
+    """True only when the read-back shows that the device follows no curve."""
     reason: str
     """Empty when ok; else what went wrong, for people."""
     done_mono_s: float

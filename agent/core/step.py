@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from agent.core.authority import Authority, Source, decide
+from agent.core.authority import NOTHING_ABOVE, Above, Authority, Source, clock, decide
 from agent.core.awards import NO_AWARDS
 from agent.core.conditions import present, transitions
-from agent.core.decision import Decision, Effects, Inputs, SetpointWrite, State
+from agent.core.decision import Condition, Decision, Effects, Inputs, SetpointWrite, State
 from agent.core.dispatch import Request, dispatch
 from agent.core.envelope import projection_s
 from agent.core.events import Event, EventState, Severity
+from agent.core.latch import Latches, latched, why_site_stopped
 from agent.core.plan import Target
 from agent.core.pv_control import pv_tick
-from agent.core.reserve_duty import afterwards, award_bounds, duty_now
+from agent.core.reserve_duty import afterwards, award_bounds, duty_now, suspended
 from agent.core.rules import BatteryRules, SiteRules
 from agent.core.site_view import SiteView, view
 from agent.core.slot_energy import (
@@ -42,16 +43,22 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
     utc_s, mono_s = inputs.utc_s, inputs.mono_s
     dt_s = mono_s - state.last_mono_s if state.last_mono_s is not None else 0.0
     trusted = inputs.clock_trusted
-    authority = decide(rules, inputs.plans, utc_s, clock_trusted=trusted, meter_good=now.grid_w is not None)
+    latches = latched(state.latches, now.batteries, utc_s)
+    authority = decide(
+        rules, inputs.plans, utc_s, clock_trusted=trusted, meter_good=now.grid_w is not None,
+        above=_above(rules, latches, inputs), mono_s=mono_s,
+    )  # fmt: skip
     # With a clock that may be wrong no award can be known to count.
     awards = inputs.awards if trusted else NO_AWARDS
     reading = now.meter.frequency_hz if now.meter is not None else None
     duty = duty_now(rules, state.reserve, awards, reading, utc_s=utc_s, mono_s=mono_s, dt_s=dt_s)
+    if authority.suspends_awards:
+        duty, awards = suspended(duty), NO_AWARDS
     counter_wh = _counter_at(now, inputs, 0.0)
-    account, closed = _account(rules, state, inputs, now, authority, dt_s=dt_s)
+    account, closed = _account(rules, state, inputs, now, authority.planning, dt_s=dt_s)
     aim_w = _aim(authority, account, now, counter_wh, utc_s=utc_s, tick_s=rules.tick_s)
     ahead_s = projection_s(rules, authority.slot.end_utc_s if authority.slot else None, utc_s)
-    fleet = fleet_now(rules, state, inputs, now, ahead_s=ahead_s, dt_s=dt_s)
+    fleet = fleet_now(rules, state, inputs, now, ahead_s=ahead_s, dt_s=dt_s, latches=latches)
     bounds = site_bounds(rules, inputs, now, state.writes)
     batteries = zip(rules.batteries, now.batteries, fleet.units, strict=True)
     reserved, short = award_bounds(duty, awards, batteries, bounds, utc_s=utc_s, ahead_s=ahead_s)
@@ -86,20 +93,41 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
         frequency_hz=now.frequency_hz,
         slot_done_wh=account.done_wh(counter_wh) if account is not None else None,
         writes=writes,
+        command_id=authority.command_id,
         pv_ceiling_w=pv.state.ceiling_w,
     )
     conditions = present(
         rules, now, ledger, decision, pv,
         duty=duty, short=short, models=fleet.models, clock_trusted=trusted,
     )  # fmt: skip
-    conditions |= {(notice.code, notice.subject): notice for notice in inputs.notices}
+    told = (*_latch_conditions(latches), *inputs.notices)
+    conditions |= {(notice.code, notice.subject): notice for notice in told}
     events += transitions(state.conditions, conditions, utc_s)
     events += _source_change(state, authority, utc_s)
     after = State(
         mono_s, utc_s, authority.source, account, ledger, fleet.memories, fleet.models, dispatching, reserve,
-        conditions, pv.state,
+        conditions, pv.state, latches,
     )  # fmt: skip
     return after, Effects(decision, writes, tuple(events), account, closed, evidence, pv.writes)
+
+
+def _above(rules: SiteRules, latches: Latches, inputs: Inputs) -> Above:
+    if not latches and inputs.override is None and inputs.order is None:
+        return NOTHING_ABOVE
+    stopped = why_site_stopped(latches, [battery.device_id for battery in rules.batteries])
+    return Above(stopped, inputs.override, inputs.order)
+
+
+def _latch_conditions(latches: Latches) -> list[Condition]:
+    return [
+        Condition(
+            "safety_latched", latch.device_id, Severity.ALARM,
+            f"{latch.words}: stopped at 0 kW since {clock(latch.since_utc_s)}; mend the cause on site, then run "
+            "ems latch reset",
+            {"alarms": latch.words},
+        )
+        for latch in latches.values()
+    ]  # fmt: skip
 
 
 def _account(
@@ -160,7 +188,7 @@ def _aim(
     if authority.target is Target.BATTERY or now.others_w is None:
         return authority.power_w - now.stray_w
     grid_w = authority.power_w
-    if account is not None:
+    if account is not None and authority.slot is not None:
         grid_w = tracked_power_w(account, utc_s, tick_s, counter_wh)
     return grid_w - now.others_w
 
@@ -210,6 +238,9 @@ def _reassert_event(line: WriteState, sample: BatterySample, utc_s: float) -> Ev
 def _source_change(state: State, authority: Authority, utc_s: float) -> list[Event]:
     if state.source is authority.source:
         return []
-    severity = Severity.INFO if authority.source is Source.ROLLING else Severity.WARNING
+    severity = _SEVERITY_OF.get(authority.source, Severity.WARNING)
     data = {"from": state.source, "to": authority.source}
     return [Event(utc_s, EventState.NOTED, severity, "source_changed", "site", authority.why, data)]
+
+
+_SEVERITY_OF = {Source.LATCH: Severity.ALARM, Source.COMMAND: Severity.INFO, Source.ROLLING: Severity.INFO}

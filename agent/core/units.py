@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from agent.core.allocate import Unit
 from agent.core.battery_model import BatteryModel, fresh_model, observed
 from agent.core.bounds import Bound
+from agent.core.command_limits import Narrowing, battery_limits_bound, narrowed, standing
 from agent.core.curtailment import ConnectionLimits, limits_now
 from agent.core.decision import Inputs, State
 from agent.core.derating import NO_CELLS, Cells
 from agent.core.envelope import REACTION_TICKS, BatteryMemory, BatteryMoment, battery_unit, connection_bounds
+from agent.core.latch import NO_LATCHES, Latches, why_stopped
 from agent.core.outages import out_of_service
 from agent.core.rules import BatteryRules, SiteRules
 from agent.core.site_view import SiteView
@@ -38,7 +40,16 @@ class Fleet:
     models: Mapping[str, BatteryModel]
 
 
-def fleet_now(rules: SiteRules, state: State, inputs: Inputs, now: SiteView, *, ahead_s: float, dt_s: float) -> Fleet:
+def fleet_now(
+    rules: SiteRules,
+    state: State,
+    inputs: Inputs,
+    now: SiteView,
+    *,
+    ahead_s: float,
+    dt_s: float,
+    latches: Latches = NO_LATCHES,
+) -> Fleet:
     """Each battery as it may be used, with what was learned of it, and what to remember of both."""
     units: list[Unit] = []
     memories: dict[str, BatteryMemory] = {}
@@ -61,6 +72,7 @@ def fleet_now(rules: SiteRules, state: State, inputs: Inputs, now: SiteView, *, 
             reaction_s=reaction_s,
             outage_id=out_of_service(outages, inputs.utc_s, device_id) if outages else None,
             refused=line is not None and refused(line),
+            stopped=why_stopped(latches, device_id),
             may_hold_w=may_hold(line, battery_rules, inputs.mono_s) if line is not None else None,
             capacity_wh=learned.capacity_wh if learned is not None else None,
             one_way_efficiency=learned.one_way_efficiency if learned is not None else None,
@@ -76,8 +88,16 @@ def fleet_now(rules: SiteRules, state: State, inputs: Inputs, now: SiteView, *, 
 
 
 def connection_limits(rules: SiteRules, inputs: Inputs) -> ConnectionLimits:
-    """The limits at the connection point now, the site's own or those of an order."""
-    return limits_now(rules.export_limit_w, rules.import_limit_w, inputs.orders.curtailments, inputs.utc_s)
+    """The limits at the connection point now: the site's own, those of an order, or what the cloud narrowed."""
+    limits = limits_now(rules.export_limit_w, rules.import_limit_w, inputs.orders.curtailments, inputs.utc_s)
+    narrowings = _standing(inputs)
+    return narrowed(limits, narrowings) if narrowings else limits
+
+
+def _standing(inputs: Inputs) -> Sequence[Narrowing]:
+    if not inputs.narrowings:
+        return ()
+    return standing(inputs.narrowings, inputs.utc_s, inputs.mono_s, clock_trusted=inputs.clock_trusted)
 
 
 def site_bounds(rules: SiteRules, inputs: Inputs, now: SiteView, writes: tuple[WriteState, ...]) -> tuple[Bound, ...]:
@@ -95,7 +115,9 @@ def site_bounds(rules: SiteRules, inputs: Inputs, now: SiteView, writes: tuple[W
             if sample.power_w.value is None or refused(line)
             for move_w in _may_end(may_hold(line, battery_rules, inputs.mono_s), sample.power_w.value)
         )
-    return connection_bounds(rules, limits, now.others_w, silent_w)
+    bounds = connection_bounds(rules, limits, now.others_w, silent_w)
+    narrow = battery_limits_bound(_standing(inputs))
+    return bounds if narrow is None else (narrow, *bounds)
 
 
 def _may_end(held_w: tuple[float, float] | None, measured_w: float | None) -> tuple[float, float]:

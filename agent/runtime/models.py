@@ -16,6 +16,7 @@ from agent.core.records import StorageFailed
 from agent.runtime.clock import Clock
 from agent.runtime.control import ControlLoop
 from agent.runtime.local_socket import Handler, Peer, Refusal
+from agent.runtime.roles import need_operator
 from agent.store import Store
 
 log = structlog.get_logger(__name__)
@@ -102,9 +103,7 @@ class LearnedModels:
 
     async def _reset(self, request: dict[str, Any], peer: Peer) -> dict[str, Any]:
         what = "model reset"
-        if not peer.operator:
-            why = f"{peer.name} is not an operator"
-            raise Refusal(what, why, "run it as a member of the operator group, or with sudo")
+        need_operator(what, peer)
         reason = request.get("reason")
         if not isinstance(reason, str) or not 0 < len(reason.strip()) <= LONGEST_REASON:
             raise Refusal(what, f"a reason of 1 to {LONGEST_REASON} characters is needed", 'give --reason "..."')

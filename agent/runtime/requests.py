@@ -21,6 +21,7 @@ from agent.runtime.local_socket import Handler, Peer, Refusal
 from agent.runtime.models import LearnedModels
 from agent.runtime.recorder import Recorder
 from agent.runtime.report import condition, control_facts, explanation, ledger_line, slots_within
+from agent.runtime.roles import need_operator
 from agent.store import Store
 
 MAX_SLOTS = 2_000
@@ -172,9 +173,7 @@ class Requests:
         return [evidence_line(row) for row in rows]
 
     async def _plan_import(self, request: dict[str, Any], peer: Peer) -> dict[str, Any]:
-        if not peer.operator:
-            why = f"{peer.name} is not an operator"
-            raise Refusal("plan import", why, "run it as a member of the operator group, or with sudo")
+        need_operator("plan import", peer)
         try:
             payload = base64.b64decode(request.get("document", ""), validate=True)
         except (binascii.Error, TypeError, ValueError) as error:

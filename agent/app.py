@@ -212,7 +212,7 @@ class Daemon:
     def _polled(self, section: DeviceSection, endpoint: Endpoint) -> Polled:
         link = self._links.get(endpoint)
         if link is None:
-            link = Link(endpoint.host, endpoint.port, timeout_s=section.timeout, clock=self._clock.mono_s)
+            link = Link(endpoint, timeout_s=section.timeout, clock=self._clock.mono_s)
             self._links[endpoint] = link
         device = open_device(self._site.spec(section), link, self._clock.mono_s, self._settings)
         self._devices[section.id] = device

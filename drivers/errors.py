@@ -55,6 +55,14 @@ class LinkTimeout(DeviceError):  # noqa: N818  # named for the state, like the o
     """The endpoint took the request and did not answer in time. A write may or may not have been carried out."""
 
 
+class UnitResting(DeviceError):  # noqa: N818  # named for the state, like the others
+    """The unit failed several times in a row and is left alone for now; nothing was sent."""
+
+
+class ReadOnly(DeviceError):  # noqa: N818  # named for the state, like the others
+    """The agent is in its read-only mode; nothing was sent."""
+
+
 class ModbusRefused(DeviceError):  # noqa: N818  # the device's answer, not a fault of ours
     """The device answered with a Modbus exception; `code` is its number."""
 
@@ -68,7 +76,7 @@ class ModbusRefused(DeviceError):  # noqa: N818  # the device's answer, not a fa
 
 
 class BadReply(DeviceError):  # noqa: N818  # named for what arrived
-    """What came back is not the answer to the request; nothing of it was used and the connection was closed."""
+    """What came back is not the answer to the request; nothing of it was used."""
 
 
 class NotSunSpec(DeviceError):  # noqa: N818  # named for what was found

@@ -1,47 +1,47 @@
-"""One Modbus TCP connection shared by the unit ids behind it; the only module that knows pymodbus.
+"""One line to the unit ids behind an endpoint: who goes first, how long to wait, and what an answer is worth.
 
-pymodbus encodes, sends, and decodes. This module owns what must not be left to it: when to connect, how long
-to wait, who goes first, and whether what came back is the answer (see `drivers.mbap`).
+One request is on the line at a time; waiting writes go before waiting reads. What carries the bytes is `drivers.wire`,
+whether they are the answer `drivers.mbap` and `drivers.rtu`, how long a unit is waited for `drivers.patience`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
+import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
-from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.exceptions import ConnectionException, ModbusIOException
 from pymodbus.pdu import ModbusPDU
 
-from drivers.endpoint import Endpoint, parse_url
-from drivers.errors import BadReply, DeviceError, LinkDown, LinkTimeout, ModbusRefused
-from drivers.mbap import READ_HOLDING, READ_INPUT, READS, WRITE_MULTIPLE, WRITE_SINGLE, Request, check
+from drivers.endpoint import DRAIN_S, Endpoint, RtuTcpEndpoint, SerialEndpoint, TlsEndpoint, has_transactions, parse_url
+from drivers.errors import BadReply, DeviceError, LinkDown, LinkTimeout, ModbusRefused, ReadOnly, UnitResting
+from drivers.patience import Patience
 from drivers.registers import ADDRESS_SPACE, MAX_READ_REGISTERS, MAX_WRITE_REGISTERS
+from drivers.request import READ_HOLDING, READ_INPUT, READS, WRITE_MULTIPLE, WRITE_SINGLE, Request
+from drivers.rtu import CRC_BYTES, Owed
+from drivers.tls import TlsFiles, context_for
 from drivers.turns import Turns
+from drivers.wire import Direction, FaultyError, LostError, Wire, WritingWire
 
 FIRST_BACKOFF_S = 0.2
 MAX_BACKOFF_S = 5.0
 """A half-open connection must be replaced within 5 s (fault matrix)."""
 TIMEOUTS_BEFORE_DROP = 3
-"""That many in a row and the TCP connection counts as half-open (fault matrix)."""
-MAX_BUFFERED_BYTES = 8192
-"""Above the limit of `drivers.mbap`, so that it sees every byte; pymodbus by itself drops what exceeds 264."""
-NO_TRANSACTION = 65535
-"""pymodbus counts transactions from 1 to 65000: this one never matches, so that it skips what comes late."""
+"""That many in a row and the connection counts as half-open (fault matrix)."""
+GATEWAY_CODES = frozenset({10, 11})
+"""Exceptions of a gateway whose unit does not answer."""
+MAX_NOISE_S = 1.0
+"""A serial line that is not silent for its interval within this is not one to talk on."""
 
-# Every failure leaves this module as a typed error and a counter; the library's own lines would repeat it
-# at each poll of a dead device. Lower the level to debug the library.
-logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
-
+LEAVE_MODE = 'take mode = "read_only" out of [control] in the site file and restart the agent to let it write'
 CHECK_CLIENTS = "check the device, and whether it allows this many clients"
 
 _E = TypeVar("_E", bound=DeviceError)
 
-OnFrame = Callable[[Literal["sent", "received"], bytes, float], None]
+OnFrame = Callable[[Direction, bytes, float], None]
 """Told the bytes that were sent or have just come (perhaps only a part of a frame), and when, monotonic s."""
 
 
@@ -61,26 +61,48 @@ class LinkStats:
     """From sending to the last good answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class UnitFacts:
+    """How one unit id does, for people: its state, how long it is waited for, and when it is tried again."""
+
+    state: str
+    timeout_s: float
+    usual_s: float | None
+    failures_in_a_row: int
+    retry_in_s: float | None
+
+
 class Link:
     """Registers of the unit ids behind one endpoint, one request at a time; errors are `DeviceError`s.
 
-    Connects when first needed. After a failure nothing is tried before a back-off of 0.2 s, doubled up to
-    5 s by each further failure and reset by an answer; until then every request raises `LinkDown` at once.
-    `clock` is the monotonic time in s.
+    Connects when first needed. After a failure of the connection nothing is tried before a back-off of 0.2 s, doubled
+    up to 5 s by each further failure and reset by an answer; until then every request raises `LinkDown` at once. A
+    unit that fails three times in a row rests (`drivers.patience`): reads of it raise `UnitResting` at once, one
+    trial aside; writes always go out. `timeout_s` is the longest wait for an answer, `clock` the monotonic time in s.
+    A link that is `read_only` opens wires that cannot write.
     """
 
-    def __init__(self, host: str, port: int, *, timeout_s: float = 1.0, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        timeout_s: float = 1.0,
+        clock: Callable[[], float],
+        tls: TlsFiles | None = None,
+        read_only: bool = False,
+    ) -> None:
         assert timeout_s > 0
-        self.name = str(Endpoint(host, port))
+        self.endpoint = endpoint
+        self.name = str(endpoint)
         self.stats = LinkStats()
+        self.read_only = read_only
         self.on_frame: OnFrame | None = None
         """Set while somebody wants to see the bytes; it must be quick and must not raise."""
-        self._host = host
-        self._port = port
+        self._tls = context_for(tls) if isinstance(endpoint, TlsEndpoint) else None
         self._timeout_s = timeout_s
         self._clock = clock
         self._turns = Turns()
-        self._wire: _Wire | None = None
+        self._wire: Wire | None = None
         self._down_why = ""
         self._backoff_s = FIRST_BACKOFF_S
         self._not_before_s = float("-inf")
@@ -89,12 +111,23 @@ class Link:
         self._between_s = 0.0
         self._after_connect_s = 0.0
         self._quiet_until_s = float("-inf")
+        self._heard_s = float("-inf")
+        self._silent_s = _silent_s(endpoint)
+        self._units: dict[int, Patience] = {}
+        self._owed: dict[int, Owed] = {}
 
     @classmethod
-    def from_url(cls, url: str, *, timeout_s: float = 1.0, clock: Callable[[], float]) -> Link:
+    def from_url(
+        cls,
+        url: str,
+        *,
+        timeout_s: float = 1.0,
+        clock: Callable[[], float],
+        tls: TlsFiles | None = None,
+        read_only: bool = False,
+    ) -> Link:
         """The link to the endpoint that `url` names; `BadEndpoint` says what is wrong with it."""
-        endpoint = parse_url(url)
-        return cls(endpoint.host, endpoint.port, timeout_s=timeout_s, clock=clock)
+        return cls(parse_url(url), timeout_s=timeout_s, clock=clock, tls=tls, read_only=read_only)
 
     @property
     def generation(self) -> int:
@@ -105,6 +138,23 @@ class Link:
     def connected(self) -> bool:
         """Whether there is a connection now, as far as anybody can know."""
         return self._wire is not None
+
+    def unit(self, unit_id: int) -> UnitFacts:
+        """How this unit id does."""
+        known = self._units.get(unit_id, Patience())
+        return UnitFacts(
+            known.word(),
+            known.timeout_s(self._timeout_s),
+            known.usual_s if known.samples else None,
+            known.failures,
+            max(0.0, known.retry_mono_s - self._clock()) if known.resting else None,
+        )
+
+    def retry_mono_s(self, unit_id: int) -> float:
+        """Before this time reading this unit fails at once: there is no connection, or it rests."""
+        down_until_s = self._not_before_s if self._wire is None else float("-inf")
+        known = self._units.get(unit_id)
+        return max(down_until_s, known.retry_mono_s if known is not None and known.resting else float("-inf"))
 
     async def read_holding(self, unit_id: int, address: int, count: int) -> tuple[int, ...]:
         """The `count` (at most 125) holding registers from `address` on."""
@@ -118,19 +168,20 @@ class Link:
         """Write one register with function 6, once; `generation` as for `write_registers`."""
         assert 0 <= value <= 0xFFFF
         request = _checked_request(unit_id, WRITE_SINGLE, address, 1, value)
-        await self._answer(request, (value,), generation)
+        await self._write(request, (value,), generation)
 
     async def write_registers(
         self, unit_id: int, address: int, values: Sequence[int], *, generation: int | None = None
     ) -> None:
         """Write `values` (at most 123) from `address` on in one frame, once, never again by itself.
 
-        With `generation` given, only over that connection: `LinkDown` if another one took its place.
+        With `generation` given, only over that connection: `LinkDown` if another one took its place. `ReadOnly` on a
+        link that is read-only.
         """
         assert 1 <= len(values) <= MAX_WRITE_REGISTERS
         assert all(0 <= value <= 0xFFFF for value in values)
         request = _checked_request(unit_id, WRITE_MULTIPLE, address, len(values))
-        await self._answer(request, values, generation)
+        await self._write(request, values, generation)
 
     def pace(self, between_s: float, after_connect_s: float) -> None:
         """Leave at least so long between requests, and after connecting; of all who ask, the slowest wins."""
@@ -148,68 +199,166 @@ class Link:
     async def _read(self, unit_id: int, function: int, address: int, count: int) -> tuple[int, ...]:
         assert 1 <= count <= MAX_READ_REGISTERS
         request = _checked_request(unit_id, function, address, count)
-        reply = await self._answer(request, None, None)
-        return tuple(reply.registers)
+        self._check_rest(request)
+        await self._turns.take(urgent=False)
+        try:
+            self._check_rest(request)  # another request may have shown it meanwhile
+            reply = await self._counted(request, None, None)
+            return tuple(reply.registers)
+        finally:
+            self._turns.give()
 
-    async def _answer(self, request: Request, values: Sequence[int] | None, generation: int | None) -> ModbusPDU:
-        await self._turns.take(urgent=values is not None)
+    async def _write(self, request: Request, values: Sequence[int], generation: int | None) -> None:
+        if self.read_only:
+            raise self._error(ReadOnly, "the agent is in its read-only mode: nothing was written", request, LEAVE_MODE)
+        await self._turns.take(urgent=True)
+        try:
+            await self._counted(request, values, generation)
+        finally:
+            self._turns.give()
+
+    async def _counted(self, request: Request, values: Sequence[int] | None, generation: int | None) -> ModbusPDU:
         try:
             self.stats.requests += 1
-            await self._quiet()
-            wire = await self._connected_wire(request)
-            await self._quiet()
-            if generation is not None and generation != self.generation:
-                why = "the connection was replaced meanwhile, so nothing was written"
-                raise self._error(LinkDown, why, request, "identify the device again")
-            began_s = self._clock()
-            reply = await self._exchange(wire, request, values)
-            self.stats.last_latency_s = self._clock() - began_s
-            return reply
+            return await self._answer(request, values, generation)
         except DeviceError:
             self.stats.failures += 1
             raise
         finally:
             self._quiet_until_s = max(self._quiet_until_s, self._clock() + self._between_s)
-            self._turns.give()
 
-    async def _quiet(self) -> None:
+    async def _answer(self, request: Request, values: Sequence[int] | None, generation: int | None) -> ModbusPDU:
+        await self._quiet(request)
+        wire = await self._connected_wire(request)
+        await self._quiet(request)
+        if generation is not None and generation != self.generation:
+            why = "the connection was replaced meanwhile, so nothing was written"
+            raise self._error(LinkDown, why, request, "identify the device again")
+        owed = self._owed.get(request.unit_id)
+        if owed is not None and values is None and owed.ambiguous(request, self._clock()):
+            other = owed.other_shape(request, self._clock())
+            if other is None:
+                raise self._error(
+                    LinkTimeout, "an earlier answer may still come, and would look like this one", request, ""
+                )
+            await self._exchange(wire, other, None)
+            await self._quiet(request)
+        return await self._exchange(wire, request, values)
+
+    async def _quiet(self, request: Request) -> None:
         """Return when the endpoint may be spoken to again."""
-        wait_s = self._quiet_until_s - self._clock()
-        if wait_s > 0:
+        began_s = self._clock()
+        while True:
+            now_s = self._clock()
+            wait_s = max(self._quiet_until_s, self._heard_s + self._silent_s) - now_s
+            if wait_s <= 0:
+                return
+            if now_s - began_s > MAX_NOISE_S and self._quiet_until_s <= now_s:
+                why = "the line does not fall silent"
+                raise self._error(
+                    BadReply, why, request, "check for a second master, the termination and the baud rate"
+                )
             await asyncio.sleep(wait_s)
 
-    async def _exchange(self, wire: _Wire, request: Request, values: Sequence[int] | None) -> ModbusPDU:
+    def _check_rest(self, request: Request) -> None:
+        known = self._units.get(request.unit_id)
+        if known is None or known.may_ask(self._clock()):
+            return
+        wait_s = max(0.0, known.retry_mono_s - self._clock())
+        why = f"left alone after {known.failures} failures in a row"
+        raise self._error(
+            UnitResting, why, request, f"the next trial is in {wait_s:.1f} s; check power, cable and unit id"
+        )
+
+    async def _exchange(self, wire: Wire, request: Request, values: Sequence[int] | None) -> ModbusPDU:
+        """The answer to one request on the line, and what it says about the unit."""
+        unit_id = request.unit_id
+        known = self._units.get(unit_id, Patience()).asked()
+        self._units[unit_id] = known
+        line_s = _line_s(self.endpoint, request)
+        # A write may take its time, and is never asked again: it gets the longest wait.
+        timeout_s = line_s + (known.timeout_s(self._timeout_s) if values is None else self._timeout_s)
+        began_s = self._clock()
         try:
-            reply = await wire.exchange(request, values)
-        except _FaultyError as fault:
-            hint = "the connection was closed; check that nothing else answers at this address"
+            reply = await self._reply(wire, request, values, timeout_s)
+        except (LinkTimeout, BadReply):
+            self._unit_failed(unit_id, self._clock() - began_s)
+            raise
+        except BaseException:
+            self._units[unit_id] = self._units[unit_id].let_go()
+            raise
+        took_s = self._clock() - began_s
+        self.stats.last_latency_s = took_s
+        self._timeouts_in_a_row = 0
+        self._backoff_s = FIRST_BACKOFF_S
+        if not reply.isError():
+            self._units[unit_id] = known.answered(max(0.0, took_s - line_s))
+            return reply
+        self.stats.refusals += 1
+        code = reply.exception_code
+        if code in GATEWAY_CODES:
+            self._unit_failed(unit_id, took_s)
+        else:
+            self._units[unit_id] = known.answered(max(0.0, took_s - line_s))
+        raise ModbusRefused(code, endpoint=self.name, unit_id=unit_id, address=request.address)
+
+    def _unit_failed(self, unit_id: int, waited_s: float) -> None:
+        shared = len(self._units) > 1
+        self._units[unit_id] = self._units[unit_id].failed(self._clock(), waited_s, shared=shared)
+
+    async def _reply(self, wire: Wire, request: Request, values: Sequence[int] | None, timeout_s: float) -> ModbusPDU:
+        try:
+            if values is None:
+                reply = await wire.read(request, timeout_s)
+            else:
+                assert isinstance(wire, WritingWire)
+                reply = await wire.write(request, values, timeout_s)
+        except FaultyError as fault:
+            closed = "the connection was closed; " if has_transactions(self.endpoint) else ""
+            hint = f"{closed}check that nothing else answers at this address"
+            self._owes(request)
             raise self._error(BadReply, f"not an answer: {fault}", request, hint) from fault
-        except (_LostError, ConnectionException) as lost:
+        except (LostError, ConnectionException) as lost:
             self._drop(wire, str(lost))
             raise self._error(LinkDown, str(lost), request, CHECK_CLIENTS) from lost
         except ModbusIOException as error:  # with the frames checked beforehand, only silence is left
-            raise self._timed_out(wire, request) from error
+            self._owes(request)
+            raise self._timed_out(wire, request, timeout_s) from error
+        except asyncio.CancelledError:
+            self._owes(request)
+            raise
         finally:
             self.stats.late_replies += wire.take_late()
-        self._timeouts_in_a_row = 0
-        self._backoff_s = FIRST_BACKOFF_S
-        if reply.isError():
-            self.stats.refusals += 1
-            code = reply.exception_code
-            raise ModbusRefused(code, endpoint=self.name, unit_id=request.unit_id, address=request.address)
+        self._check_not_late(request, reply)
         return reply
 
-    def _timed_out(self, wire: _Wire, request: Request) -> LinkTimeout:
+    def _owes(self, request: Request) -> None:
+        """An answer to `request` may still come; without transaction ids it would look like another one's."""
+        if not has_transactions(self.endpoint):
+            self._quiet_until_s = max(self._quiet_until_s, self._clock() + DRAIN_S)
+            self._owed.setdefault(request.unit_id, Owed()).given_up(request, self._clock())
+
+    def _check_not_late(self, request: Request, reply: ModbusPDU) -> None:
+        """`LinkTimeout` if the reply, on a line without transaction ids, may be that to an earlier request."""
+        owed = self._owed.get(request.unit_id)
+        if owed is None:
+            return
+        if reply.isError() and owed.refusal_may_be_late(request, self._clock()):
+            owed.given_up(request, self._clock())
+            raise self._error(LinkTimeout, "a refusal came that may belong to an earlier request", request, "")
+        owed.answered()
+
+    def _timed_out(self, wire: Wire, request: Request, timeout_s: float) -> LinkTimeout:
         self.stats.timeouts += 1
         self._timeouts_in_a_row += 1
         if self._timeouts_in_a_row >= TIMEOUTS_BEFORE_DROP:
             self._drop(wire, f"no answer to {self._timeouts_in_a_row} requests in a row")
         hint = "check power, cable and unit id" if request.function in READS else "read back what it holds"
-        return self._error(LinkTimeout, f"no answer within {self._timeout_s:g} s", request, hint)
+        return self._error(LinkTimeout, f"no answer within {timeout_s:.3g} s", request, hint)
 
-    async def _connected_wire(self, request: Request) -> _Wire:
+    async def _connected_wire(self, request: Request) -> Wire:
         """The connection to use, made now if there is none and the back-off is over."""
-        if self._wire is not None and self._wire.open_bytes:
+        if self._wire is not None and self._wire.open_bytes and has_transactions(self.endpoint):
             # The end of a frame that nobody waits for any more would be taken for the head of the next one.
             self._drop(self._wire, "the rest of a late answer never came")
         if self._wire is not None:
@@ -219,13 +368,13 @@ class Link:
             await asyncio.sleep(0)  # a caller that asks again at once must not starve the others
             hint = "" if self._closed else f"the next attempt is allowed in {wait_s:.1f} s"
             raise self._error(LinkDown, f"not connected ({self._down_why})", request, hint)
-        wire = _Wire(self._host, self._port, self._timeout_s, self._on_trouble, self._show)
+        kind = Wire if self.read_only else WritingWire
+        wire = kind(self.endpoint, self._tls, self._on_trouble, self._show, self._all_owed)
         try:
-            await wire.connect()
+            await wire.connect(self._timeout_s)
         except (OSError, ValueError) as error:  # ValueError: no host can have such a name
             self._back_off(f"connecting failed: {_connect_fault(error)}")
-            hint = "check that the device is on, cable, host and port, and its limit of clients"
-            raise self._error(LinkDown, self._down_why, request, hint) from error
+            raise self._error(LinkDown, self._down_why, request, _connect_hint(self.endpoint)) from error
         if self._closed:
             wire.drop()
             raise self._error(LinkDown, self._down_why, request, "")
@@ -236,16 +385,21 @@ class Link:
         self._quiet_until_s = self._clock() + self._after_connect_s
         return wire
 
-    def _on_trouble(self, wire: _Wire, trouble: Exception) -> None:
+    def _on_trouble(self, wire: Wire, trouble: Exception) -> None:
         """Called by the wire as soon as it is lost or brings something that is not an answer."""
-        self.stats.bad_replies += isinstance(trouble, _FaultyError)
-        self._drop(wire, str(trouble))
+        self.stats.bad_replies += isinstance(trouble, FaultyError)
+        if wire.over:
+            self._drop(wire, str(trouble))
 
-    def _show(self, direction: Literal["sent", "received"], data: bytes) -> None:
+    def _show(self, direction: Direction, data: bytes) -> None:
+        self._heard_s = self._clock()
         if self.on_frame is not None:
-            self.on_frame(direction, data, self._clock())
+            self.on_frame(direction, data, self._heard_s)
 
-    def _drop(self, wire: _Wire, why: str) -> None:
+    def _all_owed(self) -> list[Request]:
+        return [request for owed in self._owed.values() for request in owed.requests]
+
+    def _drop(self, wire: Wire, why: str) -> None:
         wire.drop()
         if self._wire is wire:
             self._wire = None
@@ -261,10 +415,36 @@ class Link:
         return kind(what, endpoint=self.name, unit_id=request.unit_id, address=request.address, hint=hint)
 
 
+def _silent_s(endpoint: Endpoint) -> float:
+    """The silence between frames on the line, s; the frames of Modbus TCP need none."""
+    if isinstance(endpoint, SerialEndpoint):
+        return endpoint.silent_s + endpoint.turnaround_s
+    return endpoint.turnaround_s if isinstance(endpoint, RtuTcpEndpoint) else 0.0
+
+
+def _line_s(endpoint: Endpoint, request: Request) -> float:
+    """How long request and answer are on a serial line; a device cannot be quicker."""
+    if not isinstance(endpoint, SerialEndpoint):
+        return 0.0
+    return endpoint.line_s(request.request_bytes + request.answer_bytes + 2 * CRC_BYTES) + endpoint.silent_s
+
+
+def _connect_hint(endpoint: Endpoint) -> str:
+    if isinstance(endpoint, SerialEndpoint):
+        return "check that the adapter is plugged in, that no other program has the port, and its group (dialout)"
+    if isinstance(endpoint, TlsEndpoint):
+        return "check host and port, and the certificates on both sides: CA, name, dates"
+    return "check that the device is on, cable, host and port, and its limit of clients"
+
+
 def _connect_fault(error: OSError | ValueError) -> str:
     """The system's own words for why a connection was not made."""
     if isinstance(error, TimeoutError):
         return "timed out"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the device's certificate is not accepted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {error.reason or error}"
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)
     return str(error) or type(error).__name__
@@ -274,114 +454,3 @@ def _checked_request(unit_id: int, function: int, address: int, count: int, valu
     assert 0 <= unit_id <= 255
     assert 0 <= address <= ADDRESS_SPACE - count
     return Request(unit_id, function, address, count, value)
-
-
-class _LostError(Exception):
-    """The peer ended the connection."""
-
-
-class _FaultyError(Exception):
-    """The peer sent what cannot be an answer."""
-
-
-class _Wire:
-    """One TCP connection, from connecting to its loss; never used again after `drop`."""
-
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        timeout_s: float,
-        on_trouble: Callable[[_Wire, Exception], None],
-        show: Callable[[Literal["sent", "received"], bytes], None],
-    ) -> None:
-        self.open_bytes = 0
-        """Bytes held of a frame that has not arrived whole."""
-        self._late = 0
-        self._timeout_s = timeout_s
-        self._on_trouble = on_trouble
-        self._show = show
-        self._request: Request | None = None
-        self._over: Exception | None = None
-        self._client = AsyncModbusTcpClient(
-            host,
-            port=port,
-            timeout=timeout_s,
-            retries=0,
-            reconnect_delay=0,
-            trace_packet=self._on_packet,
-            trace_connect=self._on_connection,
-        )
-        self._client.ctx.max_buffer_size = MAX_BUFFERED_BYTES
-
-    async def connect(self) -> None:
-        """Open the connection; `OSError` says why not (pymodbus' own connect would only say no)."""
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._client.ctx.call_create()
-        except BaseException:
-            self.drop()
-            raise
-        if self._over is not None:
-            raise ConnectionResetError(str(self._over))
-
-    async def exchange(self, request: Request, values: Sequence[int] | None) -> ModbusPDU:
-        """The checked answer to `request`, which may be a Modbus exception."""
-        self._request = request
-        try:
-            return await self._send(request, values)
-        finally:
-            self._request = None
-            self._client.ctx.request_transaction_id = NO_TRANSACTION
-
-    async def _send(self, request: Request, values: Sequence[int] | None) -> ModbusPDU:
-        client, address, unit_id = self._client, request.address, request.unit_id
-        if request.function == READ_HOLDING:
-            return await client.read_holding_registers(address, count=request.count, device_id=unit_id)
-        if request.function == READ_INPUT:
-            return await client.read_input_registers(address, count=request.count, device_id=unit_id)
-        assert values is not None
-        if request.function == WRITE_SINGLE:
-            return await client.write_register(address, values[0], device_id=unit_id)
-        return await client.write_registers(address, list(values), device_id=unit_id)
-
-    def take_late(self) -> int:
-        """The number of late answers skipped since the last call."""
-        late, self._late = self._late, 0
-        return late
-
-    def drop(self) -> None:
-        """Close the socket at once; what is still to be sent or received is lost."""
-        self._over = self._over or _LostError("the connection was closed on this side")
-        transport = self._client.ctx.transport
-        if isinstance(transport, asyncio.WriteTransport):
-            transport.abort()
-        self._client.close()
-
-    def _on_packet(self, sending: bool, data: bytes) -> bytes:
-        """What pymodbus may see of `data`: all of it, or nothing once something in it is wrong."""
-        if sending:
-            self._show("sent", data)
-            return data
-        self._show("received", data[self.open_bytes :])
-        if self._over is not None:
-            return b""
-        verdict = check(data, self._request, self._client.ctx.next_tid)
-        if verdict.fault:
-            self._end(_FaultyError(verdict.fault))
-            return b""
-        self._late += verdict.late
-        self.open_bytes = verdict.open_bytes
-        return data
-
-    def _on_connection(self, connected: bool) -> None:
-        if not connected and self._over is None:
-            self._end(_LostError("the device closed the connection"))
-
-    def _end(self, trouble: Exception) -> None:
-        """Fail the request in flight now: pymodbus by itself would wait for the whole timeout."""
-        self._over = trouble
-        waiting = self._client.ctx.response_future
-        if self._request is not None and not waiting.done():
-            waiting.set_exception(trouble)
-        self._on_trouble(self, trouble)

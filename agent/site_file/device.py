@@ -12,7 +12,7 @@ from agent.core.rules import BatteryRules
 from agent.quantity import Energy, Frequency, Percent, Power, Time
 from agent.site_file.derating import DeratingSection
 from agent.site_file.section import Name, Section
-from drivers.endpoint import parse_url
+from drivers.endpoint import BROADCAST_UNIT, LAST_SERIAL_UNIT, has_transactions, parse_url, place
 
 DEAD_BAND_SHARE = 0.001
 """Default dead band of a battery's setpoint writes, as a share of the rating."""
@@ -69,7 +69,7 @@ class DeviceSection(Section):
 
     @field_validator("url")
     @classmethod
-    def _modbus_tcp(cls, url: str) -> str:
+    def _endpoint(cls, url: str) -> str:
         parse_url(url)
         return url
 
@@ -84,6 +84,8 @@ class DeviceSection(Section):
             self._check_battery()
         if self.role == "pv":
             self._check_pv()
+        if not has_transactions(parse_url(self.url)):
+            self._check_serial_units()
         if self.dead_man % 1:
             raise ValueError("dead_man must be whole seconds: devices count it so")
         if self.dead_man <= 3 * self.poll:
@@ -91,6 +93,13 @@ class DeviceSection(Section):
         if self.rated_power is not None and (self.dead_band or 0.0) >= self.rated_power:
             raise ValueError("dead_band must lie below rated_power, or nothing would ever be written")
         return self
+
+    def _check_serial_units(self) -> None:
+        for key, unit_id in (("unit_id", self.unit_id), *((f"unit_ids.{k}", v) for k, v in self.unit_ids.items())):
+            if not BROADCAST_UNIT < unit_id <= LAST_SERIAL_UNIT:
+                raise ValueError(
+                    f"{key} must be 1 to {LAST_SERIAL_UNIT} on a serial line; 0 is a broadcast without answer"
+                )
 
     def _check_battery(self) -> None:
         if self.rated_power is None:
@@ -116,10 +125,9 @@ class DeviceSection(Section):
             raise ValueError(f"{', '.join(idle)} needs can_be_limited = true: nothing is written to this inverter")
 
     @property
-    def address(self) -> tuple[str, int, int]:
-        """Host, port and unit id: what makes two devices the same."""
-        endpoint = parse_url(self.url)
-        return (endpoint.host, endpoint.port, self.unit_id)
+    def address(self) -> tuple[tuple[str, ...], int]:
+        """The line and the unit id: what makes two devices the same."""
+        return (place(parse_url(self.url)), self.unit_id)
 
     def is_hybrid_with(self, other: DeviceSection) -> bool:
         """Whether both may be one hybrid inverter, which fills several roles at one address."""

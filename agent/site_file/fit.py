@@ -7,6 +7,7 @@ from typing import Protocol
 
 from agent.site_file.device import DeviceSection
 from agent.site_file.product import ProductSection
+from drivers.endpoint import parse_url, place
 
 
 class ConnectionPoint(Protocol):
@@ -23,6 +24,7 @@ class ConnectionPoint(Protocol):
 def check_site(devices: Sequence[DeviceSection], products: Sequence[ProductSection], point: ConnectionPoint) -> None:
     """Raises ValueError, which names the key and the reason, for the first thing that does not fit."""
     _check_addresses(devices)
+    _check_lines(devices)
     roles = {device.id: device.role for device in devices}
     if "battery" not in roles.values():
         raise ValueError("device: there is no battery; the agent has nothing to steer")
@@ -36,7 +38,7 @@ def check_site(devices: Sequence[DeviceSection], products: Sequence[ProductSecti
 
 def _check_addresses(devices: Sequence[DeviceSection]) -> None:
     seen_id: dict[str, int] = {}
-    seen_address: dict[tuple[str, int, int], list[tuple[str, DeviceSection]]] = {}
+    seen_address: dict[tuple[tuple[str, ...], int], list[tuple[str, DeviceSection]]] = {}
     for index, device in enumerate(devices):
         where = _where(index, device)
         if device.id in seen_id:
@@ -47,6 +49,17 @@ def _check_addresses(devices: Sequence[DeviceSection]) -> None:
                 raise ValueError(f"{where}.url: {device.url} unit {device.unit_id} is already the address of {other}")
         seen_id[device.id] = index
         here.append((where, device))
+
+
+def _check_lines(devices: Sequence[DeviceSection]) -> None:
+    """One line has one speed, one framing, one parity: all its devices must state the same url."""
+    seen: dict[tuple[str, ...], tuple[str, DeviceSection]] = {}
+    for index, device in enumerate(devices):
+        where = _where(index, device)
+        endpoint = parse_url(device.url)
+        other, first = seen.setdefault(place(endpoint), (where, device))
+        if parse_url(first.url) != endpoint:
+            raise ValueError(f"{where}.url: {device.url} is the line of {other}, which states it as {first.url}")
 
 
 def _check_shared_inverters(devices: Sequence[DeviceSection], roles: Mapping[str, str]) -> None:

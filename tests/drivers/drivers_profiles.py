@@ -12,6 +12,7 @@ from pathlib import Path
 from drivers_registers import RawBank
 
 from drivers.device import Device, open_device
+from drivers.endpoint import TcpEndpoint
 from drivers.link import Link
 from drivers.profile.load import load
 from drivers.profile.model import Profile
@@ -71,7 +72,7 @@ async def bench(
     bank = RawBank(dict(holding))
     separate = RawBank(dict(inputs or {}))
     async with ModbusServer({1: bank}, inputs={1: separate} if inputs is not None else None) as server:
-        link = Link("127.0.0.1", server.port, timeout_s=timeout_s, clock=clock)
+        link = Link(TcpEndpoint("127.0.0.1", server.port), timeout_s=timeout_s, clock=clock)
         device = open_device(DeviceSpec("dut", role, 1, profile=profile, **spec), link, clock)
         try:
             yield Bench(device, bank, separate, server, link)

@@ -12,6 +12,7 @@ from drivers_peers import Clock, Memory, answering, bank, chain, model, next_req
 
 from agent.core.snapshot import Quality, Reading
 from drivers.device import DeviceSpec, open_device
+from drivers.endpoint import TcpEndpoint
 from drivers.errors import DeviceError, IdentityMismatch, LinkTimeout, ModbusRefused, ModelMissing
 from drivers.link import Link
 from drivers.session import RECHECK_EVERY_S
@@ -540,7 +541,7 @@ async def test_release_leaves_a_held_zero_with_the_reversion_armed():
 async def test_over_a_real_socket_it_is_read_and_written():
     registers = bank(a_map())
     async with peer(register_server({7: registers})) as port:
-        link = Link("127.0.0.1", port, clock=time.monotonic)
+        link = Link(TcpEndpoint("127.0.0.1", port), clock=time.monotonic)
         battery = open_device(DeviceSpec("bess", "battery", 7), link, time.monotonic)
         before_s = time.monotonic()
         assert (await battery.read()).soc_pct.value == 55.5
@@ -568,7 +569,7 @@ async def test_over_a_bad_link_reading_raises_a_device_error_and_writing_an_outc
         "refuses": answering(lambda asked: asked.frame(bytes([asked.pdu[0] | 0x80, 0xF0]))),
     }
     async with peer(scripts[kind]) as port:
-        link = Link("127.0.0.1", port, timeout_s=0.05, clock=time.monotonic)
+        link = Link(TcpEndpoint("127.0.0.1", port), timeout_s=0.05, clock=time.monotonic)
         battery = open_device(DeviceSpec("bess", "battery", 1), link, time.monotonic)
         with pytest.raises(DeviceError, match=f"tcp://127.0.0.1:{port}"):
             await battery.read()
@@ -591,7 +592,7 @@ async def test_a_device_restarted_between_two_setpoints_gets_the_second_only_aft
         await asyncio.gather(serving, leaving, return_exceptions=True)
 
     async with peer(script) as port:
-        link = Link("127.0.0.1", port, clock=clock)
+        link = Link(TcpEndpoint("127.0.0.1", port), clock=clock)
         battery = open_device(DeviceSpec("bess", "battery", 1), link, clock)
         assert (await battery.write_setpoint(1000.0)).ok
         restart.set()

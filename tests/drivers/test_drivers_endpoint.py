@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from drivers.endpoint import BadEndpoint, Endpoint, parse_url
+from drivers.endpoint import BadEndpoint, TcpEndpoint, parse_url
 from drivers.link import Link
 
 
 @pytest.mark.parametrize(
     ("url", "endpoint", "shown"),
     [
-        ("tcp://192.168.1.20:1502", Endpoint("192.168.1.20", 1502), "tcp://192.168.1.20:1502"),
-        ("tcp://battery.local", Endpoint("battery.local", 502), "tcp://battery.local:502"),
-        ("tcp://[fe80::1]:502", Endpoint("fe80::1", 502), "tcp://[fe80::1]:502"),
+        ("tcp://192.168.1.20:1502", TcpEndpoint("192.168.1.20", 1502), "tcp://192.168.1.20:1502"),
+        ("tcp://battery.local", TcpEndpoint("battery.local", 502), "tcp://battery.local:502"),
+        ("tcp://[fe80::1]:502", TcpEndpoint("fe80::1", 502), "tcp://[fe80::1]:502"),
     ],
 )
 def test_a_url_names_host_and_port(url, endpoint, shown):

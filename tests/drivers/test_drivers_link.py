@@ -12,6 +12,7 @@ import time
 import pytest
 from drivers_peers import Clock, answering, next_request, peer, register_server, until
 
+from drivers.endpoint import TcpEndpoint
 from drivers.errors import BadReply, DeviceError, LinkDown, LinkTimeout, ModbusRefused
 from drivers.link import Link
 
@@ -34,7 +35,7 @@ async def open_link():
     links = []
 
     def make(port, *, timeout_s=LONG_S, clock=time.monotonic):
-        links.append(Link("127.0.0.1", port, timeout_s=timeout_s, clock=clock))
+        links.append(Link(TcpEndpoint("127.0.0.1", port), timeout_s=timeout_s, clock=clock))
         return links[-1]
 
     yield make
@@ -175,7 +176,7 @@ async def test_the_third_silence_in_a_row_replaces_the_connection(open_link):
 
     async with peer(script) as port:
         link = open_link(port, timeout_s=SHORT_S, clock=clock)
-        for unit in (1, 1, 9, 1, 1):  # an answer in between begins the count again
+        for unit in (1, 2, 9, 1, 2):  # an answer in between begins the count again
             if unit == 9:
                 await link.read_holding(unit, 0, 1)
                 continue
@@ -183,7 +184,7 @@ async def test_the_third_silence_in_a_row_replaces_the_connection(open_link):
                 await link.read_holding(unit, 0, 1)
         assert link.connected
         with pytest.raises(LinkTimeout):
-            await link.read_holding(1, 0, 1)
+            await link.read_holding(3, 0, 1)
         assert not link.connected
         clock.now_s += 1
         assert await link.read_holding(1, 0, 1) == (7,)
@@ -460,7 +461,7 @@ async def test_only_an_answer_resets_the_back_off_not_a_mere_connection(open_lin
 
 async def test_a_name_that_is_no_host_is_a_typed_error(open_link):
     for host in ("a" * 70 + ".invalid", "..", "\x00"):
-        link = Link(host, 502, clock=Clock())
+        link = Link(TcpEndpoint(host, 502), clock=Clock())
         with pytest.raises(LinkDown, match="connecting failed: "):
             await link.read_holding(1, 0, 1)
 

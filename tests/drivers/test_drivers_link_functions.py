@@ -7,6 +7,7 @@ import time
 import pytest
 from drivers_registers import RawBank
 
+from drivers.endpoint import TcpEndpoint
 from drivers.errors import BadReply, ModbusRefused
 from drivers.link import Link
 from simulators.modbus_server import ModbusServer
@@ -16,7 +17,7 @@ from simulators.modbus_server import ModbusServer
 async def raw():
     bank = RawBank({100: 7, 101: 8, 102: 9})
     async with ModbusServer({1: bank}) as server:
-        link = Link("127.0.0.1", server.port, timeout_s=5.0, clock=time.monotonic)
+        link = Link(TcpEndpoint("127.0.0.1", server.port), timeout_s=5.0, clock=time.monotonic)
         yield link, bank, server
         await link.close()
 

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.link import Link
-from drivers.mbap import Checked, Request, check
+from drivers.endpoint import TcpEndpoint
+from drivers.mbap import check
+from drivers.request import Checked, Request
+from drivers.wire import Wire
 
 READ = Request(unit_id=1, function=3, address=100, count=2)
 WRITE = Request(unit_id=1, function=16, address=100, count=2)
@@ -93,9 +95,10 @@ def test_whatever_is_let_through_pymodbus_decodes_to_the_same_registers_or_not_a
 
         @given(st.one_of(st.binary(max_size=300), mutated))
         def feed(data):
-            link = Link("127.0.0.1", 1, clock=lambda: 0.0)
             troubles: list[Exception] = []
-            wire = _wire(link, troubles)
+            wire = Wire(
+                TcpEndpoint("127.0.0.1", 1), None, lambda _, trouble: troubles.append(trouble), lambda *_: None, list
+            )
             wire._request, ctx = READ, wire._client.ctx
             ctx.next_tid = ctx.request_transaction_id = TID
             ctx.request_dev_id = READ.unit_id
@@ -115,9 +118,3 @@ def test_whatever_is_let_through_pymodbus_decodes_to_the_same_registers_or_not_a
         feed()
 
     asyncio.run(run())
-
-
-def _wire(link, troubles):
-    from drivers.link import _Wire
-
-    return _Wire(link._host, link._port, 1.0, lambda _, trouble: troubles.append(trouble), lambda *_: None)

@@ -8,6 +8,7 @@ import pytest
 from drivers_profiles import a_profile
 from drivers_registers import RawBank
 
+from drivers.endpoint import TcpEndpoint
 from drivers.errors import DeviceError, ModbusRefused
 from drivers.link import Link
 from drivers.profile.reads import ASK_AGAIN_S, ProfileReads, Spots, read_points
@@ -62,7 +63,7 @@ async def reading(tmp_path):
         banks = {1: RawBank(dict(registers))} | ({7: others} if others is not None else {})
         server = ModbusServer(banks, inputs={1: RawBank(dict(inputs))} if inputs is not None else None)
         await server.start()
-        link = Link("127.0.0.1", server.port, timeout_s=5.0, clock=time.monotonic)
+        link = Link(TcpEndpoint("127.0.0.1", server.port), timeout_s=5.0, clock=time.monotonic)
         opened.append((link, server))
         return Reading(a_profile(tmp_path, head + HEAD + text), names, server, link, banks[1])
 

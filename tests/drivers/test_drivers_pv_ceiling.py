@@ -7,6 +7,7 @@ from drivers_peers import Clock, Memory, bank, chain, model, peer, register_serv
 
 from agent.core.snapshot import Quality
 from drivers.device import DeviceSpec, open_device
+from drivers.endpoint import TcpEndpoint
 from drivers.link import Link
 from drivers.sunspec_layout import layout
 
@@ -195,7 +196,7 @@ async def test_a_refused_write_ends_there_and_says_what_the_device_holds():
     inverter = new()
     registers = inverter.memory.registers
     async with peer(register_server({2: registers})) as port:
-        link = Link("127.0.0.1", port, timeout_s=1.0, clock=Clock())
+        link = Link(TcpEndpoint("127.0.0.1", port), timeout_s=1.0, clock=Clock())
         driver = open_device(SPEC, link, Clock())
         try:
             assert (await driver.write_ceiling(50e3)).ok

@@ -7,6 +7,7 @@ from drivers_peers import END, SUNS, Clock, Memory, bank, chain, model
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drivers.endpoint import TcpEndpoint
 from drivers.errors import DeviceError, LinkTimeout, ModbusRefused, ModelMissing, NotSunSpec
 from drivers.link import Link
 from drivers.read_plan import make_plan
@@ -186,5 +187,5 @@ def test_the_end_marker_of_the_tests_is_the_published_one():
 def test_a_link_can_stand_where_registers_are_asked_for():
     from drivers.registers import Registers
 
-    link: Registers = Link("127.0.0.1", 1, clock=Clock())
+    link: Registers = Link(TcpEndpoint("127.0.0.1", 1), clock=Clock())
     assert link.generation == 0

@@ -18,6 +18,7 @@ from agent.runtime.control import ControlLoop
 from agent.runtime.poller import EndpointPoller, Polled
 from agent.runtime.pv_ceilings import PvCeilings
 from drivers.device import DeviceSpec, open_device
+from drivers.endpoint import TcpEndpoint
 from drivers.link import Link
 from simulators.battery import BatteryConfig
 from simulators.site import SimulatedSite
@@ -65,7 +66,7 @@ class Rig:
         rules = self.file.rules()
         board = Board(rules)
         ports = {"b": self.plant.battery_port, "p": self.plant.gateway_port, "m": self.plant.gateway_port}
-        self.links = {port: Link("127.0.0.1", port, timeout_s=1.0, clock=clock.mono_s) for port in ports.values()}
+        self.links = {port: Link(TcpEndpoint("127.0.0.1", port), timeout_s=1.0, clock=clock.mono_s) for port in ports.values()}
         self.devices, behind = {}, {}
         for section in self.file.device:
             spec = DeviceSpec(

@@ -10,6 +10,7 @@ import pytest
 from agent.core.droop import DeviceDroop, device_droop
 from agent.core.droop_products import PRODUCTS
 from drivers.device import DeviceSpec, open_device
+from drivers.endpoint import TcpEndpoint
 from drivers.link import Link
 from simulators.droop_control import DroopControl, DroopSet
 from simulators.plant import GridConfig, LoadConfig, PvConfig
@@ -50,7 +51,7 @@ class Bench:
 
     async def __aenter__(self):
         await self.site.start()
-        self.link = Link("127.0.0.1", self.site.battery_port, timeout_s=DEADLINE_S, clock=time.monotonic)
+        self.link = Link(TcpEndpoint("127.0.0.1", self.site.battery_port), timeout_s=DEADLINE_S, clock=time.monotonic)
         self.driver = open_device(DeviceSpec("bess", "battery", 1, reversion_s=30), self.link, time.monotonic)
         return self
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from drivers.device import DeviceSpec, open_device
+from drivers.endpoint import TcpEndpoint
 from drivers.errors import DeviceError, ModbusRefused
 from drivers.link import Link
 from drivers.profile.load import find, shipped
@@ -16,7 +17,11 @@ from drivers.profile.model import Pacing
 from simulators.profile_site import HOUSE, ProfileSite
 
 DEADLINE_S = 8.0
-PROFILES = {name: find(name, None).model_copy(update={"pacing": Pacing()}) for name in shipped()}
+PROFILES = {
+    name: profile.model_copy(update={"pacing": Pacing()})
+    for name in shipped()
+    if not (profile := find(name, None)).sunspec
+}
 ROLES = [(name, role) for name, profile in sorted(PROFILES.items()) for role in profile.roles]
 BATTERIES = [name for name, profile in sorted(PROFILES.items()) if profile.battery is not None]
 CONTROLLED = [name for name in BATTERIES if PROFILES[name].battery.control is not None]
@@ -35,7 +40,7 @@ class Opened:
 
     def __init__(self, site, name, role, **spec):
         asks = role == "meter" and any(point.positive == "site" for point in PROFILES[name].points.values())
-        self._link = Link("127.0.0.1", site.port, timeout_s=2.0, clock=time.monotonic)
+        self._link = Link(TcpEndpoint("127.0.0.1", site.port), timeout_s=2.0, clock=time.monotonic)
         self._spec = DeviceSpec("dut", role, 1, profile=PROFILES[name], positive="import" if asks else None, **spec)
 
     async def __aenter__(self):
@@ -172,7 +177,7 @@ async def test_after_a_restart_of_the_device_it_is_taken_over_again():
 async def test_the_device_refuses_what_is_out_of_range_in_part_or_not_writable():
     name = "sma-sunny-island"
     async with a_site(name) as site:
-        link = Link("127.0.0.1", site.port, timeout_s=2.0, clock=time.monotonic)
+        link = Link(TcpEndpoint("127.0.0.1", site.port), timeout_s=2.0, clock=time.monotonic)
         try:
             for address, values, code in (
                 (40149, (0, 100), 3),  # without the rest of its group

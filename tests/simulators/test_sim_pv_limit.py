@@ -8,6 +8,7 @@ import time
 import pytest
 
 from drivers.device import DeviceSpec, open_device
+from drivers.endpoint import TcpEndpoint
 from drivers.link import Link
 from simulators.ceiling_control import CeilingControl
 from simulators.modbus_server import RequestRefusedError
@@ -38,7 +39,7 @@ class Bench:
 
     async def __aenter__(self):
         await self.site.start()
-        self.link = Link("127.0.0.1", self.site.gateway_port, timeout_s=DEADLINE_S, clock=time.monotonic)
+        self.link = Link(TcpEndpoint("127.0.0.1", self.site.gateway_port), timeout_s=DEADLINE_S, clock=time.monotonic)
         self.driver = open_device(DeviceSpec("pv", "pv", 2, reversion_s=20), self.link, time.monotonic)
         return self
 

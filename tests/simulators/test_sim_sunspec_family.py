@@ -7,6 +7,7 @@ import pytest
 from sunspec2.modbus.client import SunSpecModbusClientDeviceTCP
 
 from drivers.device import DeviceSpec, open_device
+from drivers.endpoint import TcpEndpoint
 from drivers.link import Link
 from simulators.battery import BatteryConfig
 from simulators.plant import DayConfig
@@ -33,7 +34,7 @@ class Opened:
     """A device behind a port, with its link closed in the end."""
 
     def __init__(self, port, role, unit, **spec):
-        self._link = Link("127.0.0.1", port, timeout_s=2.0, clock=time.monotonic)
+        self._link = Link(TcpEndpoint("127.0.0.1", port), timeout_s=2.0, clock=time.monotonic)
         self._spec = DeviceSpec(role, role, unit, **spec)
 
     async def __aenter__(self):

@@ -113,5 +113,4 @@ def parse_watermark(payload: bytes, site_id: str) -> dict[Stream, int] | Refused
     message = validated(WatermarkMessage, content, site_id)
     if isinstance(message, Refused):
         return message
-    stored = {stream: getattr(message.stored, stream.value) for stream in Stream}
-    return {stream: seq for stream, seq in stored.items() if seq is not None}
+    return {Stream(name): seq for name, seq in message.stored if seq is not None}

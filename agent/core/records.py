@@ -6,7 +6,8 @@ toward the grid; times are Unix seconds; None is a value that was not known.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from agent.core.orders import OrderDocument, OrderKind
@@ -25,6 +26,8 @@ class Stream(StrEnum):
     EVENT = "event"
     TELEMETRY = "telemetry"
     LEDGER = "ledger"
+    FULL_RATE = "full_rate"
+    """Frames of every tick where the link is metered: kept on the site, sent when the cloud asks for them."""
 
 
 class Stage(StrEnum):
@@ -82,6 +85,8 @@ class Sample:
     setpoint_w: float | None
     """The battery power after limits."""
     source: str
+    points: Mapping[str, float | None] = field(default_factory=dict)
+    """What each device told, `device.point`: see `agent.core.points`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,8 +39,10 @@ class Database:
     An fsync that failed is never tried again on the same connection: the kernel may have dropped the pages.
     """
 
-    def __init__(self, path: Path, *, durable: bool) -> None:
+    def __init__(self, path: Path, *, durable: bool, page_bytes: int = 4096) -> None:
+        """`page_bytes` counts for a file that is made new; one that is there keeps its own."""
         self.path = path
+        self._page_bytes = page_bytes
         self.name = path.stem
         self._durable = durable
         self._open: sqlite3.Connection | None = None
@@ -108,6 +110,7 @@ class Database:
         os.close(descriptor)
         connection = sqlite3.connect(self.path, isolation_level=None, timeout=1.0)
         try:
+            connection.execute(f"PRAGMA page_size = {self._page_bytes}")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
             self._synchronous = ""

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from agent.store.control import ControlDb
 from agent.store.database import Damaged
-from agent.store.telemetry import Quota, TelemetryDb
+from agent.store.outbox import Quota
+from agent.store.telemetry import TelemetryDb
 from agent.store.writer import Announce, Writer
 
 

@@ -87,7 +87,33 @@ CREATE TABLE evidence (
 );
 """
 
-MIGRATIONS = {"control": (CONTROL_1, CONTROL_2), "telemetry": (TELEMETRY_1, TELEMETRY_2, TELEMETRY_3)}
+TELEMETRY_4 = """
+CREATE TABLE staged (
+  id INTEGER PRIMARY KEY, boot_id TEXT NOT NULL, at_utc_s REAL NOT NULL,
+  grid_w REAL, battery_w REAL, pv_w REAL, load_w REAL, soc_pct REAL, frequency_hz REAL,
+  target_w REAL, setpoint_w REAL, source TEXT NOT NULL, points TEXT NOT NULL
+);
+INSERT INTO staged SELECT id, boot_id, at_utc_s, grid_w, battery_w, pv_w, load_w, soc_pct, frequency_hz,
+  target_w, setpoint_w, source, '{}' FROM samples ORDER BY id;
+DELETE FROM samples;
+CREATE TABLE full_rate_outbox (
+  stream TEXT NOT NULL, seq INTEGER NOT NULL, created_utc_s REAL NOT NULL, row_id INTEGER, payload BLOB NOT NULL,
+  PRIMARY KEY (stream, seq)
+);
+CREATE TABLE frame_times (
+  stream TEXT NOT NULL, seq INTEGER NOT NULL, from_utc_s REAL NOT NULL, to_utc_s REAL NOT NULL,
+  PRIMARY KEY (stream, seq)
+) WITHOUT ROWID;
+CREATE TABLE delivered (stream TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (stream, seq)) WITHOUT ROWID;
+CREATE TABLE held (
+  stream TEXT PRIMARY KEY, rows INTEGER NOT NULL, payload_bytes INTEGER NOT NULL, waiting INTEGER NOT NULL
+);
+"""
+
+MIGRATIONS = {
+    "control": (CONTROL_1, CONTROL_2),
+    "telemetry": (TELEMETRY_1, TELEMETRY_2, TELEMETRY_3, TELEMETRY_4),
+}
 """By database, oldest first; `PRAGMA user_version` of an up-to-date one is their number."""
 
 

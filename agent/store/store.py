@@ -15,7 +15,8 @@ from agent.core.ledger import SlotRow
 from agent.core.records import Document, HeldDocument, Outcome, Sample, StorageFailed, Stream
 from agent.store.instance_lock import InstanceLock
 from agent.store.opening import Opened, open_files
-from agent.store.telemetry import Quota
+from agent.store.outbox import Quota
+from agent.store.telemetry import BuildFrame, BuildFromFrames
 from agent.store.writer import Announce, Writer
 
 MAX_WAITING_JOBS = 1_000
@@ -159,9 +160,13 @@ class Store:
         """The sample survives kill -9 from here on (a power cut loses what no frame holds yet)."""
         await self._run(self._writer.append_sample, sample)
 
-    async def seal_frame(self, build: Callable[[int, Sequence[Sample]], bytes]) -> int | None:
-        """The sequence of the frame now in the outbox, None when no sample waits; call until None to empty it."""
-        return await self._run(self._writer.seal_frame, build)
+    async def seal_frame(self, build: BuildFrame, stream: Stream = Stream.TELEMETRY) -> int | None:
+        """The sequence of the frame now on disk, None when no sample waits; call until None to empty the stage."""
+        return await self._run(self._writer.seal_frame, build, stream)
+
+    async def seal_summary(self, build: BuildFromFrames, frames: int) -> int | None:
+        """The sequence of a telemetry frame made of so many full-rate frames at most; None when all are summed up."""
+        return await self._run(self._writer.seal_summary, build, frames)
 
     async def save_slot(self, row: SlotRow) -> None:
         """The slot is in the ledger, finished or as far as it came."""
@@ -189,12 +194,20 @@ class Store:
         """Waiting messages above `after_seq` (and not above `up_to_seq`) in order, as (sequence, payload)."""
         return await self._run(self._writer.pending, stream, after_seq, limit, up_to_seq)
 
+    async def kept(self, stream: Stream, after_seq: int, up_to_seq: int, limit: int) -> Sequence[tuple[int, bytes]]:
+        """Messages on disk above `after_seq` and not above `up_to_seq` in order, whether they wait or not."""
+        return await self._run(self._writer.kept, stream, after_seq, up_to_seq, limit)
+
+    async def count_kept(self, stream: Stream, from_seq: int, to_seq: int) -> int:
+        """How many messages of the range are on disk."""
+        return await self._run(self._writer.count_kept, stream, from_seq, to_seq)
+
     async def confirm(self, stream: Stream, seq: int) -> None:
-        """The cloud has stored everything up to `seq`; the outbox forgets it."""
+        """The cloud has stored everything up to `seq`: it does not wait any more."""
         await self._run(self._writer.confirm, stream, seq)
 
     async def forget(self, stream: Stream, seqs: Iterable[int]) -> None:
-        """The broker has taken these messages, and that is enough for this site; the outbox forgets them."""
+        """The broker has taken these messages, and that is enough for this site: they do not wait any more."""
         await self._run(self._writer.forget, stream, tuple(seqs))
 
     async def _run(self, job: Callable[[*_Args], _R], *args: *_Args) -> _R:

@@ -20,7 +20,7 @@ from agent.core.plan import PlanKind
 from agent.core.records import Document, Outcome, Sample, StorageFailed, Stream
 from agent.store.control import SEQUENCE_BLOCK, SNAPSHOT_EVERY_S, ControlDb
 from agent.store.database import Damaged
-from agent.store.telemetry import TelemetryDb
+from agent.store.telemetry import BuildFrame, BuildFromFrames, TelemetryDb
 
 ANNOUNCE_BATCH = 100
 LINEAGE = "telemetry_lineage"
@@ -138,14 +138,20 @@ class Writer:
         self._bulk(lambda: self._telemetry.add_sample(sample))
         self._catch_up()
 
-    def seal_frame(self, build: Callable[[int, Sequence[Sample]], bytes]) -> int | None:
+    def seal_frame(self, build: BuildFrame, stream: Stream) -> int | None:
         """The staged samples became a frame; frames dropped for it are told as an event."""
+        return self._seal(stream, lambda: self._telemetry.seal_frame(build, self._utc_s(), stream))
 
-        def seal() -> int | None:
-            self._ensure_reserved(Stream.TELEMETRY)
-            return self._telemetry.seal_frame(build, self._utc_s())
+    def seal_summary(self, build: BuildFromFrames, frames: int) -> int | None:
+        """Full-rate frames became one frame that sums them up; frames dropped for it are told as an event."""
+        return self._seal(Stream.TELEMETRY, lambda: self._telemetry.seal_summary(build, self._utc_s(), frames))
 
-        seq = self._bulk(seal)
+    def _seal(self, stream: Stream, seal: Callable[[], int | None]) -> int | None:
+        def numbered() -> int | None:
+            self._ensure_reserved(stream)
+            return seal()
+
+        seq = self._bulk(numbered)
         self._tell_gaps()
         return seq
 
@@ -183,12 +189,20 @@ class Writer:
         """Waiting messages above `after` and not above `up_to`."""
         return self._read(lambda: self._telemetry.pending(stream, after, limit, up_to))
 
+    def kept(self, stream: Stream, after: int, up_to: int, limit: int) -> list[tuple[int, bytes]]:
+        """Messages on disk above `after` and not above `up_to`."""
+        return self._read(lambda: self._telemetry.kept(stream, after, up_to, limit))
+
+    def count_kept(self, stream: Stream, from_seq: int, to_seq: int) -> int:
+        """How many messages of the range are on disk."""
+        return self._read(lambda: self._telemetry.count_kept(stream, from_seq, to_seq))
+
     def confirm(self, stream: Stream, seq: int) -> None:
-        """The outbox forgets everything up to `seq`."""
+        """Nothing up to `seq` waits any more."""
         self._settle(stream, self._bulk(lambda: self._telemetry.confirm(stream, seq)))
 
     def forget(self, stream: Stream, seqs: Sequence[int]) -> None:
-        """The outbox forgets these."""
+        """These do not wait any more."""
         self._settle(stream, self._bulk(lambda: self._telemetry.forget(stream, seqs)))
 
     def _settle(self, stream: Stream, announced_id: int | None) -> None:

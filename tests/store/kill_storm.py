@@ -110,7 +110,7 @@ class Judge:
             self._meet(stream, seq, hashlib.sha256(payload).hexdigest())
             for instant in instants(json.loads(payload)):
                 self.wrong["samples_doubled"] += self._frame_of.setdefault(instant, seq) != seq
-        staged = {row[0] for row in telemetry.execute("SELECT at_utc_s FROM samples")}
+        staged = {row[0] for row in telemetry.execute("SELECT at_utc_s FROM staged")}
         telemetry.close()
         self.wrong["samples_doubled"] += len(staged & self._frame_of.keys())
         self.wrong["samples_lost"] += len(self._said_samples - staged - self._frame_of.keys())

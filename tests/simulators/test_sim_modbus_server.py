@@ -278,7 +278,7 @@ async def test_a_lie_acknowledges_what_it_does_not_do(client, server):
 
 
 async def test_a_reboot_happens_once_and_drops_every_client(client, server):
-    bank = server._units[1]
+    bank = server._units._units[1]
     async with connected(server) as bystander:
         assert await bystander.ask(read(1, 1)) == b"\x03\x02\x00\x01"
         server.faults[1].reboot = True

@@ -136,7 +136,7 @@ def event_message(site_id: str, seq: int, event: Event) -> bytes:
     )
 
 
-def telemetry_frame(site_id: str, seq: int, samples: Sequence[Sample]) -> bytes:
+def telemetry_frame(site_id: str, seq: int | None, samples: Sequence[Sample]) -> bytes:
     """The payload of one frame; the samples are of one boot and in order of time."""
     assert samples, "a frame has at least one sample"
     assert len({sample.boot_id for sample in samples}) == 1, "a frame is of one boot"

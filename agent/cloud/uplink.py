@@ -16,17 +16,19 @@ from agent.cloud.drain import Drain, Outbox, happened_within
 from agent.cloud.messages import ack_message, will_message
 from agent.cloud.mqtt_link import (
     SESSION_TAKEN_OVER,
-    BrokerAddress,
     Connection,
     ConnectionLost,
     LinkOptions,
     MqttLink,
     PublishRefused,
 )
+from agent.cloud.on_request import AskedRanges, LiveMode, Resending
+from agent.cloud.pace import Pace
 from agent.cloud.resend import ResendTimer
 from agent.cloud.security import SecurityLog
 from agent.cloud.signatures import Arrived, KeyRing
 from agent.cloud.topics import Topics
+from agent.cloud.transport import Transport
 from agent.cloud.wire import parse_watermark
 from agent.core.admission import Refused
 from agent.core.events import Event, EventState, Severity
@@ -40,6 +42,8 @@ class Confirm(StrEnum):
     PUBACK = "puback"
 
 
+MOST_PREVIEWS = 5
+"""Live frames on their way; they are a look, not the record."""
 FLAPS_AFTER = 5
 """Connections in a row that the broker accepted and that soon broke: more than bad luck."""
 
@@ -53,6 +57,8 @@ class UplinkOptions:
     """How long a new connection waits for the retained watermark before it sends."""
     resend_after_s: float = 60.0
     """What the cloud has not stored so long after it was sent is sent again, then after twice the time, and so on."""
+    history_per_s: float = 20.0
+    """Old messages a second: a month of frames of a minute goes in 36 minutes."""
     status_every_s: float = 60.0
     steady_after_s: float = 60.0
     """A connection that held this long ends the alarms about its predecessors."""
@@ -66,7 +72,7 @@ class Uplink:
         self,
         *,
         site_id: str,
-        address: BrokerAddress,
+        transport: Transport,
         outbox: Outbox,
         status: Callable[[], bytes],
         on_document: Callable[[DocumentKind, Arrived], Awaitable[Outcome]],
@@ -85,7 +91,7 @@ class Uplink:
         self._options = options or UplinkOptions()
         self._document_kinds = {self._topics.plan(kind): kind for kind in DOCUMENT_KINDS}
         will = (self._topics.edge("status"), will_message(site_id))
-        self._link = MqttLink(address, f"ems-{site_id}", will, self._options.link)
+        self._link = MqttLink(transport, f"ems-{site_id}", will, self._options.link)
         self._connection: Connection | None = None
         self._drain: Drain | None = None
         self._status_changed = asyncio.Event()
@@ -95,8 +101,12 @@ class Uplink:
         self._told_refusal: Refused | None = None
         self._told_publish_refusal: str | None = None
         self._raised: set[str] = set()
+        self._asked = AskedRanges()
+        self._live = LiveMode()
+        self._previews = 0
         self._short_connections = 0
         self._accepted = False
+        self._chain: tuple[bytes, ...] = ()
         self.last_trouble: str | None = None
         """Why the last connection ended or did not come about."""
 
@@ -104,6 +114,19 @@ class Uplink:
     def connected(self) -> bool:
         """True while the broker has us and our subscriptions."""
         return self._connection is not None
+
+    @property
+    def chain(self) -> tuple[bytes, ...]:
+        """The broker's certificates in DER, its own first, as it showed them last; none without TLS."""
+        if self._connection is not None:
+            self._chain = self._connection.chain
+        return self._chain
+
+    def renew(self, why: str) -> None:
+        """The connection is made anew, from the files as they are now; the session is kept, nothing is lost."""
+        if self._connection is not None:
+            self._connection.replace(why)
+        self._link.at_once()
 
     def notify(self) -> None:
         """The store has something new."""
@@ -119,6 +142,30 @@ class Uplink:
         if self._connection is not None:
             self._connection.publish(self._topics.edge("ack"), ack_message(self._site_id, None, outcome))
 
+    def start_live(self, minutes: float) -> Refused | None:
+        """The cloud sees a frame of every second for so many minutes from now on; 0 ends it."""
+        return self._live.start(minutes, asyncio.get_running_loop().time())
+
+    def wants_live(self, at_utc_s: float) -> bool:
+        """True when a frame of this second is to be shown; at most once a second, and only while connected."""
+        return self._connection is not None and self._live.wants(asyncio.get_running_loop().time(), at_utc_s)
+
+    def show(self, frame: bytes) -> None:
+        """Sends a frame once, outside the sequence; it is dropped when the line does not keep up."""
+        if self._connection is None or self._previews >= MOST_PREVIEWS:
+            return
+        self._previews += 1
+        self._connection.publish(self._topics.edge("telemetry"), frame).add_done_callback(self._shown)
+
+    def _shown(self, _taken: asyncio.Future[None]) -> None:
+        self._previews -= 1
+
+    async def resend(self, stream: str, from_seq: int, to_seq: int) -> Resending | Refused:
+        """The range will be sent once more, as far as it is kept, behind all that is new; or why not."""
+        asked = await self._asked.ask(self._outbox, stream, from_seq, to_seq)
+        self.notify()
+        return asked
+
     async def run(self) -> None:
         """Keeps the session for ever; ends only by cancellation, with the will published."""
         await self._link.run(self._session, self._on_lost)
@@ -132,6 +179,8 @@ class Uplink:
             live_above=live_above,
             forget_on_puback=self._options.confirm is Confirm.PUBACK,
             on_sent=self._sent,
+            pace=Pace(self._options.history_per_s),
+            asked=self._asked,
         )
         self._watermark_seen.clear()
         self._resend = {stream: ResendTimer(self._options.resend_after_s) for stream in Stream}
@@ -261,7 +310,7 @@ class Uplink:
     async def _on_lost(self, lost: ConnectionLost) -> None:
         self.last_trouble = str(lost)
         accepted, self._accepted = self._accepted, False
-        if accepted:
+        if accepted and not lost.wanted:
             self._short_connections += 1
         who = f"look for a second agent with the site id {self._site_id}"
         if lost.reason_code == SESSION_TAKEN_OVER:

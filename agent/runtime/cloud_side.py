@@ -9,9 +9,11 @@ from typing import Any
 
 import structlog
 
+from agent.cloud.access import transport
 from agent.cloud.documents import DocumentDesk
-from agent.cloud.messages import Status, status_message
-from agent.cloud.mqtt_link import BrokerAddress, LinkOptions
+from agent.cloud.messages import Status, status_message, telemetry_frame
+from agent.cloud.mqtt_link import LinkOptions
+from agent.cloud.on_request import Resending
 from agent.cloud.signatures import Arrived, KeyRing
 from agent.cloud.uplink import Confirm, Uplink, UplinkOptions
 from agent.config import CloudSection, SiteFile
@@ -21,7 +23,7 @@ from agent.core.decision import Decision, Effects
 from agent.core.order_admission import admit_orders
 from agent.core.orders import OrderKind
 from agent.core.plan import Plan, PlanKind, Plans
-from agent.core.records import Document, DocumentKind, Outcome, Stage
+from agent.core.records import Document, DocumentKind, Outcome, Sample, Stage
 from agent.runtime.board import DeviceHealth
 from agent.runtime.clock import Clock
 from agent.runtime.control import ControlLoop
@@ -29,6 +31,7 @@ from agent.store import Store
 
 log = structlog.get_logger(__name__)
 
+NO_BROKER = Refused("bad_value", None, "this site has no broker")
 SHORTEST_WAIT_S = 0.2
 """First pause before the broker is tried again."""
 
@@ -116,6 +119,19 @@ class CloudSide:
             "outbox_depth": self._store.outbox_depth,
         }
 
+    def start_live(self, minutes: float) -> Refused | None:
+        """The cloud sees a frame of every second for so many minutes; None, or why not."""
+        return NO_BROKER if self._uplink is None else self._uplink.start_live(minutes)
+
+    async def resend(self, stream: str, from_seq: int, to_seq: int) -> Resending | Refused:
+        """What will be sent once more of a stream (`telemetry`, `full_rate`, `ack`, `event`, `ledger`), or why not."""
+        return NO_BROKER if self._uplink is None else await self._uplink.resend(stream, from_seq, to_seq)
+
+    def sampled(self, sample: Sample) -> None:
+        """Shows the sample to a cloud that asked for live frames."""
+        if self._uplink is not None and self._uplink.wants_live(sample.at_utc_s):
+            self._uplink.show(telemetry_frame(self._site.site.id, None, [sample]))
+
     def held(self, kind: DocumentKind) -> Document | None:
         """The document of this kind that is in force."""
         if isinstance(kind, OrderKind):
@@ -132,7 +148,7 @@ class CloudSide:
         link = LinkOptions(first_wait_s=SHORTEST_WAIT_S, longest_wait_s=section.reconnect_max)
         return Uplink(
             site_id=self._site.site.id,
-            address=BrokerAddress.parse(section.broker),
+            transport=transport(section),
             outbox=self._store,
             status=self._status,
             on_document=self._receive,

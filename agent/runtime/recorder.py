@@ -45,6 +45,7 @@ class Recorder:
         sample_s: float,
         build_frame: Callable[[int, Sequence[Sample]], bytes],
         on_kept: Callable[[], None],
+        on_sample: Callable[[Sample], None] = lambda _sample: None,
     ) -> None:
         """`sample_s` is the site's own tick: the quicker ones of an award leave no samples, but evidence per second."""
         self._store = store
@@ -54,6 +55,7 @@ class Recorder:
         self._sample_number: int | None = None
         self._build_frame = build_frame
         self._on_kept = on_kept
+        self._on_sample = on_sample
         self._waiting: deque[Effects] = deque()
         self._events: deque[Event] = deque(maxlen=MAX_WAITING)
         self._evidence: deque[EvidenceRow] = deque(maxlen=MAX_EVIDENCE_WAITING)
@@ -124,6 +126,7 @@ class Recorder:
             await self.seal()
         self._frame_number = number
         sample = _sample(decision, self._boot_id)
+        self._on_sample(sample)
         await self._guarded("sample", lambda: self._store.append_sample(sample))
         if effects.closed is not None:
             row = slot_row(effects.closed)

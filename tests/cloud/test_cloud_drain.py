@@ -8,6 +8,8 @@ from cloud_documents import SITE
 from agent.cloud import drain as module
 from agent.cloud.drain import HISTORY_IN_FLIGHT, Drain
 from agent.cloud.mqtt_link import MAX_IN_FLIGHT, PublishRefused
+from agent.cloud.on_request import MOST_ASKED, AskedRanges
+from agent.cloud.pace import Pace
 from agent.cloud.topics import Topics
 from agent.core.records import StorageFailed, Stream
 
@@ -36,6 +38,7 @@ class Disk:
 
     def __init__(self):
         self.rows = {stream: [] for stream in Stream}
+        self.on_disk = {stream: [] for stream in Stream}
         self.forgotten = []
         self.failing = False
         self.asked = 0
@@ -47,14 +50,25 @@ class Disk:
         rows = [seq for seq in self.rows[stream] if seq > after_seq and (up_to_seq is None or seq <= up_to_seq)]
         return [(seq, str(seq).encode()) for seq in rows[:limit]]
 
+    async def kept(self, stream, after_seq, up_to_seq, limit):
+        rows = [seq for seq in self.on_disk[stream] if after_seq < seq <= up_to_seq]
+        return [(seq, str(seq).encode()) for seq in rows[:limit]]
+
+    async def count_kept(self, stream, from_seq, to_seq):
+        return len([seq for seq in self.on_disk[stream] if from_seq <= seq <= to_seq])
+
+    async def last_seq(self, stream):
+        return max(self.on_disk[stream], default=0)
+
     async def forget(self, stream, seqs):
         self.forgotten += [(stream, seq) for seq in seqs]
 
 
 class Bench:
-    def __init__(self, *, live_above=0, forget_on_puback=False):
+    def __init__(self, *, live_above=0, forget_on_puback=False, per_s=1e9):
         self.broker, self.disk = Broker(), Disk()
         self.highest = {}
+        self.asked = AskedRanges()
         self.drain = Drain(
             self.broker,
             self.disk,
@@ -62,6 +76,8 @@ class Bench:
             live_above=live_above,
             forget_on_puback=forget_on_puback,
             on_sent=self.highest.__setitem__,
+            pace=Pace(per_s),
+            asked=self.asked,
         )
         self._task = asyncio.ensure_future(self.drain.run())
 
@@ -173,3 +189,91 @@ async def test_a_disk_that_fails_is_asked_again_later(bench, monkeypatch):
     async with asyncio.timeout(5):
         while not at.broker.sent:  # noqa: ASYNC110 - no event tells what a broker was sent
             await asyncio.sleep(0.005)
+
+
+class TestAsked:
+    async def test_a_range_is_sent_once_more_whether_it_waits_or_not_behind_all_that_is_new(self, bench):
+        at = bench(live_above=60)
+        at.disk.on_disk[Stream.TELEMETRY] = list(range(1, 61))
+        at.disk.rows[Stream.EVENT] = [1]
+        assert (await at.asked.ask(at.disk, "telemetry", 11, 50)).messages == 40
+        at.drain.more()
+        for _ in range(20):
+            await at.settle()
+            at.broker.take(7)
+        assert at.broker.sent == [("event", 1), *(("history", seq) for seq in range(11, 51))]
+        assert not at.asked.waiting
+
+    async def test_one_request_follows_the_other_each_on_the_topic_of_its_stream(self, bench):
+        at = bench()
+        at.disk.on_disk[Stream.ACK] = [1, 2, 3]
+        at.disk.on_disk[Stream.FULL_RATE] = [7]
+        await at.asked.ask(at.disk, "ack", 2, 2)
+        await at.asked.ask(at.disk, "full_rate", 5, 7)
+        at.drain.more()
+        for _ in range(5):
+            await at.settle()
+            at.broker.take(5)
+        assert at.broker.sent == [("ack", 2), ("history", 7)]
+
+    async def test_what_the_broker_had_not_taken_when_the_line_broke_is_sent_on_the_next_one(self, bench):
+        at = bench()
+        at.disk.on_disk[Stream.TELEMETRY] = [1, 2]
+        await at.asked.ask(at.disk, "telemetry", 1, 2)
+        at.drain.more()
+        await at.settle()
+        at.broker.take(1)
+        await at.settle()
+        assert [asked.to_seq for asked in at.asked.waiting] == [2]
+        at.broker.take(1)
+        await at.settle()
+        assert not at.asked.waiting
+
+    @pytest.mark.parametrize(
+        ("stream", "from_seq", "to_seq", "reason", "field"),
+        [
+            ("news", 1, 2, "bad_value", "stream"),
+            ("telemetry", 0, 2, "bad_value", "to_seq"),
+            ("telemetry", 5, 4, "bad_value", "to_seq"),
+            ("telemetry", 5, 11, "bad_value", "to_seq"),
+            ("telemetry", 1, 4, "not_kept", "from_seq"),
+        ],
+    )
+    async def test_a_range_that_cannot_be_had_is_refused_by_name(self, stream, from_seq, to_seq, reason, field):
+        disk, asked = Disk(), AskedRanges()
+        disk.on_disk[Stream.TELEMETRY] = list(range(5, 11))
+        refused = await asked.ask(disk, stream, from_seq, to_seq)
+        assert (refused.reason, refused.field) == (reason, field)
+        assert not asked.waiting
+
+    async def test_only_so_many_requests_wait(self):
+        disk, asked = Disk(), AskedRanges()
+        disk.on_disk[Stream.TELEMETRY] = [1]
+        for _ in range(MOST_ASKED):
+            assert (await asked.ask(disk, "telemetry", 1, 1)).messages == 1
+        assert (await asked.ask(disk, "telemetry", 1, 1)).reason == "too_many"
+
+
+class TestPace:
+    def test_no_more_than_so_many_go_in_a_second_and_what_was_not_used_is_gone(self):
+        pace = Pace(4.0)
+        assert pace.available(100.0) == 1
+        pace.took(1)
+        assert (pace.available(100.0), pace.wait_s()) == (0, 0.25)
+        assert pace.available(100.5) == 2
+        pace.took(2)
+        assert pace.available(200.0) == 4
+
+    def test_a_clock_that_stands_or_goes_back_gives_nothing(self):
+        pace = Pace(4.0)
+        pace.available(100.0)
+        pace.took(1)
+        assert (pace.available(99.0), pace.available(100.0)) == (0, 4)
+
+    async def test_history_keeps_to_the_pace_while_what_is_measured_now_does_not(self, bench):
+        at = bench(live_above=50, per_s=0.001)
+        at.disk.rows[Stream.TELEMETRY] = list(range(1, 61))
+        for _ in range(5):
+            await at.settle()
+            at.broker.take(10)
+        assert sorted(at.broker.sent) == [("history", 1), *(("telemetry", seq) for seq in range(51, 61))]

@@ -107,6 +107,7 @@ def ack_message(site_id: str, seq: int | None, outcome: Outcome) -> bytes:
             "seq": seq,
             "at": iso(outcome.at_utc_s),
             "subject": outcome.subject,
+            **({"id": outcome.command_id} if outcome.subject == "command" else {}),
             "kind": outcome.kind,
             "version": outcome.version,
             "sha256": outcome.sha256,

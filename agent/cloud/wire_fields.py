@@ -73,14 +73,17 @@ def validated(model: type[_M], content: dict[str, Any], site_id: str) -> _M | Re
 
 
 def _known_only(model: type[BaseModel], content: dict[str, Any]) -> dict[str, Any]:
-    """The content without the fields that a later minor version brought, in the entries of its lists too."""
+    """The content without the fields that a later minor version brought, in its parts and lists too."""
     known = {field.alias or name: field for name, field in model.model_fields.items()}
     kept: dict[str, Any] = {}
     for key, value in content.items():
         if key not in known:
             continue
         kept[key] = value
-        inside = next((part for part in get_args(known[key].annotation) if _is_model(part)), None)
+        annotation = known[key].annotation
+        inside = next((part for part in (annotation, *get_args(annotation)) if _is_model(part)), None)
+        if inside is not None and isinstance(value, dict):
+            kept[key] = _known_only(inside, value)
         if inside is not None and isinstance(value, list):
             kept[key] = [_known_only(inside, entry) if isinstance(entry, dict) else entry for entry in value]
     return kept

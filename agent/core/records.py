@@ -31,19 +31,26 @@ class Stream(StrEnum):
 
 
 class Stage(StrEnum):
-    """How far a document came: RECEIVED, then REJECTED, or STORED, ACTIVE, and SUPERSEDED or EXPIRED."""
+    """How far a message of the cloud came.
+
+    A document: RECEIVED, then REJECTED, or STORED, ACTIVE, and SUPERSEDED or EXPIRED. A command: RECEIVED, then
+    REJECTED, or ACCEPTED, and DONE, FAILED or EXPIRED.
+    """
 
     RECEIVED = "received"
     REJECTED = "rejected"
     STORED = "stored"
     ACTIVE = "active"
+    ACCEPTED = "accepted"
+    DONE = "done"
+    FAILED = "failed"
     SUPERSEDED = "superseded"
     EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one document; `version` is None when it could not be read."""
+    """What became of one document or command; `version` is None when it could not be read, and with a command."""
 
     at_utc_s: float
     kind: str
@@ -51,10 +58,54 @@ class Outcome:
     sha256: str
     stage: Stage
     reason: str | None = None
-    """One of the contract's codes, only with REJECTED."""
+    """One of the contract's codes; with REJECTED always, and where a command ended without its effect."""
     field: str | None = None
     detail: str | None = None
     subject: str = "plan"
+    command_id: str | None = None
+    """Of a command, where it could be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRecord:
+    """One command as it is kept: what identifies it, and how far it came. An id is in the record once."""
+
+    command_id: str
+    sha256: str
+    type: str
+    """"unknown" where it could not be read."""
+    received_utc_s: float
+    expires_utc_s: float
+    stage: Stage
+    """ACCEPTED, or one of REJECTED, DONE, FAILED and EXPIRED, which are for ever."""
+    document: bytes | None
+    """As it arrived (after decompression), as long as it has no terminal outcome."""
+    until_utc_s: float | None
+    """When its effect ends, where that lasts."""
+    at_utc_s: float
+    """When the stage was reached."""
+    reason: str | None = None
+    field: str | None = None
+    detail: str | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """The stage as it is told to the cloud."""
+        return Outcome(
+            self.at_utc_s, self.type, None, self.sha256, self.stage, self.reason, self.field, self.detail, "command",
+            self.command_id,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class CommandEnd:
+    """The terminal outcome of a command that was accepted."""
+
+    command_id: str
+    stage: Stage
+    at_utc_s: float
+    reason: str | None = None
+    detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from agent.core.events import Event, EventState, Severity
-from agent.core.records import Document, HeldDocument, Outcome, Stage, Stream
+from agent.core.records import CommandEnd, CommandRecord, Document, HeldDocument, Outcome, Stage, Stream
+from agent.store import commands
 from agent.store.database import FILE_MODE, Damaged, Database
 
 KEEP_DOCUMENTS = 4
@@ -24,7 +25,7 @@ SEQUENCE_BLOCK = 1_000
 SNAPSHOT_EVERY_S = 86_400.0
 SNAPSHOT_FILE = "control.snapshot.db"
 
-_OUTCOME_COLUMNS = "at_utc_s, subject, kind, version, sha256, stage, reason, field, detail"
+_OUTCOME_COLUMNS = "at_utc_s, subject, kind, version, sha256, stage, reason, field, detail, command_id"
 _FIRST_HASH = "0" * 64
 
 
@@ -75,7 +76,7 @@ class ControlDb:
     def _insert_outcome(self, db: sqlite3.Connection, outcome: Outcome, floor_id: int) -> None:
         row_id = _next_id(db, "outcomes", floor_id)
         db.execute(
-            f"INSERT INTO outcomes (id, {_OUTCOME_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constant
+            f"INSERT INTO outcomes (id, {_OUTCOME_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constant
             (
                 row_id,
                 outcome.at_utc_s,
@@ -87,6 +88,7 @@ class ControlDb:
                 outcome.reason,
                 outcome.field,
                 outcome.detail,
+                outcome.command_id,
             ),
         )
         db.execute("DELETE FROM outcomes WHERE id <= ?", (row_id - KEEP_OUTCOMES,))
@@ -110,9 +112,26 @@ class ControlDb:
             (*values, limit),
         )
         return [
-            (row_id, Outcome(at, kind, version, sha256, Stage(stage), reason, field, detail, subject))
-            for row_id, at, subject, kind, version, sha256, stage, reason, field, detail in rows
+            (row_id, Outcome(at, kind, version, sha256, Stage(stage), reason, field, detail, subject, command_id))
+            for row_id, at, subject, kind, version, sha256, stage, reason, field, detail, command_id in rows
         ]
+
+    # Commands
+
+    def take_command(self, record: CommandRecord, ends: Sequence[CommandEnd], floor_id: int) -> CommandRecord | None:
+        """None when the command is kept with its outcomes and those that end with it, else what is known of its id."""
+        with self.database.transaction() as db:
+            return commands.take(db, record, ends, lambda db, outcome: self._insert_outcome(db, outcome, floor_id))
+
+    def end_commands(self, ends: Sequence[CommandEnd], floor_id: int) -> None:
+        """Each of these has a terminal outcome, this one unless it had one before."""
+        with self.database.transaction() as db:
+            commands.end(db, ends, lambda db, outcome: self._insert_outcome(db, outcome, floor_id))
+
+    def open_commands(self) -> list[CommandRecord]:
+        """The commands without a terminal outcome, oldest first."""
+        with self.database.failures_named():
+            return commands.accepted(self.database.connection())
 
     # Events
 

@@ -61,6 +61,16 @@ CONTROL_2 = """
 CREATE TABLE models (device_id TEXT PRIMARY KEY, saved_utc_s REAL NOT NULL, body TEXT NOT NULL);
 """
 
+CONTROL_3 = """
+CREATE TABLE commands (
+  id INTEGER PRIMARY KEY, command_id TEXT NOT NULL UNIQUE, sha256 TEXT NOT NULL, type TEXT NOT NULL,
+  received_utc_s REAL NOT NULL, expires_utc_s REAL NOT NULL, stage TEXT NOT NULL, document BLOB, until_utc_s REAL,
+  at_utc_s REAL NOT NULL, reason TEXT, field TEXT, detail TEXT
+);
+CREATE INDEX open_commands ON commands (id) WHERE stage = 'accepted';
+ALTER TABLE outcomes ADD COLUMN command_id TEXT;
+"""
+
 TELEMETRY_2 = """
 ALTER TABLE slots ADD COLUMN anchor_export_wh REAL;
 ALTER TABLE slots ADD COLUMN response_wh REAL;
@@ -111,7 +121,7 @@ CREATE TABLE held (
 """
 
 MIGRATIONS = {
-    "control": (CONTROL_1, CONTROL_2),
+    "control": (CONTROL_1, CONTROL_2, CONTROL_3),
     "telemetry": (TELEMETRY_1, TELEMETRY_2, TELEMETRY_3, TELEMETRY_4),
 }
 """By database, oldest first; `PRAGMA user_version` of an up-to-date one is their number."""

@@ -12,7 +12,7 @@ from typing import TypeVar, TypeVarTuple
 from agent.core.events import Event
 from agent.core.evidence import EvidenceRow
 from agent.core.ledger import SlotRow
-from agent.core.records import Document, HeldDocument, Outcome, Sample, StorageFailed, Stream
+from agent.core.records import CommandEnd, CommandRecord, Document, HeldDocument, Outcome, Sample, StorageFailed, Stream
 from agent.store.instance_lock import InstanceLock
 from agent.store.opening import Opened, open_files
 from agent.store.outbox import Quota
@@ -25,6 +25,9 @@ DIRECTORY_MODE = 0o750
 LAST_UTC = "last_trusted_utc_s"
 REPLANNING = "replanning"
 SETTINGS = "owners_settings"
+OVERRIDE = "override"
+LATCHES = "latches"
+COMMANDS_SINCE = "commands_since_utc_s"
 
 _Args = TypeVarTuple("_Args")
 _R = TypeVar("_R")
@@ -45,6 +48,14 @@ class Held:
     """What is kept of each learned battery model, by device."""
     settings: str | None = None
     """The owners' settings that devices were taken over from, as `drivers.profile.settings` writes them."""
+    commands: tuple[CommandRecord, ...] = ()
+    """Those without a terminal outcome, oldest first."""
+    commands_since_utc_s: float = 0.0
+    """Ids of commands issued before this are not remembered: the file was lost."""
+    override: str | None = None
+    """The technician's override, as `agent.core.override` writes it."""
+    latches: str | None = None
+    """The safety latches that fell, as `agent.core.latch` writes them."""
 
 
 class Store:
@@ -102,7 +113,14 @@ class Store:
         models = await self._run(self._writer.control.models)
         settings = await self._run(self._writer.control.mark, SETTINGS)
         last_utc_s = None if mark is None else float(mark)
-        return Held(tuple(documents), last_utc_s, replanning, sample, slot, models, settings)
+        commands = await self._run(self._writer.control.open_commands)
+        since = await self._run(self._writer.control.mark, COMMANDS_SINCE)
+        override = await self._run(self._writer.control.mark, OVERRIDE)
+        latches = await self._run(self._writer.control.mark, LATCHES)
+        return Held(
+            tuple(documents), last_utc_s, replanning, sample, slot, models, settings, tuple(commands),
+            0.0 if since is None else float(since), override, latches,
+        )  # fmt: skip
 
     async def save_document(self, content: Document, document: bytes, outcome: Outcome) -> None:
         """The document and its `stored` outcome survive a power cut once this returns, and the ack is in the outbox."""
@@ -115,6 +133,21 @@ class Store:
     async def outcomes(self, kind: str, version: int | None, sha256: str) -> Sequence[Outcome]:
         """What became of one document, oldest first."""
         return await self._run(self._writer.control.outcomes, kind, version, sha256)
+
+    async def take_command(self, record: CommandRecord, ends: Sequence[CommandEnd] = ()) -> CommandRecord | None:
+        """None when the command is durable with its outcome and `ends`; else what is known under its id, and no change.
+
+        Nothing is announced yet: `announce_acks` follows once the command has its effect.
+        """
+        return await self._run(self._writer.take_command, record, tuple(ends))
+
+    async def announce_acks(self) -> None:
+        """The acks of all durable outcomes are in the outbox."""
+        await self._run(self._writer.announce_acks)
+
+    async def end_commands(self, ends: Sequence[CommandEnd]) -> None:
+        """Each of these accepted commands has its terminal outcome, durable and queued; never a second one."""
+        await self._run(self._writer.end_commands, tuple(ends))
 
     async def append_event(self, event: Event) -> None:
         """The event is durable, chained to the one before, and queued for the cloud."""
@@ -147,6 +180,18 @@ class Store:
     async def keep_settings(self, text: str) -> None:
         """The owners' settings that devices are taken over from; survive a power cut once this returns."""
         await self._run(self._writer.control.set_mark, SETTINGS, text)
+
+    async def keep_override(self, text: str) -> None:
+        """The technician's override, or that there is none; survives a power cut once this returns."""
+        await self._run(self._writer.control.set_mark, OVERRIDE, text)
+
+    async def keep_latches(self, text: str) -> None:
+        """The safety latches that fell; survive a power cut once this returns."""
+        await self._run(self._writer.control.set_mark, LATCHES, text)
+
+    async def forget_commands_before(self, utc_s: float) -> None:
+        """Commands issued before this are refused from now on: their ids are not remembered any more."""
+        await self._run(self._writer.control.set_mark, COMMANDS_SINCE, repr(utc_s))
 
     async def save_models(self, bodies: Mapping[str, str]) -> None:
         """These learned battery models, by device, survive a power cut once this returns."""

@@ -17,7 +17,7 @@ from agent.core.events import Event, EventState, Severity
 from agent.core.evidence import EvidenceRow
 from agent.core.ledger import SlotRow
 from agent.core.plan import PlanKind
-from agent.core.records import Document, Outcome, Sample, StorageFailed, Stream
+from agent.core.records import CommandEnd, CommandRecord, Document, Outcome, Sample, StorageFailed, Stream
 from agent.store.control import SEQUENCE_BLOCK, SNAPSHOT_EVERY_S, ControlDb
 from agent.store.database import Damaged
 from agent.store.telemetry import BuildFrame, BuildFromFrames, TelemetryDb
@@ -103,6 +103,19 @@ class Writer:
         """The outcome is durable; the ack is in the outbox unless telemetry fails."""
         if self.control.add_outcome(outcome, self._floor_id(Stream.ACK), once=once):
             self._announce(Stream.ACK)
+
+    def take_command(self, record: CommandRecord, ends: Sequence[CommandEnd]) -> CommandRecord | None:
+        """As `ControlDb.take_command`. The acks are announced by `announce_acks`: the effect does not wait for them."""
+        return self.control.take_command(record, ends, self._floor_id(Stream.ACK))
+
+    def end_commands(self, ends: Sequence[CommandEnd]) -> None:
+        """The terminal outcomes are durable; their acks are in the outbox unless telemetry fails."""
+        self.control.end_commands(ends, self._floor_id(Stream.ACK))
+        self._announce(Stream.ACK)
+
+    def announce_acks(self) -> None:
+        """Outcomes that have no message yet have one."""
+        self._announce(Stream.ACK)
 
     def append_event(self, event: Event) -> None:
         """The event is durable; it is in the outbox unless telemetry fails."""

@@ -3,7 +3,7 @@
 import sqlite3
 
 import pytest
-from store_values import open_store, plan
+from store_values import NOW, open_store, plan
 
 
 @pytest.fixture
@@ -43,12 +43,16 @@ async def test_a_control_file_of_version_1_gets_its_table_and_version_1_goes_on_
 
     with monkeypatch.context() as before:
         before.setattr(schema, "MIGRATIONS", {**schema.MIGRATIONS, "control": schema.MIGRATIONS["control"][:1]})
-        old = await open_store(tmp_path)
-        await old.save_document(*plan(1))
-        await old.close()
+        await (await open_store(tmp_path)).close()
+    made, document, outcome = plan(1)
+    with sqlite3.connect(tmp_path / "control.db") as db:
+        db.execute("INSERT INTO plans VALUES ('rolling', 1, ?, ?, ?)", (made.sha256, NOW, document))
+        columns = "at_utc_s, subject, kind, version, sha256, stage"
+        db.execute(f"INSERT INTO outcomes ({columns}) VALUES (?, 'plan', 'rolling', 1, ?, 'stored')", (NOW, made.sha256))
     store = await reopen()
     held = await store.load()
     assert (held.documents[0].version, held.models) == (1, {})
+    assert await store.outcomes("rolling", 1, made.sha256) == [outcome]
     await store.save_models({"a": "1"})
     with sqlite3.connect(tmp_path / "control.db") as db:
         tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from agent.core.droop import DeviceDroop
-from agent.core.snapshot import BatterySample, WriteOutcome
+from agent.core.snapshot import BatterySample, DroopOutcome, WriteOutcome
 from drivers import battery_der, battery_storage
 from drivers.battery_der import DerBattery
 from drivers.battery_storage import StorageBattery
-from drivers.droop_control import DroopOutcome
 from drivers.errors import DeviceError
 from drivers.read_plan import ReadPlan, Reads, make_plan
 from drivers.readings import or_stated
@@ -95,25 +94,32 @@ class SunSpecBattery:
         """Whether the device ends that response by itself when it is not written again; None while not known."""
         return self._battery.droop.has_dead_man if isinstance(self._battery, DerBattery) else None
 
-    async def write_droop(self, wanted: DeviceDroop | None, respond_in_s: float) -> DroopOutcome:
+    async def write_droop(
+        self, wanted: DeviceDroop | None, respond_in_s: float, *, answering: bool = True
+    ) -> DroopOutcome:
         """Make the device answer the frequency by itself around its setpoint, or (None) no longer; and read back.
 
-        90 % of a step come within `respond_in_s`. What the device does not confirm is switched off again. Never
-        raises a `DeviceError`: the outcome says what went wrong.
+        90 % of a step come within `respond_in_s`. Unless `answering`, the curve is only put ready. What the device does
+        not confirm is switched off again. Never raises a `DeviceError`: the outcome says what went wrong.
         """
         assert wanted is None or (math.isfinite(wanted.dead_band_hz) and math.isfinite(wanted.droop))
         held: DeviceDroop | None = None
+        off = False
         async with self.writing:
             try:
                 await self.session.ensure_identified()
                 battery = self._battery
                 if isinstance(battery, DerBattery):
-                    held, reason = await battery.droop.hold(wanted, respond_in_s, self._link.generation)
+                    held, reason = await battery.droop.hold(
+                        wanted, respond_in_s, self._link.generation, answering=answering
+                    )
+                    off = battery.droop.off
                 else:
-                    reason = "" if wanted is None else "a device of model 124 has no droop that the agent can set"
+                    off = True
+                    reason = "" if wanted is None else battery_storage.NO_DROOP
             except (DeviceError, Unwritable) as error:
                 reason = str(error)
-        return DroopOutcome(self.spec.device_id, wanted, held, not reason, reason, self._clock())
+        return DroopOutcome(self.spec.device_id, wanted, held, not reason, off, reason, self._clock())
 
     async def release(self) -> WriteOutcome:
         """Leave the device at a held 0 W with its reversion armed.

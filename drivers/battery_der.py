@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from agent.core.snapshot import BatterySample, Quality, Reading
+from agent.core.snapshot import BatterySample, DroopOffer, Quality, Reading
 from drivers import bms
 from drivers.dc_ports import DcPorts, dc_ports
 from drivers.droop_control import DroopControl, answered_from_hz
@@ -110,6 +110,7 @@ class DerBattery:
             cell_min_v=bms.cell_v(reads, "CellVMin"),
             cell_max_v=bms.cell_v(reads, "CellVMax"),
             own_droop_from_hz=answered_from_hz(reads),
+            droop_offer=self._droop_offer(reads),
         )
 
     async def hold(self, power_w: float, generation: int) -> tuple[float | None, str]:
@@ -127,6 +128,18 @@ class DerBattery:
         self._beside_w = beside_w
         held, reason = await self._control.hold(power_w + beside_w, generation)
         return None if held is None else held - beside_w, reason
+
+    def _droop_offer(self, reads: Reads) -> DroopOffer:
+        """What the droop is per unit of is published as the rating; devices with a lower setting may mean that."""
+        rated_w, set_w = reading(reads, "702.WMaxRtg").value, reading(reads, "702.WMax").value
+        cannot = self.droop.cannot
+        if not cannot and rated_w is None:
+            cannot = "the device's rated power cannot be read (702.WMaxRtg), which its droop is per unit of"
+        elif not cannot and set_w is not None and set_w != rated_w:
+            cannot = (
+                f"702.WMax ({set_w:g} W) is not 702.WMaxRtg ({rated_w:g} W): which one its droop means is not known"
+            )
+        return DroopOffer(cannot, rated_w or 0.0, self.droop.has_dead_man)
 
     def _held(self, reads: Reads) -> Reading:
         setpoint = reading(reads, "704.WSet")

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from agent.core.snapshot import BatterySample, Quality, Reading
+from agent.core.snapshot import BatterySample, DroopOffer, Quality, Reading
 from drivers import bms
 from drivers.dc_ports import DcPorts, dc_ports
 from drivers.pv import AC_MODELS
@@ -34,6 +34,7 @@ POINTS: Final[Mapping[int, tuple[str, ...]]] = {
 REQUIRED_124: Final = ("WChaMax", "StorCtl_Mod", "OutWRte", "InWRte", "InOutWRte_SF")
 POWER_MARGIN = 1.5
 """More than this multiple of the rating is not a measurement."""
+NO_DROOP = "a device of model 124 has no droop that the agent can set"
 
 
 class StorageBattery:
@@ -92,6 +93,7 @@ class StorageBattery:
             temperature_c=bms.temperature_c(reads),
             cell_min_v=bms.cell_v(reads, "CellVMin"),
             cell_max_v=bms.cell_v(reads, "CellVMax"),
+            droop_offer=DroopOffer(NO_DROOP),
         )
 
     async def hold(self, power_w: float, generation: int) -> tuple[float | None, str]:

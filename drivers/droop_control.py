@@ -2,7 +2,8 @@
 
 Control set 1 shows the curve in force and is read-only. A curve is written into a spare set, read back, adopted
 (AdptCtlReq, then AdptCtlRslt until the device is done), found again in set 1, and only then enabled (Ena). What is not
-confirmed is switched off again: a device that answers the frequency in a way that nobody knows is worse than none.
+confirmed is switched off again: a device that answers the frequency in a way that nobody knows is worse than none. A
+curve may be stored and adopted ahead, with the droop still off.
 
 Dead-man: where the device has a reversion, it goes to control 0, which is none (711.AdptCtlReq "0 = No active
 control"), unless the curve is written again within the time. Without one the droop goes on when this agent is gone.
@@ -14,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from agent.core.droop import DeviceDroop
@@ -30,7 +30,18 @@ from drivers.sunspec import Chain
 from drivers.sunspec_layout import layout
 
 MODEL_ID = 711
-HEAD: Final = ("Ena", "AdptCtlReq", "AdptCtlRslt", "NCtl", "RvrtTms", "RvrtCtl", "Db_SF", "K_SF", "RspTms_SF")
+HEAD: Final = (
+    "Ena",
+    "AdptCtlReq",
+    "AdptCtlRslt",
+    "NCtl",
+    "RvrtTms",
+    "RvrtRem",
+    "RvrtCtl",
+    "Db_SF",
+    "K_SF",
+    "RspTms_SF",
+)
 NEEDED: Final = ("Ena", "AdptCtlReq", "AdptCtlRslt", "NCtl", "Db_SF", "K_SF", "RspTms_SF")
 CURVE: Final = ("DbOf", "DbUf", "KOf", "KUf", "RspTms", "PMin")
 """In the order of their registers, without a gap."""
@@ -42,7 +53,7 @@ READ_ONLY = 1
 NO_CONTROL = 0
 LOWEST_PCT = -100.0
 """PMin: the answer to high frequency may charge the battery with all its rating."""
-WATCHED: Final = ("Ena", "Db_SF", "Ctl.1.DbOf", "Ctl.1.DbUf")
+WATCHED: Final = ("Ena", "RvrtTms", "RvrtRem", "Db_SF", "Ctl.1.DbOf", "Ctl.1.DbUf")
 MAX_SETS = 10
 """More stored sets than this are not read: one spare is enough."""
 DEAD_BAND_OFF_HZ = 0.0005
@@ -51,21 +62,6 @@ DROOP_OFF_SHARE = 0.005
 ADOPT_READS = 20
 ADOPT_PAUSE_S = 0.1
 """A device may take this long, times `ADOPT_READS`, to adopt a set."""
-
-
-@dataclass(frozen=True, slots=True)
-class DroopOutcome:
-    """What became of one write of the device's own droop; None in `wanted` and `held` is no droop."""
-
-    device_id: str
-    wanted: DeviceDroop | None
-    held: DeviceDroop | None
-    """The curve that the device follows, as its registers hold it; None when it follows none or that is not known."""
-    ok: bool
-    """True only when the read-back equals what was wanted, within the register's resolution."""
-    reason: str
-    """Empty when ok; else what went wrong, for people."""
-    done_mono_s: float
 
 
 class DroopControl:
@@ -83,6 +79,8 @@ class DroopControl:
         self._clock = clock
         self._model = chain.first(MODEL_ID)
         self._chain = chain
+        self._stored = False
+        """Whether set 1 was adopted by us while the droop was off, and is not yet used."""
         self._sets = 0
         if self._model is not None:
             self._sets = min(layout(MODEL_ID).groups_in(self._model.length), MAX_SETS)
@@ -102,25 +100,38 @@ class DroopControl:
             self.watched = tuple(self._places[name] for name in WATCHED if name in self._places)
         self.has_dead_man = all(self._number(name) is not None for name in ("RvrtTms", "RvrtCtl"))
 
+    @property
+    def off(self) -> bool:
+        """Whether the device follows no curve of ours for certain, as last read."""
+        return bool(self.cannot) or self._number("Ena") == DISABLED
+
     async def hold(
-        self, wanted: DeviceDroop | None, respond_in_s: float, generation: int
+        self, wanted: DeviceDroop | None, respond_in_s: float, generation: int, *, answering: bool = True
     ) -> tuple[DeviceDroop | None, str]:
-        """Make the device follow `wanted`, 90 % of a step within `respond_in_s`, or none: what it follows, why not."""
+        """Make the device follow `wanted`, 90 % of a step within `respond_in_s`, or none: what it follows, why not.
+
+        Unless `answering`, the curve is only stored and adopted, with the droop off.
+        """
         if self.cannot:
             return None, "" if wanted is None else self.cannot
         try:
-            reason = await (self._switch_off(generation) if wanted is None else
-                            self._follow(wanted, respond_in_s, generation))  # fmt: skip
+            if wanted is None:
+                reason = await self._switch_off(generation)
+            else:
+                reason = "" if answering else await self._switch_off(generation)
+                reason = reason or await self._follow(wanted, respond_in_s, generation, answering=answering)
         except (LinkTimeout, ModbusRefused, Unwritable) as error:
-            reason = str(error)
+            reason, self._last = str(error), {}
         if reason and wanted is not None:
             reason += await self._given_up(generation)
+        self._stored = not reason and wanted is not None and not answering
         return self._followed(), reason
 
-    async def _follow(self, wanted: DeviceDroop, respond_in_s: float, generation: int) -> str:
+    async def _follow(self, wanted: DeviceDroop, respond_in_s: float, generation: int, *, answering: bool) -> str:
         self._last = await self._read()
         curve = self._curve(wanted, respond_in_s)
-        if self._mismatch(1, curve) or self._number("Ena") != ENABLED:
+        in_force = self._stored if self._number("Ena") != ENABLED else not reverted(self._last)
+        if self._mismatch(1, curve) or not in_force:
             spare = self._spare()
             first = self._places[f"Ctl.{spare}.{CURVE[0]}"]
             values = [register for name, value in curve.items() for register in self._encoded(name, value)]
@@ -129,6 +140,8 @@ class DroopControl:
             reason = self._mismatch(spare, curve) or await self._adopt(spare, curve, generation)
             if reason:
                 return reason
+        if not answering:
+            return ""
         if self.has_dead_man:
             await self._put(self._places["RvrtCtl"], (NO_CONTROL,), generation)
             timer = self._places["RvrtTms"]
@@ -277,7 +290,7 @@ class DroopControl:
 
     def _followed(self) -> DeviceDroop | None:
         """The curve in force as last read; None when it is off, not known, or not the same both ways."""
-        if self._number("Ena") != ENABLED:
+        if self._number("Ena") != ENABLED or reverted(self._last):
             return None
         high = self._number("Ctl.1.DbOf"), self._number("Ctl.1.KOf")
         low = self._number("Ctl.1.DbUf"), self._number("Ctl.1.KUf")
@@ -286,9 +299,15 @@ class DroopControl:
         return DeviceDroop(high[0], high[1])
 
 
+def reverted(reads: Reads) -> bool:
+    """Whether the reversion time ran out: the registers still show the curve, but no control is in force."""
+    timer_s, left_s = number(reads, f"{MODEL_ID}.RvrtTms"), number(reads, f"{MODEL_ID}.RvrtRem")
+    return timer_s is not None and timer_s > 0.0 and left_s == 0.0
+
+
 def answered_from_hz(reads: Reads) -> Reading:
-    """The distance from nominal, Hz, from which on the device answers by itself; missing while its droop is off."""
+    """The distance from nominal, Hz, from which on the device answers by itself; missing while it does not."""
     enabled = reading(reads, f"{MODEL_ID}.Ena")
-    if enabled.value != ENABLED:
+    if enabled.value != ENABLED or reverted(reads):
         return Reading(None, enabled.read_mono_s, Quality.MISSING)
     return smallest(*(reading(reads, f"{MODEL_ID}.Ctl.1.{name}") for name in ("DbOf", "DbUf")))

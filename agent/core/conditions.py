@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from agent.core.awards import Response
 from agent.core.battery_model import BatteryModel
 from agent.core.bounds import CLIP_EPSILON_W, Rank
 from agent.core.decision import Condition, Decision
+from agent.core.delegation import NOBODY, Handed
 from agent.core.events import Event, EventState, Severity
 from agent.core.frequency import TROUBLE_TEXT, stuck
 from agent.core.pv_control import PvTick
@@ -35,6 +36,7 @@ def present(
     short: tuple[Short, ...],
     models: Mapping[str, BatteryModel],
     clock_trusted: bool,
+    handed: Handed = NOBODY,
 ) -> dict[tuple[str, str], Condition]:
     """All conditions that hold at this tick, by (code, subject)."""
     found: list[Condition] = []
@@ -47,12 +49,12 @@ def present(
     found += _connection_exceeded(rules, now, decision.setpoint_w)
     found += [_not_backed(one) for one in short]
     found += _given_up(decision)
-    found += _unanswered(duty.response)
+    found += _unanswered(duty.response, by_devices=handed.answered_by_devices())
     if now.meter is not None and duty.lines and stuck(duty.frequency):
         text = "no change of frequency for ten minutes: check the meter and its resolution; awards are answered by it"
         found.append(Condition("frequency_stuck", now.meter.device_id, Severity.WARNING, text))
     if duty.lines:
-        found += _answered_twice(now, max(line.table.full_hz for line in duty.lines))
+        found += _answered_twice(now, max(line.table.full_hz for line in duty.lines), handed.answers)
     found += pv.conditions
     found += _contradicted(models)
     found += [condition for state in writes for condition in _write_trouble(state, decision.mono_s)]
@@ -168,7 +170,17 @@ def _given_up(decision: Decision) -> list[Condition]:
     return found
 
 
-def _unanswered(response: Response) -> list[Condition]:
+def _unanswered(response: Response, *, by_devices: bool) -> list[Condition]:
+    if by_devices:
+        return [
+            Condition(
+                "award_unwatched", answer.award_id, Severity.WARNING,
+                f"the devices answer by their own measurement, and what they owe is not known: "
+                f"{TROUBLE_TEXT[answer.trouble]}",
+            )
+            for answer in response.answers
+            if answer.trouble is not None
+        ]  # fmt: skip
     return [
         Condition("award_unanswered", answer.award_id, Severity.ALARM, TROUBLE_TEXT[answer.trouble])
         for answer in response.answers
@@ -176,10 +188,12 @@ def _unanswered(response: Response) -> list[Condition]:
     ]
 
 
-def _answered_twice(now: SiteView, full_hz: float) -> list[Condition]:
-    """Batteries that answer the frequency by themselves before the award is called in full, on top of our setpoints."""
+def _answered_twice(now: SiteView, full_hz: float, handed_to: Container[str]) -> list[Condition]:
+    """Batteries that answer the frequency by themselves, unasked, before the award is called in full."""
     found: list[Condition] = []
     for battery in now.batteries:
+        if battery.device_id in handed_to:
+            continue
         from_hz = battery.own_droop_from_hz.value
         if from_hz is not None and from_hz < full_hz:
             text = (

@@ -10,6 +10,7 @@ from agent.core.awards import NO_AWARDS, AwardBook
 from agent.core.battery_model import BatteryModel
 from agent.core.bounds import Clip, Softened
 from agent.core.command_limits import Narrowing
+from agent.core.delegation import DroopLine, DroopWrite
 from agent.core.dispatch import DispatchState
 from agent.core.envelope import BatteryMemory
 from agent.core.events import Event, Severity
@@ -21,7 +22,7 @@ from agent.core.plan import Plans, Slot, Target
 from agent.core.pv_limit import CeilingWrite, PvState
 from agent.core.reserve_duty import ReserveState
 from agent.core.slot_energy import SlotAccount, SlotRecord
-from agent.core.snapshot import BatterySample, CeilingOutcome, MeterSample, PvSample, WriteOutcome
+from agent.core.snapshot import BatterySample, CeilingOutcome, DroopOutcome, MeterSample, PvSample, WriteOutcome
 from agent.core.writes import WriteReason, WriteState
 
 
@@ -45,6 +46,8 @@ class Inputs:
     """The writes that came to their end since the last tick."""
     ceiling_outcomes: tuple[CeilingOutcome, ...] = ()
     """The same of PV ceilings."""
+    droop_outcomes: tuple[DroopOutcome, ...] = ()
+    """The same of the devices' own droop."""
     override: Override | None = None
     """What somebody on site asks for; over when its own term says so."""
     order: PowerOrder | None = None
@@ -83,6 +86,8 @@ class State:
     pv: PvState = field(default_factory=PvState)
     latches: Latches = field(default_factory=dict)
     """The safety latches that fell, by device; they outlive the process."""
+    droops: tuple[DroopLine, ...] = ()
+    """What is known of the own droop of the batteries that may answer by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,8 @@ class Decision:
     """The command that decides."""
     pv_ceiling_w: float | None = None
     """What the PV inverters that may be limited may give together; None = all they can."""
+    by_device_w: Mapping[str, float] = field(default_factory=dict)
+    """Of `shares_w`, what devices are expected to give by their own droop, on top of their setpoints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,3 +154,4 @@ class Effects:
     evidence: tuple[EvidenceRow, ...] = ()
     """Whole seconds of frequency response that are complete now."""
     ceiling_writes: tuple[CeilingWrite, ...] = ()
+    droop_writes: tuple[DroopWrite, ...] = ()

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.core.allocate import Unit, clips_of, paced, share_out
+from agent.core.allocate_around import share_around, widened
 from agent.core.bounds import CLIP_EPSILON_W, Bound, Clip, Softened, clamp, given_up, opponent, room
 from agent.core.ramp import RampRules, RampState, ramp_bound
 
@@ -24,6 +25,8 @@ class Request:
     """Frequency response on top: not ramped, not held back by comfort."""
     award_bounds: tuple[Bound, ...] = ()
     """Room for the baseline that leaves sold reserve its headroom; rank AWARD."""
+    by_device_w: Mapping[str, float] = field(default_factory=dict)
+    """The part of `droop_w` that devices give by themselves on top of their setpoints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,11 @@ def dispatch(
     baseline_w = total_w
     if droop_w:
         baseline_w = _inside(clamp(_inside(base_w, kept), site_bounds)[0], hard)
-    shares_w, in_use = share_out(total_w, units, state.in_use)
+    around = request.by_device_w if len(units) > 1 else None
+    if around:
+        shares_w, in_use = share_around(total_w, units, around, droop_w - sum(around.values()), state.in_use)
+    else:
+        shares_w, in_use = share_out(total_w, units, state.in_use)
     batteries = "what the batteries can do"
     softened = given_up(total_w, site_bounds, batteries)
     for bound in (*ramp_bounds, *request.award_bounds):
@@ -92,7 +99,7 @@ def dispatch(
     for unit in units:
         softened += given_up(shares_w[unit.device_id], unit.bounds, by)
     if len(units) > 1:
-        shares_w = paced(shares_w, units, *room(site_bounds).soft)
+        shares_w = paced(shares_w, widened(units, around) if around else units, *room(site_bounds).soft)
     power_w = sum(shares_w.values())
     done = Dispatch(
         power_w, baseline_w, shares_w, tuple(clips), softened, total_w - power_w if len(units) > 1 else 0.0, hard[0]

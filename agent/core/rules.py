@@ -63,6 +63,8 @@ class SiteRules:
     """Step of the connection meter's frequency, None where its documents do not say."""
     products: Mapping[str, DroopTable] = field(default_factory=dict)
     """Droop tables of the reserve products that this site sells, by name."""
+    delegated: frozenset[str] = frozenset()
+    """The batteries whose own droop answers awards where it can (`agent.core.delegation`)."""
 
     @property
     def battery_alone(self) -> bool:

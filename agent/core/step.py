@@ -9,13 +9,15 @@ from agent.core.authority import NOTHING_ABOVE, Above, Authority, Source, clock,
 from agent.core.awards import NO_AWARDS
 from agent.core.conditions import present, transitions
 from agent.core.decision import Condition, Decision, Effects, Inputs, SetpointWrite, State
+from agent.core.delegation import NOBODY, Handed, answered, beneath
 from agent.core.dispatch import Request, dispatch
 from agent.core.envelope import projection_s
 from agent.core.events import Event, EventState, Severity
+from agent.core.hand_over import NO_HAND_OVER, Tick, hand_over
 from agent.core.latch import Latches, latched, why_site_stopped
 from agent.core.plan import Target
 from agent.core.pv_control import pv_tick
-from agent.core.reserve_duty import afterwards, award_bounds, duty_now, suspended
+from agent.core.reserve_duty import Duty, afterwards, award_bounds, duty_now, suspended
 from agent.core.rules import BatteryRules, SiteRules
 from agent.core.site_view import SiteView, view
 from agent.core.slot_energy import (
@@ -59,56 +61,58 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
     aim_w = _aim(authority, account, now, counter_wh, utc_s=utc_s, tick_s=rules.tick_s)
     ahead_s = projection_s(rules, authority.slot.end_utc_s if authority.slot else None, utc_s)
     fleet = fleet_now(rules, state, inputs, now, ahead_s=ahead_s, dt_s=dt_s, latches=latches)
-    bounds = site_bounds(rules, inputs, now, state.writes)
+    handed = _handed(rules, state, inputs, now, duty) if rules.delegated else NOBODY
+    bounds = site_bounds(rules, inputs, now, state.writes, handed)
     batteries = zip(rules.batteries, now.batteries, fleet.units, strict=True)
     reserved, short = award_bounds(duty, awards, batteries, bounds, utc_s=utc_s, ahead_s=ahead_s)
-    request = Request(aim_w, duty.response.power_w, reserved)
+    owed_w, by_device_w = duty.response.power_w, handed.answers_w
+    request = Request(aim_w, handed.response_w if rules.delegated else owed_w, reserved, by_device_w)
     done, dispatching = dispatch(request, fleet.units, bounds, rules.limits.ramp, state.dispatch, mono_s=mono_s)
-    ledger, writes, events = _write(rules, state, inputs, now, done.shares_w)
+    setpoints_w = beneath(done.shares_w, fleet.units, by_device_w)
+    ledger, writes, events = _write(rules, state, inputs, now, setpoints_w, handed=handed)
+    droops = NO_HAND_OVER
+    if rules.delegated:
+        tick = Tick(utc_s, mono_s, now.batteries, fleet.units, ledger, inputs.outcomes, writes, awards, owed_w)
+        droops = hand_over(rules, handed, tick)
     pv = pv_tick(rules, state.pv, inputs, now, done)
     reserve, evidence = afterwards(
         state.reserve, duty, utc_s=utc_s, battery_w=now.battery_w,
         baseline_w=done.baseline_w, setpoint_w=done.power_w, clock_trusted=trusted,
     )  # fmt: skip
     decision = Decision(
-        utc_s=utc_s,
-        mono_s=mono_s,
-        source=authority.source,
-        version=authority.version,
-        why=authority.why,
-        slot=authority.slot,
-        target=authority.target,
-        planned_w=authority.power_w,
-        target_w=aim_w,
-        setpoint_w=done.power_w,
-        baseline_w=done.baseline_w,
-        clips=done.clips,
-        softened=done.softened,
-        shares_w=done.shares_w,
-        battery_w=now.battery_w,
-        pv_w=now.pv_w,
-        load_w=now.load_w,
-        grid_w=now.grid_w,
-        soc_pct=now.soc_pct,
-        frequency_hz=now.frequency_hz,
+        utc_s=utc_s, mono_s=mono_s, source=authority.source, version=authority.version, why=authority.why,
+        slot=authority.slot, target=authority.target, planned_w=authority.power_w, target_w=aim_w,
+        setpoint_w=done.power_w, baseline_w=done.baseline_w, clips=done.clips, softened=done.softened,
+        shares_w=done.shares_w, battery_w=now.battery_w, pv_w=now.pv_w, load_w=now.load_w, grid_w=now.grid_w,
+        soc_pct=now.soc_pct, frequency_hz=now.frequency_hz,
         slot_done_wh=account.done_wh(counter_wh) if account is not None else None,
-        writes=writes,
-        command_id=authority.command_id,
-        pv_ceiling_w=pv.state.ceiling_w,
-    )
+        writes=writes, command_id=authority.command_id, pv_ceiling_w=pv.state.ceiling_w, by_device_w=by_device_w,
+    )  # fmt: skip
     conditions = present(
         rules, now, ledger, decision, pv,
-        duty=duty, short=short, models=fleet.models, clock_trusted=trusted,
+        duty=duty, short=short, models=fleet.models, clock_trusted=trusted, handed=handed,
     )  # fmt: skip
-    told = (*_latch_conditions(latches), *inputs.notices)
+    told = (*droops.conditions, *_latch_conditions(latches), *inputs.notices)
     conditions |= {(notice.code, notice.subject): notice for notice in told}
     events += transitions(state.conditions, conditions, utc_s)
     events += _source_change(state, authority, utc_s)
     after = State(
         mono_s, utc_s, authority.source, account, ledger, fleet.memories, fleet.models, dispatching, reserve,
-        conditions, pv.state, latches,
+        conditions, pv.state, latches, droops.lines,
     )  # fmt: skip
-    return after, Effects(decision, writes, tuple(events), account, closed, evidence, pv.writes)
+    return after, Effects(decision, writes, tuple(events), account, closed, evidence, pv.writes, droops.writes)
+
+
+def _handed(rules: SiteRules, state: State, inputs: Inputs, now: SiteView, duty: Duty) -> Handed:
+    """Who answers the frequency now."""
+    hz = now.frequency_hz
+    if duty.lines:
+        troubled = any(answer.trouble is not None for answer in duty.response.answers)
+        hz = None if troubled else duty.frequency.hz
+    return answered(
+        rules, state.droops, now.batteries, state.writes, inputs.droop_outcomes,
+        owed_w=duty.response.power_w, hz=hz, utc_s=inputs.utc_s, mono_s=inputs.mono_s,
+    )  # fmt: skip
 
 
 def _above(rules: SiteRules, latches: Latches, inputs: Inputs) -> Above:
@@ -194,7 +198,7 @@ def _aim(
 
 
 def _write(
-    rules: SiteRules, state: State, inputs: Inputs, now: SiteView, shares_w: Mapping[str, float]
+    rules: SiteRules, state: State, inputs: Inputs, now: SiteView, setpoints_w: Mapping[str, float], *, handed: Handed
 ) -> tuple[tuple[WriteState, ...], tuple[SetpointWrite, ...], list[Event]]:
     """The ledger brought up to date, the writes that are due, and what was noticed on the way."""
     held = {line.device_id: line for line in state.writes}
@@ -206,8 +210,9 @@ def _write(
         line = held.get(battery_rules.device_id) or WriteState(battery_rules.device_id)
         if line.device_id in outcomes:
             line = settled(line, outcomes[line.device_id])
-        line = watched(line, sample.held_setpoint_w, sample.power_w, battery_rules, inputs.mono_s)
-        share_w = shares_w[line.device_id]
+        answer_w = handed.range_w(line.device_id) if handed.answers else (0.0, 0.0)
+        line = watched(line, sample.held_setpoint_w, sample.power_w, battery_rules, inputs.mono_s, answer_w=answer_w)
+        share_w = setpoints_w[line.device_id]
         reason = _due(line, share_w, sample, battery_rules, inputs.mono_s)
         if reason is WriteReason.LOST:
             events.append(_reassert_event(line, sample, inputs.utc_s))

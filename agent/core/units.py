@@ -11,6 +11,7 @@ from agent.core.bounds import Bound
 from agent.core.command_limits import Narrowing, battery_limits_bound, narrowed, standing
 from agent.core.curtailment import ConnectionLimits, limits_now
 from agent.core.decision import Inputs, State
+from agent.core.delegation import NOBODY, Handed, allowing
 from agent.core.derating import NO_CELLS, Cells
 from agent.core.envelope import REACTION_TICKS, BatteryMemory, BatteryMoment, battery_unit, connection_bounds
 from agent.core.latch import NO_LATCHES, Latches, why_stopped
@@ -100,7 +101,9 @@ def _standing(inputs: Inputs) -> Sequence[Narrowing]:
     return standing(inputs.narrowings, inputs.utc_s, inputs.mono_s, clock_trusted=inputs.clock_trusted)
 
 
-def site_bounds(rules: SiteRules, inputs: Inputs, now: SiteView, writes: tuple[WriteState, ...]) -> tuple[Bound, ...]:
+def site_bounds(
+    rules: SiteRules, inputs: Inputs, now: SiteView, writes: tuple[WriteState, ...], handed: Handed = NOBODY
+) -> tuple[Bound, ...]:
     """What curtailment orders and the connection point leave to all batteries together, softest first.
 
     A battery that fell silent or refuses setpoints may still hold what it was last told, until its dead-man ends it; a
@@ -113,11 +116,21 @@ def site_bounds(rules: SiteRules, inputs: Inputs, now: SiteView, writes: tuple[W
             move_w
             for battery_rules, sample, line in zip(rules.batteries, now.batteries, writes, strict=False)
             if sample.power_w.value is None or refused(line)
-            for move_w in _may_end(may_hold(line, battery_rules, inputs.mono_s), sample.power_w.value)
+            for move_w in _may_end(_may_give(line, battery_rules, inputs.mono_s, handed), sample.power_w.value)
         )
     bounds = connection_bounds(rules, limits, now.others_w, silent_w)
     narrow = battery_limits_bound(_standing(inputs))
-    return bounds if narrow is None else (narrow, *bounds)
+    found = bounds if narrow is None else (narrow, *bounds)
+    return allowing(found, handed.answers) if handed.answers else found
+
+
+def _may_give(line: WriteState, rules: BatteryRules, mono_s: float, handed: Handed) -> tuple[float, float] | None:
+    """The range of what the battery may hold, and answer on top by its own droop."""
+    held_w, answer_w = may_hold(line, rules, mono_s), handed.range_w(line.device_id)
+    if answer_w == (0.0, 0.0):
+        return held_w
+    low_w, high_w = held_w or (0.0, 0.0)
+    return low_w + answer_w[0], high_w + answer_w[1]
 
 
 def _may_end(held_w: tuple[float, float] | None, measured_w: float | None) -> tuple[float, float]:

@@ -134,14 +134,25 @@ def due(
     return None
 
 
-def watched(state: WriteState, held: Reading, power: Reading, rules: BatteryRules, now_mono_s: float) -> WriteState:
-    """The ledger line after comparing what the device holds and does with the owned setpoint."""
+def watched(
+    state: WriteState,
+    held: Reading,
+    power: Reading,
+    rules: BatteryRules,
+    now_mono_s: float,
+    *,
+    answer_w: tuple[float, float] = (0.0, 0.0),
+) -> WriteState:
+    """The ledger line after comparing what the device holds and does with the owned setpoint.
+
+    `answer_w` is the least and the most that it may give by its own droop on top.
+    """
     if state.reasserts and held.read_mono_s > state.last_done_mono_s and not lost(state, held, rules):
         state = replace(state, reasserts=0)
     if state.owned_w is None or state.following_since_mono_s is None or power.value is None:
         return state
     allowed_w = FOLLOW_SHARE * max(rules.rated_charge_w, rules.rated_discharge_w)
-    if abs(power.value - state.owned_w) <= allowed_w:
+    if answer_w[0] - allowed_w <= power.value - state.owned_w <= answer_w[1] + allowed_w:
         return WriteState(
             state.device_id, state.owned_w, state.in_flight, state.maybe_w, state.failures, state.reasserts,
             state.last_done_mono_s, now_mono_s, state.rounded_w,

@@ -145,7 +145,7 @@ async def test_a_device_that_implements_nothing_yields_missing_and_no_numbers():
     assert got.has_dead_man is False
     for field in dataclasses.fields(got):
         value = getattr(got, field.name)
-        if field.name not in {"device_id", "has_dead_man", "temperature_c", "serial", "own_droop_from_hz"}:
+        if field.name not in {"device_id", "has_dead_man", "temperature_c", "serial", "own_droop_from_hz", "droop_offer"}:
             assert (value.value, value.quality, value.read_mono_s) == (None, Quality.MISSING, 1000.0), field.name
 
 

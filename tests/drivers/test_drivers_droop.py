@@ -61,8 +61,10 @@ class Device:
     def __setitem__(self, name, raw):
         self.memory.registers[self.address(name)] = raw
 
-    def _written(self, address, _values):
+    def _written(self, address, values):
         self._due |= address == self.address("AdptCtlReq")
+        if address == self.address("RvrtTms"):
+            self["RvrtRem"], self.memory.registers[self.address("RvrtRem") + 1] = values
 
     def _work(self, _address):
         if not self._due:

@@ -6,7 +6,6 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
@@ -16,7 +15,7 @@ from agent.core.envelope_rules import SiteLimits
 from agent.core.ramp import RampRules
 from agent.core.rules import LocalRule, SiteRules
 from agent.quantity import Frequency, Power, Ramp, Time
-from agent.site_file.cloud_keys import MOST_KEYS, SigningKeySection
+from agent.site_file.cloud_access import CloudAccess
 from agent.site_file.device import DeviceSection
 from agent.site_file.fit import check_site
 from agent.site_file.problems import problem
@@ -86,34 +85,13 @@ class ConnectionPointSection(Section):
         return nominal_hz
 
 
-class CloudSection(Section):
+class CloudSection(CloudAccess):
     """The MQTT link."""
 
-    broker: str
     confirm: Literal["watermark", "puback"] = "watermark"
     frame: Annotated[Time, Field(ge=1.0, le=3600.0)] = 60.0
     reconnect_max: Annotated[Time, Field(ge=1.0, le=600.0)] = 60.0
     resend_after: Annotated[Time, Field(ge=1.0, le=3600.0)] = 60.0
-    signing_key: list[SigningKeySection] = Field(default_factory=list, max_length=MOST_KEYS)
-
-    def keys(self) -> dict[str, bytes]:
-        """The public keys of the cloud by their ids; empty where nothing need be signed."""
-        return {key.id: key.raw for key in self.signing_key}
-
-    @field_validator("signing_key")
-    @classmethod
-    def _each_its_own(cls, keys: list[SigningKeySection]) -> list[SigningKeySection]:
-        for index, key in enumerate(keys):
-            for other in keys[:index]:
-                if key.id == other.id or key.raw == other.raw:
-                    raise ValueError(f"{key.id}: its id or its key is there twice; each key has an id of its own")
-        return keys
-
-    @field_validator("broker")
-    @classmethod
-    def _mqtt(cls, url: str) -> str:
-        _check_broker(url)
-        return url
 
 
 class StoreSection(Section):
@@ -197,17 +175,6 @@ class SiteFile(Section):
         charge_w = sum(rules.rated_charge_w for rules in batteries)
         point = self.connection_point
         return PlanLimits(discharge_w, charge_w, point.export_limit, point.import_limit)
-
-
-def _check_broker(url: str) -> None:
-    example = "write it as mqtt://broker.example:1883"
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise ValueError(f"{url!r}: {error}; {example}") from error
-    if parts.scheme != "mqtt" or not parts.hostname or parts.path not in ("", "/") or port == 0:
-        raise ValueError(f"{url!r} is not the address of a broker; {example}")
 
 
 def load(path: Path) -> SiteFile:

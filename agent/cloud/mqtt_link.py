@@ -1,4 +1,4 @@
-"""One MQTT 5 connection after another, for asyncio. The only module that speaks paho.
+"""One MQTT connection after another, for asyncio. The only module that speaks paho.
 
 Each connection is a paho client of its own and dies with it: nothing that waited in its memory is sent later
 behind our back, what is to be sent again comes from the outbox. The broker keeps the session (subscriptions and
@@ -9,19 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from agent.cloud.transport import (
+    CannotConnect,
+    Opening,
+    Transport,
+    alert_in,
+    credentials_of,
+    headers_of,
+    open_socket,
+)
 
 SESSION_EXPIRY_S = 30 * 86_400
 """The broker keeps what was sent to a site that is away for a month."""
@@ -39,22 +47,7 @@ STEADY_AFTER_S = 30.0
 """A connection that held this long makes the next wait short again; one that flaps does not."""
 SESSION_TAKEN_OVER = 0x8E
 _DISCONNECT_WITH_WILL = 0x04
-
-
-@dataclass(frozen=True, slots=True)
-class BrokerAddress:
-    """Where the broker listens."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, url: str) -> BrokerAddress:
-        """The address in `mqtt://host:port` (port 1883 if not given); raises ValueError with words for people."""
-        parts = urlsplit(url)
-        if parts.scheme != "mqtt" or not parts.hostname or parts.path not in ("", "/"):
-            raise ValueError(f"{url!r} is not a broker address; write mqtt://host:port")
-        return cls(parts.hostname, parts.port or 1883)
+_UNSUPPORTED_VERSION = 0x84
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +73,68 @@ class Inbound:
 class ConnectionLost(Exception):  # noqa: N818 - an expected outcome, named for what happened
     """The connection is gone; `reason_code` is what the broker gave, 0 when it gave nothing."""
 
-    def __init__(self, why: str, reason_code: int = 0) -> None:
+    def __init__(self, why: str, reason_code: int = 0, *, wanted: bool = False) -> None:
         super().__init__(why)
         self.reason_code = reason_code
+        self.wanted = wanted
+        """We ended it ourselves, to make the next one with other files."""
 
 
 class PublishRefused(Exception):  # noqa: N818
     """The broker took the message and said no, for example for a topic that is not ours."""
 
 
+class _Client(mqtt.Client):
+    """A paho client that opens its socket our way, and takes no packet larger than `MAX_PACKET_BYTES`.
+
+    The two methods that it replaces are paho's inner ones; tests/cloud/test_cloud_transport.py holds them to it.
+    """
+
+    transport_of: Transport
+    opening: Opening
+    failure: str | None = None
+    """Why no connection came about, or why it ended, where more is known than paho tells."""
+
+    def _create_socket(self) -> Any:
+        address = self.transport_of.address
+        try:
+            credentials = credentials_of(self.transport_of)
+            if credentials is not None:
+                self.username_pw_set(*credentials)
+            opened = open_socket(self.transport_of, self.opening)
+            if address.scheme != "wss":
+                return opened
+            return mqtt._WebsocketWrapper(  # noqa: SLF001 (paho offers it only with a socket of its own making)
+                opened,
+                address.host,
+                address.port,
+                is_ssl=True,
+                path=address.path,
+                extra_headers=headers_of(self.transport_of),
+            )
+        except CannotConnect as error:
+            self.failure = str(error)
+            raise
+        except OSError as error:
+            where = f"wss://{address.host}:{address.port}{address.path}"
+            self.failure = f"{where} did not become a WebSocket: {error}; is the path right?"
+            raise
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        if bufsize > MAX_PACKET_BYTES:
+            self.failure = f"the broker sent a packet of more than {MAX_PACKET_BYTES} bytes: it is not in order"
+            raise ConnectionAbortedError(self.failure)
+        try:
+            return super()._sock_recv(bufsize)
+        except OSError as error:
+            self.failure = alert_in(error) or self.failure
+            raise
+
+
 class Connection:
     """One live connection. All methods belong to the event loop; paho's thread only posts to it."""
 
-    def __init__(self, client: mqtt.Client) -> None:
+    def __init__(self, client: _Client) -> None:
         self._client = client
         self._loop = asyncio.get_running_loop()
         self._unacknowledged: dict[int, asyncio.Future[None]] = {}
@@ -103,8 +145,10 @@ class Connection:
         self.inbound: asyncio.Queue[Inbound] = asyncio.Queue(MAX_INBOUND)
         self.inbound_dropped = 0
         client.on_connect = self._on_connect
-        client.on_connect_fail = lambda *_: self._post(self._end, "no connection to the broker", 0)
-        client.on_disconnect = lambda _c, _u, _f, code, _p: self._post(self._end, str(code), code.value)
+        client.on_connect_fail = lambda *_: self._post(self._end, client.failure or "no connection to the broker", 0)
+        client.on_disconnect = lambda _c, _u, _f, code, _p: self._post(
+            self._end, client.failure or str(code), code.value
+        )
         client.on_message = self._on_message
         client.on_publish = lambda _c, _u, mid, code, _p: self._post(self._published, mid, code)
         client.on_subscribe = lambda _c, _u, mid, codes, _p: self._post(self._subscribed, mid, codes)
@@ -120,8 +164,10 @@ class Connection:
 
     async def subscribe(self, topics: Sequence[str]) -> None:
         """Returns once the broker has granted all topics; retained messages come again. Raises `ConnectionLost`."""
-        options = SubscribeOptions(qos=1)
-        _, mid = self._client.subscribe([(topic, options) for topic in topics])
+        if self._client.protocol is MQTTProtocolVersion.MQTTv5:
+            _, mid = self._client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in topics])
+        else:
+            _, mid = self._client.subscribe([(topic, 1) for topic in topics])
         if mid is None:
             raise ConnectionLost("the connection broke before the subscription")
         granted: asyncio.Future[None] = self._loop.create_future()
@@ -162,7 +208,12 @@ class Connection:
 
     def _on_connect(self, _c: mqtt.Client, _u: Any, _f: Any, code: ReasonCode, _p: Any) -> None:
         if code.is_failure:
-            self._post(self._end, f"the broker refused the connection: {code}", code.value)
+            hint = (
+                '; it may speak only the older version: protocol = "3.1.1"'
+                if code.value == _UNSUPPORTED_VERSION
+                else ""
+            )
+            self._post(self._end, f"the broker refused the connection: {code}{hint}", code.value)
         else:
             self._post(self._accept)
 
@@ -202,10 +253,19 @@ class Connection:
         else:
             granted.set_result(None)
 
-    def _end(self, why: str, reason_code: int) -> None:
+    def replace(self, why: str) -> None:
+        """Ends this connection so that the next one is made at once."""
+        self._end(why, 0, wanted=True)
+
+    @property
+    def chain(self) -> tuple[bytes, ...]:
+        """The broker's certificates in DER; none without TLS."""
+        return self._client.opening.chain
+
+    def _end(self, why: str, reason_code: int, *, wanted: bool = False) -> None:
         if self.lost.done():
             return
-        lost = ConnectionLost(why, reason_code)
+        lost = ConnectionLost(why, reason_code, wanted=wanted)
         self.lost.set_result(lost)
         for done in self._unacknowledged.values():
             if not done.done():
@@ -214,15 +274,14 @@ class Connection:
 
     async def close(self) -> None:
         """The connection is gone and its thread has ended; the broker publishes the will if it was still up."""
-        if self._established.done() and not self.lost.done():
+        up = self._established.done() and not self.lost.done()
+        if up and self._client.protocol is MQTTProtocolVersion.MQTTv5:
             self._client.disconnect(ReasonCode(PacketTypes.DISCONNECT, identifier=_DISCONNECT_WITH_WILL))
             await asyncio.wait({self.lost}, timeout=GOODBYE_TIMEOUT_S)
         self._end("closed", 0)
+        # In MQTT 3.1.1 a goodbye would take the will back: the socket just closes.
+        self._client.opening.end()
         self._client.disconnect()  # also ends the wait before a retry that we do not want
-        open_socket = self._client.socket()
-        if isinstance(open_socket, socket.socket):
-            with suppress(OSError):  # half-open or closed already
-                open_socket.shutdown(socket.SHUT_RDWR)
         await asyncio.to_thread(self._client.loop_stop)
 
 
@@ -235,9 +294,10 @@ class MqttLink:
     """Keeps one session after another with the broker, waiting longer between attempts that fail."""
 
     def __init__(
-        self, address: BrokerAddress, client_id: str, will: tuple[str, bytes], options: LinkOptions | None = None
+        self, transport: Transport, client_id: str, will: tuple[str, bytes], options: LinkOptions | None = None
     ) -> None:
-        self._address = address
+        self._transport = transport
+        self._again = asyncio.Event()
         self._client_id = client_id
         self._will = will
         self._options = options or LinkOptions()
@@ -251,9 +311,21 @@ class MqttLink:
         while True:
             begun_s = loop.time()
             lost = await self._one_connection(session)
-            failures = 0 if loop.time() - begun_s > STEADY_AFTER_S else failures + 1
+            steady = lost.wanted or loop.time() - begun_s > STEADY_AFTER_S
+            failures = 0 if steady else failures + 1
             await on_lost(lost)
-            await asyncio.sleep(self._wait_s(failures, lost))
+            if not lost.wanted:
+                await self._pause(self._wait_s(failures, lost))
+
+    def at_once(self) -> None:
+        """The next attempt is made now, if one is waited for."""
+        self._again.set()
+
+    async def _pause(self, seconds: float) -> None:
+        self._again.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._again.wait()
 
     def _wait_s(self, failures: int, lost: ConnectionLost) -> float:
         options = self._options
@@ -275,26 +347,33 @@ class MqttLink:
             await connection.close()
         return ConnectionLost("the session ended")
 
-    def _client(self) -> mqtt.Client:
-        client = mqtt.Client(
+    def _client(self) -> _Client:
+        transport = self._transport
+        newer = transport.protocol == "5"
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
-            protocol=mqtt.MQTTv5,
+            clean_session=None if newer else False,
+            protocol=MQTTProtocolVersion.MQTTv5 if newer else MQTTProtocolVersion.MQTTv311,
+            transport="websockets" if transport.address.scheme == "wss" else "tcp",
             manual_ack=True,
             reconnect_on_failure=False,
         )
+        client.transport_of = transport
+        client.opening = Opening()
         client.suppress_exceptions = True  # an exception in a callback would end the network thread unseen
-        client.connect_timeout = CONNECT_TIMEOUT_S / 2
         client.max_inflight_messages = MAX_IN_FLIGHT
         client.max_queued_messages = MAX_QUEUED_IN_PAHO
         client.reconnect_delay_set(min_delay=0, max_delay=0)
         topic, payload = self._will
         client.will_set(topic, payload, qos=1, retain=True)
+        host, port = transport.address.host, transport.address.port
+        if not newer:
+            client.connect_async(host, port, KEEPALIVE_S)
+            return client
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = SESSION_EXPIRY_S
         properties.ReceiveMaximum = RECEIVE_MAXIMUM
         properties.MaximumPacketSize = MAX_PACKET_BYTES
-        client.connect_async(
-            self._address.host, self._address.port, KEEPALIVE_S, clean_start=False, properties=properties
-        )
+        client.connect_async(host, port, KEEPALIVE_S, clean_start=False, properties=properties)
         return client

@@ -8,11 +8,13 @@ from cloud_documents import NOW, SITE
 
 from agent.cloud.documents import DocumentDesk
 from agent.cloud.messages import Status, status_message, telemetry_frame
-from agent.cloud.mqtt_link import BrokerAddress, LinkOptions
+from agent.cloud.mqtt_link import LinkOptions
+from agent.cloud.transport import Transport
 from agent.cloud.uplink import Uplink, UplinkOptions
 from agent.core.admission import PlanLimits, admit
 from agent.core.plan import Plans
 from agent.core.records import Sample
+from agent.site_file.broker_address import BrokerAddress
 
 QUICK = LinkOptions(first_wait_s=0.05, longest_wait_s=0.1, taken_over_wait_s=0.1)
 LIMITS = PlanLimits(500e3, 500e3, 500e3, 500e3)
@@ -21,7 +23,7 @@ LIMITS = PlanLimits(500e3, 500e3, 500e3, 500e3)
 class EdgeSite:
     """Store, desk and uplink of one site, as the app wires them."""
 
-    def __init__(self, store, broker, options, keys=None):
+    def __init__(self, store, broker, options, keys=None, transport=None):
         self.store = store
         self.plans = Plans()
         self.now = NOW
@@ -29,7 +31,7 @@ class EdgeSite:
         self.boot_id = f"{time.monotonic_ns():x}"
         self.uplink = Uplink(
             site_id=SITE,
-            address=BrokerAddress.parse(broker.url),
+            transport=transport or Transport(BrokerAddress.parse(broker.url)),
             outbox=store,
             status=self._status,
             on_document=self._on_document,

@@ -27,7 +27,7 @@ from agent.runtime.clock import Clock, SystemClock
 from agent.runtime.cloud_side import CloudSide
 from agent.runtime.control import ControlLoop
 from agent.runtime.device_conditions import device_conditions
-from agent.runtime.device_requests import DeviceRequests
+from agent.runtime.device_side import DeviceSide
 from agent.runtime.local_socket import LocalSocket
 from agent.runtime.models import LearnedModels, models_held
 from agent.runtime.notify import Notifier
@@ -186,12 +186,14 @@ class Daemon:
             store=store,
             devices=self._health,
             models=models,
-            device_requests=DeviceRequests(
+            device_side=DeviceSide(
+                self._site.device,
                 self._devices,
                 self._link_of,
-                {device.id: device.profile for device in self._site.device},
                 self._health,
                 self._clock,
+                control,
+                recorder.tell,
             ),
             cloud_facts=cloud.facts,
             import_plan=cloud.import_plan,

@@ -9,6 +9,7 @@ from agent.cli import (
     config_check,
     devices,
     devices_list,
+    devices_write,
     explain,
     ledger,
     model,
@@ -34,7 +35,7 @@ app = typer.Typer(
 plan_app = typer.Typer(help="Look at the plans held, or bring one.", no_args_is_help=True, rich_markup_mode=None)
 awards_app = typer.Typer(help="Look at the awards held, or export what was given.", rich_markup_mode=None)
 devices_app = typer.Typer(
-    help="Look at the devices; check and try profiles.", no_args_is_help=True, rich_markup_mode=None
+    help="Look at the devices and write to them; check and try profiles.", no_args_is_help=True, rich_markup_mode=None
 )
 config_app = typer.Typer(help="Check a site file.", no_args_is_help=True, rich_markup_mode=None)
 model_app = typer.Typer(help="What was learned of the batteries.", no_args_is_help=True, rich_markup_mode=None)
@@ -61,6 +62,7 @@ devices_app.command("list")(devices_list.list_)
 devices_app.command("profiles")(devices.profiles)
 devices_app.command("check")(devices.check)
 devices_app.command("read")(devices.read)
+devices_app.command("write")(devices_write.write)
 devices_app.command("schema")(devices.schema)
 
 

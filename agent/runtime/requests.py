@@ -16,7 +16,7 @@ from agent.core.records import Outcome, Stage, StorageFailed
 from agent.runtime.award_report import award_facts, evidence_line
 from agent.runtime.board import DeviceHealth
 from agent.runtime.control import ControlLoop
-from agent.runtime.device_requests import DeviceRequests
+from agent.runtime.device_side import DeviceSide
 from agent.runtime.local_socket import Handler, Peer, Refusal
 from agent.runtime.models import LearnedModels
 from agent.runtime.recorder import Recorder
@@ -44,7 +44,7 @@ class Requests:
     store: Store
     devices: Sequence[DeviceHealth]
     models: LearnedModels
-    device_requests: DeviceRequests
+    device_side: DeviceSide
     cloud_facts: Callable[[], dict[str, Any] | None]
     import_plan: Callable[[bytes, str], Awaitable[Outcome | Refused]]
     replan_facts: Callable[[], dict[str, Any]] | None
@@ -63,7 +63,7 @@ class Requests:
             "evidence": self._evidence,
             "plan_import": self._plan_import,
             **self.models.handlers(),
-            **self.device_requests.handlers(),
+            **self.device_side.handlers(),
         }
 
     async def _status(self, _request: dict[str, Any], _peer: Peer) -> dict[str, Any]:

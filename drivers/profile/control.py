@@ -58,7 +58,7 @@ class ProfileControl:
         self._link = link
         self._clock = clock
         self._state = HeldState(spots, control)
-        self._budget = StoredBudget(control.stored_writes_per_day, clock)
+        self.budget = StoredBudget(control.stored_writes_per_day, clock)
         self._settings = settings
         self._count = 0
         self._taken_over: int | None = None
@@ -103,7 +103,7 @@ class ProfileControl:
 
         `Unwritable` when nothing could be written, `DeviceError` when the link failed beforehand.
         """
-        writer = Writer(self._spots, self._link, self._clock, generation, self._budget)
+        writer = Writer(self._spots, self._link, self._clock, generation, self.budget)
         try:
             if self._taken_over != generation or self._control.remote is not None:
                 await self._ensure_control(writer, generation)
@@ -137,7 +137,7 @@ class ProfileControl:
             held_w, no_rest = await self.hold(0.0, generation)
             if not self._control.release:
                 return held_w, no_rest
-        writer = Writer(self._spots, self._link, self._clock, generation, self._budget)
+        writer = Writer(self._spots, self._link, self._clock, generation, self.budget)
         given = Given(dead_man_s=self._dead_man_s, saved=self._saved(), reads=reads)
         try:
             await writer.run(self._control.release, given, f"{self._where}.release")

@@ -24,6 +24,7 @@ from drivers.profile.session import ProfileSession
 from drivers.profile.settings import OwnersSettings
 from drivers.profile.trial import Trial, trial
 from drivers.profile.values import Values, names_in
+from drivers.profile.writing import StoredBudget
 from drivers.readings import or_stated
 from drivers.registers import Registers
 from drivers.setpoint import Unwritable
@@ -31,6 +32,8 @@ from drivers.spec import DeviceSpec, Identity
 
 CELL_MAX_V = 10.0
 """No battery cell of any chemistry reaches it."""
+HAND_WRITES_PER_DAY = 24
+"""Of registers that wear out, where no control of the profile states a budget."""
 POWER_MARGIN = 1.5
 """More than this multiple of the rating is not a measurement."""
 MIN_FREQUENCY_HZ = 42.5
@@ -42,6 +45,7 @@ class _ProfileDevice:
     """What the roles share: the link's pace, the session, the registers of this device."""
 
     session: ProfileSession
+    _control: ProfileControl | None = None
 
     def __init__(self, spec: DeviceSpec, link: Registers, clock: Callable[[], float]) -> None:
         assert spec.profile is not None
@@ -52,7 +56,13 @@ class _ProfileDevice:
         self.spots = Spots(self._profile, spec.unit_id, spec.unit_ids)
         self.writing = asyncio.Lock()
         """Held while something is written: what belongs together stays together."""
+        self._no_control_budget = StoredBudget(HAND_WRITES_PER_DAY, clock)
         link.pace(self._profile.pacing.between_requests, self._profile.pacing.after_connect)
+
+    @property
+    def budget(self) -> StoredBudget:
+        """How often its registers that wear out may still be written, by the agent and by hand together."""
+        return self._control.budget if self._control is not None else self._no_control_budget
 
     @property
     def refused(self) -> dict[str, str]:

@@ -50,17 +50,22 @@ class StoredBudget:
         self._clock = clock
         self._spent: deque[float] = deque()
 
-    def spend(self, name: str) -> None:
-        """Count one write; `Unwritable` when the day's writes are spent."""
+    @property
+    def left(self) -> int:
+        """How many writes are left now."""
         now_s = self._clock()
         while self._spent and now_s - self._spent[0] >= DAY_S:
             self._spent.popleft()
-        if len(self._spent) >= self._per_day:
+        return self._per_day - len(self._spent)
+
+    def spend(self, name: str) -> None:
+        """Count one write; `Unwritable` when the day's writes are spent."""
+        if self.left <= 0:
             raise Unwritable(
                 f"{name} is stored in the device and wears out: its {self._per_day} writes of the last 24 h are spent; "
                 "find out who changes it back, or raise stored_writes_per_day in the profile"
             )
-        self._spent.append(now_s)
+        self._spent.append(self._clock())
 
 
 def literal(spots: Spots, write: Write) -> float | None:

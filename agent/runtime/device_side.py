@@ -1,0 +1,43 @@
+"""All that the local socket answers about devices: listed, read, written by hand, checked, traced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from agent.core.events import Event
+from agent.runtime.board import DeviceHealth
+from agent.runtime.clock import Clock
+from agent.runtime.control import ControlLoop
+from agent.runtime.device_requests import DeviceRequests
+from agent.runtime.device_writes import DeviceWrites, Standing
+from agent.runtime.local_socket import Handler
+from agent.site_file.device import DeviceSection
+from drivers.device import Device
+from drivers.link import Link
+
+
+@dataclass(frozen=True)
+class DeviceSide:
+    """The running parts that the commands about devices need; `devices` and `links` are by device id."""
+
+    sections: Sequence[DeviceSection]
+    devices: Mapping[str, Device]
+    links: Mapping[str, Link]
+    health: Sequence[DeviceHealth]
+    clock: Clock
+    control: ControlLoop
+    tell: Callable[[Event], None]
+
+    def handlers(self) -> dict[str, Handler]:
+        """The commands by name."""
+        profiles = {section.id: section.profile for section in self.sections}
+        return {
+            **DeviceRequests(self.devices, self.links, profiles, self.health, self.clock).handlers(),
+            **DeviceWrites(self.devices, self.clock, self._standing, self.tell).handlers(),
+        }
+
+    def _standing(self) -> Standing:
+        control = self.control
+        awards = control.in_force.awards.at(self.clock.utc_s()) if control.trust.trusted else ()
+        return Standing(control.decisions[-1].source, tuple(sold.award.award_id for sold in awards))

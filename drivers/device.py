@@ -27,7 +27,7 @@ def open_device(
 
     `settings` keeps what a take-over overwrites; without it only the running process does.
     """
-    if spec.profile is not None:
+    if spec.sunspec is None:
         return open_profile_device(spec, link, clock, settings)
     match spec.role:
         case "battery":

@@ -36,7 +36,8 @@ class SunSpecMeter:
         self._link = link
         self.session = Session(spec, link, clock, self._prepare)
         self.writing = asyncio.Lock()
-        self._sign = 1 if spec.positive == "export" else -1
+        assert spec.sunspec is not None
+        self._sign = 1 if (spec.positive or spec.sunspec.positive) == "export" else -1
         self._prefix = ""
 
     async def identify(self) -> Identity:

@@ -10,10 +10,10 @@ import math
 from collections.abc import Callable
 from typing import Final
 
-from agent.core.snapshot import NEVER, CeilingOutcome, PvSample
+from agent.core.snapshot import NEVER, CeilingOutcome, PvSample, Reading
 from drivers.dc_ports import DcPorts, dc_ports
 from drivers.errors import DeviceError
-from drivers.pv_ceiling import CeilingControl, controls_of
+from drivers.pv_ceiling import NO_BESIDE, CeilingControl, controls_of
 from drivers.read_plan import ReadPlan, Reads, make_plan
 from drivers.readings import reading
 from drivers.registers import Registers
@@ -40,6 +40,8 @@ class SunSpecPv:
         self._prefix = ""
         self._ports = DcPorts()
         self._ceiling: CeilingControl | None = None
+        self._beside_w = 0.0
+        """Battery power that the limit last written includes: on a hybrid it is that of the whole inverter."""
         self._prepared = False
         self.writing = asyncio.Lock()
 
@@ -56,6 +58,8 @@ class SunSpecPv:
         reads = await self.session.poll()
         control = self._ceiling
         limited, ceiling_w = control.ceiling(reads) if control is not None else (NEVER, NEVER)
+        if ceiling_w.value is not None:
+            ceiling_w = Reading(ceiling_w.value - self._beside_w, ceiling_w.read_mono_s)
         return PvSample(
             device_id=self.spec.device_id,
             power_w=self._ports.pv_w(reads) if self._ports.hybrid else reading(reads, f"{self._prefix}.W"),
@@ -86,12 +90,28 @@ class SunSpecPv:
             try:
                 await self.session.ensure_identified()
                 if self._ceiling is None:
-                    reason = "the inverter has no power limit among its models (SunSpec 704 or 123)"
+                    reason = "the inverter has no power limit among its SunSpec models (704 or 123)"
+                elif ceiling_w is None:
+                    held, reason = await self._ceiling.hold(None, self._link.generation)
                 else:
-                    held, reason = await self._ceiling.hold(ceiling_w, self._link.generation)
+                    self._beside_w = await self._beside_now()
+                    found, reason = await self._ceiling.hold(
+                        max(ceiling_w + self._beside_w, 0.0), self._link.generation
+                    )
+                    held = None if found is None else found - self._beside_w
             except (DeviceError, Unwritable) as error:
                 reason = str(error)
         return CeilingOutcome(self.spec.device_id, ceiling_w, held, not reason, reason, self._clock())
+
+    async def _beside_now(self) -> float:
+        """What the battery on the same inverter gives now; errors are `DeviceError`s, or `Unwritable`."""
+        if not self._ports.hybrid:
+            return 0.0
+        reads = await make_plan([self._ports.places]).read(self._link, self.spec.unit_id, self._clock)
+        battery_w = self._ports.battery_w(reads).value
+        if battery_w is None:
+            raise Unwritable(NO_BESIDE)
+        return battery_w
 
     async def _prepare(self, chain: Chain) -> ReadPlan:
         model = require(chain, MODELS, POINTS, self._link, self.spec.unit_id)

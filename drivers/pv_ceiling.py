@@ -29,6 +29,8 @@ from drivers.sunspec_layout import layout
 
 ENABLED, DISABLED = 1, 0
 FULL_PCT = 100.0
+NO_BESIDE: Final = "the limit is for PV and battery together, and the battery's power has no value"
+"""Why a hybrid's PV cannot be limited now: what its battery gives counts along."""
 
 
 @dataclass(frozen=True, slots=True)

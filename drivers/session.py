@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from drivers.errors import IdentityMismatch
 from drivers.known import MAX_ROUNDS, RECHECK_EVERY_S, KnownDevice, Learnt
 from drivers.read_plan import ReadPlan, Reads, make_plan
 from drivers.registers import Registers
@@ -31,24 +33,47 @@ class Session(KnownDevice):
         prepare: Callable[[Chain], Awaitable[ReadPlan]],
     ) -> None:
         super().__init__(spec, link, clock)
+        assert spec.sunspec is not None
+        self._stated = spec.sunspec
+        if spec.profile is not None:
+            link.pace(spec.profile.pacing.between_requests, spec.profile.pacing.after_connect)
         self._prepare = prepare
         self._common = ReadPlan(())
         self.chain: Chain | None = None
         """Its models, from the last time it was identified."""
 
     async def _look(self) -> Learnt:
-        chain = await walk(self._link, self.spec.unit_id, self.spec.base_address)
+        stated = self.spec.base_address if self.spec.base_address is not None else self._stated.base_address
+        chain = await walk(self._link, self.spec.unit_id, stated)
         common = require(chain, (COMMON_MODEL,), (), self._link, self.spec.unit_id)
         self._common = make_plan([chain.places(common, COMMON_POINTS)])
         identity = await self._read_identity(
             chain.base_address, tuple(model.model_id for model in chain.models), chain.cut_short
         )
-        self.compare(identity)
+        self._check(chain, identity)
         self.chain = chain
         return Learnt(chain.generation, identity, await self._prepare(chain))
 
     async def _glance(self, known: Identity) -> Identity:
         return await self._read_identity(known.base_address, known.models, known.cut_short)
+
+    def _check(self, chain: Chain, identity: Identity) -> None:
+        """`IdentityMismatch` or `ModelMissing` when this is not what the site file and the profile state."""
+        self.compare(identity)
+        for what, wanted, seen in (
+            ("maker", self._stated.maker, identity.manufacturer),
+            ("model", self._stated.model, identity.model),
+        ):
+            if wanted is not None and (seen is None or re.fullmatch(wanted, seen) is None):
+                raise IdentityMismatch(
+                    f"{self.spec.device_id} is none that its profile is for: the {what} should match {wanted!r}, "
+                    f"but {seen!r} answers",
+                    endpoint=self._link.name,
+                    unit_id=self.spec.unit_id,
+                    hint="check the address and the profile in the site file; nothing is written to it",
+                )
+        for group in self._stated.models:
+            require(chain, group, (), self._link, self.spec.unit_id)
 
     async def _read_identity(self, base_address: int | None, models: tuple[int, ...], cut_short: str) -> Identity:
         reads = await self._common.read(self._link, self.spec.unit_id, self._clock)

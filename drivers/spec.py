@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from drivers.profile.model import ASK_SITE, Profile
+from drivers.profile.model import ASK_SITE, Profile, SunSpec
 
 Role = Literal["battery", "pv", "meter"]
 Positive = Literal["export", "import"]
@@ -17,6 +17,8 @@ MAX_UNIT_ID = 255
 MAX_BASE_ADDRESS = 65_000
 MAX_REVERSION_S = 60
 """A battery must be neutral by its own dead-man within 60 s (invariant 6 of the design)."""
+ANY_SUNSPEC: Final = SunSpec(roles=["battery", "pv", "meter"])
+"""What holds of a device without a profile: whatever its models say."""
 
 
 class BadSpec(ValueError):  # noqa: N818  # named for what the file states
@@ -67,10 +69,19 @@ class DeviceSpec:
             raise BadSpec(f"{self.device_id}: positive is for meters; SunSpec fixes it for a {self.role}")
 
     @property
+    def sunspec(self) -> SunSpec | None:
+        """What is stated about a device that describes itself; None for one that is described by registers."""
+        if self.profile is None:
+            return ANY_SUNSPEC
+        return self.profile.sunspec
+
+    @property
     def asks_for_sign(self) -> bool:
         """Whether only the site knows what this meter's positive power means."""
         if self.profile is None:
             return True
+        if self.profile.sunspec is not None:
+            return self.profile.sunspec.positive is None
         return any(point.positive == ASK_SITE for point in self.profile.points.values())
 
     def _check_profile(self, profile: Profile) -> None:
@@ -81,7 +92,7 @@ class DeviceSpec:
         if strange:
             names = ", ".join(profile.unit_ids) or "none"
             raise BadSpec(f"{self.device_id}: unit_ids: the profile has no {strange[0]!r}; it names {names}")
-        if self.base_address is not None:
+        if self.base_address is not None and profile.sunspec is None:
             raise BadSpec(f"{self.device_id}: base_address is for SunSpec devices, not for one with a profile")
 
 

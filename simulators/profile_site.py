@@ -25,6 +25,7 @@ from simulators.modbus_server import ModbusServer
 from simulators.plant import DayConfig, GridConfig, LoadConfig, Plant, PlantConfig, PvConfig
 from simulators.profile_device import ProfileDevice
 from simulators.site_config import measured_irradiance
+from simulators.sunspec_profile import SunSpecProfileDevice
 
 TICK_S = 0.05
 """The plant is brought to now at least this often; each register access does it too."""
@@ -66,9 +67,13 @@ class ProfileSite:
         self._monotonic_s = monotonic_s
         self._start_utc_s, self._start_monotonic_s = time.time(), monotonic_s()
         self.plant = Plant(PlantConfig(config.battery, pv, config.load, config.grid, day), 0, self._start_utc_s)
-        self.device = ProfileDevice(
-            profile, self.plant, self.advance_to_now, unit_id, unit_ids=unit_ids, positive=positive
-        )
+        self.device: ProfileDevice | SunSpecProfileDevice
+        if profile.sunspec is not None:
+            self.device = SunSpecProfileDevice(profile, self.plant, self.advance_to_now, unit_id, positive=positive)
+        else:
+            self.device = ProfileDevice(
+                profile, self.plant, self.advance_to_now, unit_id, unit_ids=unit_ids, positive=positive
+            )
         self._server = ModbusServer(self.device.units, host, port, inputs=self.device.inputs)
         self._ticking: asyncio.Task[None] | None = None
 

@@ -146,11 +146,12 @@ class SimulatedSite:
         """Lets the plant live until now, with reversions and truths at their exact instants."""
         now_utc_s = self._start_utc_s + self._clock.monotonic_s() - self._start_monotonic_s
         control, ceiling = self.battery.control, self.pv.control
+        own = self.battery.ceiling if isinstance(self.battery, HybridDevice) else ceiling
         while True:
-            reverts = (at_s for at_s in (control.revert_at_utc_s, ceiling.revert_at_utc_s) if at_s is not None)
-            stop_utc_s = min(now_utc_s, self._next_truth_utc_s, *reverts)
+            timers = (control.revert_at_utc_s, ceiling.revert_at_utc_s, own.revert_at_utc_s)
+            stop_utc_s = min(now_utc_s, self._next_truth_utc_s, *(at_s for at_s in timers if at_s is not None))
             self.plant.advance_to(stop_utc_s)
-            if control.revert_if_due(stop_utc_s):
+            if control.revert_if_due(stop_utc_s) or (own is not ceiling and own.revert_if_due(stop_utc_s)):
                 self.battery.apply_setpoint()
             if ceiling.revert_if_due(stop_utc_s):
                 self.pv.apply_limit()

@@ -145,7 +145,7 @@ def _beyond_help(rules: SiteRules, now: SiteView, limits: ConnectionLimits, done
         if sample.device_id not in limitable:
             why = "the site file does not allow it (can_be_limited)"
         elif sample.has_limit is False:
-            why = "it has no power limit that the agent knows (SunSpec 704 or 123)"
+            why = "it offers no power limit (SunSpec 704 or 123, or [pv.control] in its profile)"
         else:
             continue  # it is limited, or told that it does not follow
         text = f"the site exports more than it may, and this inverter cannot be limited: {why}"

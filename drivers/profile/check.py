@@ -8,8 +8,21 @@ from collections.abc import Iterator
 from drivers.profile import units
 from drivers.profile.check_control import check_control
 from drivers.profile.check_points import check_points
-from drivers.profile.model import MAGNITUDE, Battery, Combined, Condition, Meter, Part, Point, Profile, Pv, Source
+from drivers.profile.model import (
+    MAGNITUDE,
+    Battery,
+    Combined,
+    Condition,
+    Meter,
+    Part,
+    Point,
+    Profile,
+    Pv,
+    Source,
+    SunSpec,
+)
 from drivers.profile.problem import Problem
+from drivers.sunspec_layout import known_models
 
 DIMENSIONS = {
     "power_w": units.POWER,
@@ -40,6 +53,12 @@ def check(profile: Profile) -> tuple[Problem, ...]:
 
 
 def _all(profile: Profile) -> Iterator[Problem]:
+    if profile.sunspec is not None:
+        yield from _sunspec(profile, profile.sunspec)
+        yield from _tried(profile)
+        return
+    if not profile.points:
+        yield Problem("points", "missing")
     yield from check_points(profile)
     yield from _identity(profile)
     if not profile.roles:
@@ -53,18 +72,50 @@ def _all(profile: Profile) -> Iterator[Problem]:
                 yield Problem("battery.soc_pct", reason, "warning")
             for index, condition in enumerate(part.ready):
                 yield from check_condition(profile, condition, f"battery.ready[{index}]")
+        if isinstance(part, Pv) and part.limit_covers == "inverter" and profile.battery is None:
+            yield Problem("pv.limit_covers", '"inverter" adds the power of the battery: this profile has none')
         control = getattr(part, "control", None)
         if control is not None:
             yield from check_control(profile, control, f"{role}.control", check_condition)
-    if not profile.about.tried:
-        yield Problem("about.tried", "it was never tried on hardware; say here on which, once it was", "warning")
+    yield from _tried(profile)
     for name, point in profile.points.items():
         if not point.verified:
             yield Problem(f"points.{name}", "is not verified: it is read, and never written", "warning")
 
 
+def _tried(profile: Profile) -> Iterator[Problem]:
+    if not profile.about.tried:
+        yield Problem("about.tried", "it was never tried on hardware; say here on which, once it was", "warning")
+
+
+def _sunspec(profile: Profile, sunspec: SunSpec) -> Iterator[Problem]:
+    idle = sorted(profile.model_fields_set - {"schema_", "about", "sunspec", "pacing"})
+    if idle:
+        yield Problem(idle[0], "is not for a device with [sunspec]: its models say what it has")
+    for index, group in enumerate(sunspec.models):
+        strange = [str(model_id) for model_id in group if model_id not in known_models()]
+        if strange:
+            known = ", ".join(str(model_id) for model_id in known_models())
+            yield Problem(f"sunspec.models[{index}]", f"{', '.join(strange)} is not read here; known: {known}")
+    for key in ("maker", "model"):
+        yield from _expression(getattr(sunspec, key), f"sunspec.{key}")
+    if sunspec.positive is not None and "meter" not in sunspec.roles:
+        yield Problem("sunspec.positive", "is for meters; SunSpec fixes it for everything else")
+
+
+def _expression(text: str | None, where: str) -> Iterator[Problem]:
+    try:
+        re.compile(text or "")
+    except re.error as error:
+        yield Problem(where, f"{text!r} is no regular expression: {error}")
+
+
 def _identity(profile: Profile) -> Iterator[Problem]:
     identity = profile.identity
+    if "identity" not in profile.model_fields_set:
+        yield Problem("identity", "missing")
+    elif not identity.check:
+        yield Problem("identity.check", "missing: what must hold before the device is believed or written to?")
     for index, condition in enumerate(identity.check):
         yield from check_condition(profile, condition, f"identity.check[{index}]")
     for key in ("model", "serial", "firmware"):
@@ -135,7 +186,4 @@ def check_condition(profile: Profile, condition: Condition, where: str) -> Itera
     if condition.matches is not None:
         if point.type != "string":
             yield Problem(where, f"matches is for texts, but {condition.point} is a {point.type}")
-        try:
-            re.compile(condition.matches)
-        except re.error as error:
-            yield Problem(where, f"matches: {condition.matches!r} is no regular expression: {error}")
+        yield from _expression(condition.matches, f"{where}.matches")

@@ -52,6 +52,7 @@ class ProfileControl:
         assert isinstance(control, Control)
         self._spots = spots
         self._control = control
+        self._role = spec.role
         self._where = f"{spec.role}.control"
         self._device_id = spec.device_id
         self._dead_man_s = float(spec.reversion_s)
@@ -221,7 +222,7 @@ class ProfileControl:
         return await self._read(names) if names else {}
 
     def _given(self, power_w: float, reads: Reads) -> Given:
-        return Given(power_w, self._dead_man_s, self._count, self._saved(), reads)
+        return Given(power_w, self._dead_man_s, self._count, self._saved(), reads, ceiling=self._role == "pv")
 
     def _style(self, given: Given) -> str:
         """The sequence for this power; a power below the register's step is rest."""

@@ -88,8 +88,8 @@ class Condition(Part):
 class Identity(Part):
     """Who the device is, and what must be true before it is believed or written to."""
 
-    check: Annotated[list[Condition], Field(min_length=1)]
-    """All must hold; else another device answers here."""
+    check: list[Condition] = []
+    """All must hold; else another device answers here. At least one."""
     model: PointName | None = None
     """The point that tells the model: a text, or an enumeration whose label is shown."""
     serial: PointName | None = None
@@ -303,6 +303,8 @@ class Pv(Part):
     power_w: Source
     control: Control | None = None
     """How its power is limited: the setpoint is the ceiling. Missing: it cannot be."""
+    limit_covers: Literal["pv", "inverter"] = "pv"
+    """"inverter": the limit is for PV and battery together, so that the battery's power is added to the ceiling."""
 
 
 class Meter(Part):
@@ -314,18 +316,37 @@ class Meter(Part):
     import_wh: Source | None = None
 
 
+class SunSpec(Part):
+    """A device that describes itself by its SunSpec models, and so has no points here."""
+
+    roles: Annotated[list[Literal["battery", "pv", "meter"]], Field(min_length=1)]
+    """What it may be used as."""
+    models: list[Annotated[list[int], Field(min_length=1)]] = Field(default_factory=list)
+    """Of each list in here it has at least one model, or it is another device than this profile is for."""
+    maker: str | None = None
+    """A regular expression that the maker's name (1.Mn) matches as a whole."""
+    model: str | None = None
+    """The same for the model's name (1.Md)."""
+    base_address: Address | None = None
+    """Where its map begins, if not at 40000, 0 or 50000."""
+    positive: Literal["export", "import"] | None = None
+    """What the positive power of its meter means, where the maker fixes it; else the site file states it."""
+
+
 class Profile(Part):
     """One device, as data. Its name is that of its file."""
 
     schema_: Literal[1] = Field(alias="schema")
     about: About
-    identity: Identity
+    sunspec: SunSpec | None = None
+    """Instead of identity, points and roles: what can be found by its SunSpec models."""
+    identity: Identity = Identity()
     defaults: Defaults = Defaults()
     reads: Reads = Reads()
     pacing: Pacing = Pacing()
     unit_ids: dict[PointName, Annotated[int, Field(ge=0, le=255)]] = Field(default_factory=dict)
     """Other unit ids of the same endpoint, by a name that points use."""
-    points: Annotated[dict[PointName, Point], Field(min_length=1, max_length=500)]
+    points: Annotated[dict[PointName, Point], Field(max_length=500)] = Field(default_factory=dict)
     battery: Battery | None = None
     pv: Pv | None = None
     meter: Meter | None = None
@@ -333,7 +354,16 @@ class Profile(Part):
     @property
     def roles(self) -> tuple[str, ...]:
         """The roles that it fills."""
+        if self.sunspec is not None:
+            return tuple(self.sunspec.roles)
         return tuple(role for role in ("battery", "pv", "meter") if getattr(self, role) is not None)
+
+    @property
+    def beside_pv(self) -> Source | None:
+        """The battery's power, where the limit of the PV role covers both."""
+        if self.pv is None or self.battery is None or self.pv.limit_covers == "pv":
+            return None
+        return self.battery.power_w
 
     @property
     def frequency_resolution_hz(self) -> float | None:

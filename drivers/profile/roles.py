@@ -19,12 +19,13 @@ from agent.core.snapshot import (
 from drivers.errors import DeviceError
 from drivers.profile.control import Outcome, ProfileControl
 from drivers.profile.model import Battery, Condition, Meter, Profile, Pv
-from drivers.profile.reads import Spots
+from drivers.profile.reads import ProfileReads, Spots
 from drivers.profile.session import ProfileSession
 from drivers.profile.settings import OwnersSettings
 from drivers.profile.trial import Trial, trial
 from drivers.profile.values import Values, names_in
 from drivers.profile.writing import StoredBudget
+from drivers.pv_ceiling import NO_BESIDE
 from drivers.readings import or_stated
 from drivers.registers import Registers
 from drivers.setpoint import Unwritable
@@ -32,6 +33,8 @@ from drivers.spec import DeviceSpec, Identity
 
 CELL_MAX_V = 10.0
 """No battery cell of any chemistry reaches it."""
+NO_READINGS = frozenset({"ready", "control", "limit_covers"})
+"""Keys of a role that are not made of points."""
 HAND_WRITES_PER_DAY = 24
 """Of registers that wear out, where no control of the profile states a budget."""
 POWER_MARGIN = 1.5
@@ -75,7 +78,7 @@ class _ProfileDevice:
 
     def _known(self, role: Battery | Pv | Meter, more: Sequence[str] = ()) -> ProfileSession:
         """The session that polls what the role is made of."""
-        sources = [getattr(role, name) for name in type(role).model_fields if name not in ("ready", "control")]
+        sources = [getattr(role, name) for name in type(role).model_fields if name not in NO_READINGS]
         names = [name for source in sources for name in names_in(source)]
         return ProfileSession(self.spec, self._link, self._clock, self.spots, [*names, *more])
 
@@ -178,6 +181,9 @@ class ProfilePv(_ProfileDevice):
             if role.control is not None
             else None
         )
+        self._beside = self._profile.beside_pv if self._control is not None else None
+        self._beside_w = 0.0
+        """Battery power that the limit last written includes."""
         self.session = self._known(role, self._control.names if self._control is not None else [])
 
     @property
@@ -201,7 +207,8 @@ class ProfilePv(_ProfileDevice):
         if self._control is not None:
             limited = self._control.limited(reads)
             held = self._control.held(reads)
-            ceiling_w = held if limited.value == 1.0 else Reading(None, held.read_mono_s, Quality.MISSING)
+            told_w = None if held.value is None or limited.value != 1.0 else held.value - self._beside_w
+            ceiling_w = Reading(told_w, held.read_mono_s, Quality.MISSING if told_w is None else Quality.GOOD)
         return PvSample(
             device_id=self.spec.device_id,
             power_w=Values(self._profile, reads).reading(self._role.power_w),
@@ -227,10 +234,22 @@ class ProfilePv(_ProfileDevice):
                 elif ceiling_w is None:
                     held, reason = await self._control.release(generation, rest=False)
                 else:
-                    held, reason = await self._control.hold(ceiling_w, generation)
+                    self._beside_w = await self._beside_now()
+                    found, reason = await self._control.hold(max(ceiling_w + self._beside_w, 0.0), generation)
+                    held = None if found is None else found - self._beside_w
             except (DeviceError, Unwritable) as error:
                 reason = str(error)
         return CeilingOutcome(self.spec.device_id, ceiling_w, held, not reason, reason, self._clock())
+
+    async def _beside_now(self) -> float:
+        """What the battery on the same inverter gives now, where the limit covers both."""
+        if self._beside is None:
+            return 0.0
+        reads = await ProfileReads(self.spots, names_in(self._beside)).read(self._link, self.spec.unit_id, self._clock)
+        beside_w = Values(self._profile, reads).reading(self._beside).value
+        if beside_w is None:
+            raise Unwritable(NO_BESIDE)
+        return beside_w
 
 
 class ProfileMeter(_ProfileDevice):

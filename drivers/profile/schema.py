@@ -13,6 +13,7 @@ def json_schema() -> dict[str, Any]:
     """The schema of a profile file, with what each key means."""
     schema = Profile.model_json_schema(by_alias=True)
     tidy: dict[str, Any] = _tidy(schema)
+    tidy["anyOf"] = [{"required": ["identity", "points"]}, {"required": ["sunspec"]}]
     return {"$schema": DIALECT, "title": "ems-agent device profile"} | tidy
 
 

@@ -12,7 +12,7 @@ from fractions import Fraction
 from drivers.codec import OutOfRange, Rounding
 from drivers.errors import DeviceError, ModbusRefused
 from drivers.profile.conditions import holds, told
-from drivers.profile.model import Control, Step, Write
+from drivers.profile.model import Control, Point, Step, Write
 from drivers.profile.place import write_function_of
 from drivers.profile.reads import Spot, Spots, read_points
 from drivers.profile.units import SHARE, TIME, UNITS
@@ -40,6 +40,8 @@ class Given:
     saved: Mapping[str, float] = field(default_factory=dict)
     reads: Reads = field(default_factory=dict)
     """The newest readings of the points that are 100 %."""
+    ceiling: bool = False
+    """The power is a ceiling: one beyond what the register can say is none, and written as its highest value."""
 
 
 class StoredBudget:
@@ -103,6 +105,8 @@ def registers_for(spots: Spots, write: Write, given: Given) -> Registers16:
         match write.from_:
             case "power":
                 setpoint = in_unit(spots, write, given.power_w, given.reads)
+                if given.ceiling:
+                    setpoint = min(setpoint, _highest(codec.point))
                 return codec.encode(setpoint, exponent, Rounding.TOWARD_ZERO)
             case "dead_man":
                 return dead_man_registers(spots, write.point, given.dead_man_s)
@@ -115,6 +119,13 @@ def registers_for(spots: Spots, write: Write, given: Given) -> Registers16:
         return codec.encode(value, exponent)
     except OutOfRange as error:
         raise Unwritable(str(error)) from error
+
+
+def _highest(point: Point) -> float:
+    """The highest ceiling that a point can take."""
+    if point.write_range is not None:
+        return float(point.write_range[1])
+    return 100.0 if UNITS[point.unit].dimension == SHARE else math.inf
 
 
 def dead_man_registers(spots: Spots, name: str, dead_man_s: float) -> Registers16:

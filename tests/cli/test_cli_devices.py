@@ -191,7 +191,8 @@ def test_the_site_cannot_hide_a_shipped_profile(tmp_path):
 def test_the_schema_knows_every_key_and_no_null():
     schema = json.loads(run("schema").output)
     assert schema["$schema"].startswith("https://json-schema.org/")
-    assert set(schema["required"]) == {"schema", "about", "identity", "points"}
+    assert set(schema["required"]) == {"schema", "about"}
+    assert schema["anyOf"] == [{"required": ["identity", "points"]}, {"required": ["sunspec"]}]
     point = schema["$defs"]["Point"]
     assert point["additionalProperties"] is False
     assert "u16" in point["properties"]["type"]["enum"]

@@ -131,7 +131,7 @@ def test_what_cannot_be_limited_is_taken_from_the_others():
 
 @pytest.mark.parametrize(
     ("options", "why"),
-    [({"limited": ()}, "can_be_limited"), ({"has_limit": False}, "SunSpec 704 or 123")],
+    [({"limited": ()}, "can_be_limited"), ({"has_limit": False}, "[pv.control] in its profile")],
 )
 def test_pv_that_cannot_be_limited_is_told_while_the_order_is_exceeded(options, why):
     site = Sunny(orders=(order(),), **options)

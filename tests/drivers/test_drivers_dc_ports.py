@@ -153,3 +153,33 @@ async def test_without_the_pv_power_the_newer_hybrid_is_not_written_to():
 async def test_ports_without_a_scale_factor_have_no_value(scale):
     battery, _ = opened("battery", *M70X, grouped(714, {"DCW_SF": scale, "NPrt": 1}, port(1, 7)))
     assert (await battery.read()).power_w.quality is Quality.MISSING
+
+
+LIMIT = model(
+    123, {"Conn": 1, "WMaxLimPct": 10000, "WMaxLimPct_RvrtTms": 0, "WMaxLim_Ena": 0, "WMaxLimPct_SF": -2 % 65536}
+)
+NAMEPLATE = model(120, {"WRtg": 5000, "WRtg_SF": 0})
+
+
+@pytest.mark.parametrize(("battery_w", "percent"), [(700, 44.0), (-700, 16.0)])
+async def test_the_limit_of_a_hybrid_is_that_of_the_whole_inverter(battery_w, percent):
+    """5 kW: to leave 1500 W to PV the inverter may give what the battery gives on top, or less by what it takes."""
+    charge, discharge = (0, battery_w // 10) if battery_w > 0 else (-battery_w // 10, 0)
+    ports = grouped(
+        160, {"DCW_SF": 1, "N": 3}, module(1, "MPPT 1", 300), module(3, "StCha 3", charge), module(4, "StDisCha 4", discharge),
+    )  # fmt: skip
+    pv, memory = opened("pv", M103, NAMEPLATE, LIMIT, ports)
+    outcome = await pv.write_ceiling(1500.0)
+    assert (outcome.ok, outcome.reason, outcome.held_w) == (True, "", 1500.0)
+    assert (percent * 100,) in [values for _, values in memory.writes]
+    sample = await pv.read()
+    assert (sample.limited.value, sample.ceiling_w.value) == (1.0, 1500.0)
+
+
+async def test_without_the_battery_power_a_hybrid_is_not_limited():
+    ports = grouped(160, {"DCW_SF": 1, "N": 2}, module(1, "MPPT 1", 300), module(4, "StDisCha 4", 0xFFFF))
+    pv, memory = opened("pv", M103, NAMEPLATE, LIMIT, ports)
+    outcome = await pv.write_ceiling(1500.0)
+    assert not outcome.ok
+    assert "the battery's power has no value" in outcome.reason
+    assert memory.writes == []

@@ -159,6 +159,37 @@ CONTROL = {
 }  # fmt: skip
 
 
+SUNSPEC = (
+    GOOD[: GOOD.index("[identity]")]
+    + """[sunspec]
+roles = ["battery"]
+models = [[704, 124]]
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("704, ", "999, ", "sunspec.models[0]: 999 is not read here; known: 1, 101"),
+        ("[[704, 124]]", "[[]]", "sunspec.models[0]: List should have at least 1 item"),
+        ('"battery"]', '"engine"]', "sunspec.roles[0]: 'engine' is none of 'battery', 'pv' or 'meter'"),
+        ('["battery"]', "[]", "sunspec.roles: List should have at least 1 item"),
+        ("models = [[", 'maker = "("\nmodels = [[', "sunspec.maker: '(' is no regular expression"),
+        ("models = [[", 'positive = "import"\nmodels = [[', "sunspec.positive: is for meters"),
+        ("[sunspec]", "[points]\n[sunspec]", "points: is not for a device with [sunspec]"),
+        ("[sunspec]", "[identity]\n[sunspec]", "identity: is not for a device with [sunspec]"),
+        (SUNSPEC[SUNSPEC.index("[sunspec]"):], "", "identity: missing"),
+        (SUNSPEC[SUNSPEC.index("[sunspec]"):], "", "points: missing"),
+        (SUNSPEC[SUNSPEC.index("[sunspec]"):], "[identity]\n", "identity.check: missing"),
+    ],
+)  # fmt: skip
+def test_a_sunspec_profile_that_makes_no_sense_is_refused_with_its_place(told, old, new, expected):
+    assert told(SUNSPEC) == []
+    assert old in SUNSPEC
+    assert [line for line in told(SUNSPEC.replace(old, new, 1)) if line.startswith(f"error {expected}")]
+
+
 FORM = {
     (SETPOINT, SETPOINT.replace("[{", "{").replace("}]", "}")): "battery.control.setpoint: a list [ ... ] is expected, not {",
     (SETPOINT, 'setpoint = [{ write = "set" }]\n'): "setpoint[0].write: a table { ... } or a list [ ... ] is expected, not 'set'",

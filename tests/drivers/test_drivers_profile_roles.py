@@ -174,6 +174,39 @@ async def test_a_missing_string_of_panels_is_not_counted_as_zero(tmp_path):
     assert (got.power_w.value, got.power_w.quality) == (None, Quality.MISSING)
 
 
+HYBRID = PV.replace("ENABLE", BY_ENABLE[0]).replace("CONTROL", BY_ENABLE[1]).replace(
+    "[pv.control]", 'limit_covers = "inverter"\n[battery]\npower_w = "battery"\n[pv.control]'
+).replace("[points]", '[points]\nbattery = { address = 30, type = "i16", unit = "W", positive = "charge" }')  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("charge_w", "ceiling_w", "percent", "held_w"),
+    [(1000, 2500.0, 15.0, 2500.0), (-1000, 2507.0, 35.0, 2500.0), (3000, 2500.0, 0.0, 3000.0), (-8000, 9000.0, 100.0, 2000.0)],
+)  # fmt: skip
+async def test_a_limit_of_the_whole_inverter_counts_what_the_battery_gives_along(
+    tmp_path, charge_w, ceiling_w, percent, held_w
+):
+    """10 kW inverter: what the battery takes must not be taken from PV, what it gives must not come on top."""
+    async with bench(a_profile(tmp_path, HYBRID), "pv", {**RAW, 30: charge_w & 0xFFFF}) as it:
+        outcome = await it.device.write_ceiling(ceiling_w)
+        assert (outcome.ok, outcome.reason, outcome.held_w) == (True, "", held_w)
+        assert it.holding.registers[20] == percent * 10
+        assert (await it.device.read()).ceiling_w.value == held_w
+        assert (await it.device.write_ceiling(None)).ok
+        assert (await it.device.read()).limited.value == 0.0
+
+
+async def test_without_the_power_of_its_battery_a_hybrid_is_not_limited(tmp_path):
+    text = HYBRID.replace(
+        '"i16", unit = "W", positive = "charge"', '"i16", unit = "W", positive = "charge", sentinels = [-32768]'
+    )
+    async with bench(a_profile(tmp_path, text), "pv", {**RAW, 30: 0x8000}) as it:
+        outcome = await it.device.write_ceiling(2500.0)
+        assert not outcome.ok
+        assert "the battery's power has no value" in outcome.reason
+        assert it.written() == []
+
+
 async def test_an_inverter_without_control_cannot_be_limited(tmp_path):
     text = PV[: PV.index("[pv.control]")].replace("ENABLE", "")
     async with bench(a_profile(tmp_path, text), "pv", RAW) as it:

@@ -27,6 +27,7 @@ from agent.runtime.clock import Clock, SystemClock
 from agent.runtime.cloud_side import CloudSide
 from agent.runtime.control import ControlLoop
 from agent.runtime.device_conditions import device_conditions
+from agent.runtime.device_droops import DeviceDroops
 from agent.runtime.device_side import DeviceSide
 from agent.runtime.local_socket import LocalSocket
 from agent.runtime.models import LearnedModels, models_held
@@ -256,6 +257,7 @@ class Daemon:
             spawn=spawn,
             started_mono_s=self._started_mono_s,
             pv_ceilings=PvCeilings(self._pvs),
+            droops=DeviceDroops(self._batteries, self._rules.delegated),
             found_beside=lambda: device_conditions(self._health),
             state=State(account=account, models=models_held(held.models)),
         )

@@ -166,6 +166,7 @@ class SiteFile(Section):
                 (frequency_resolution_hz(d, self._profiles) for d in self.device if d.id == point.meter), None
             ),
             products={product.name: product.table(point.nominal_frequency) for product in self.product},
+            delegated=frozenset(d.id for d in self.device if d.frequency_response == "device"),
         )
 
     def plan_limits(self) -> PlanLimits:

@@ -94,6 +94,7 @@ def _battery(device: DeviceSection) -> Iterator[LimitLine]:
         ("min_useful_power", watts(device.min_useful_power)),
         ("dead_man", f"{device.dead_man:g} s"),
         ("dead_band", watts(rules.dead_band_w)),
+        ("frequency_response", f"by the {device.frequency_response}"),
     ):
         yield LimitLine(subject, key, value, _source(device, key))
     if device.derating is not None:

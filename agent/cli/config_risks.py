@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from agent.cli.config_limits import hertz, watts
 from agent.config import SiteFile
+from agent.core.delegable import table_unfit
 from agent.core.rules import LocalRule
 from agent.core.writes import REFRESH_SHARE
 from agent.site_file.device import DeviceSection
@@ -70,6 +71,11 @@ def _battery(site: SiteFile, device: DeviceSection, where: str) -> Iterator[Risk
     if device.dead_band is not None and device.dead_band > COARSE_DEAD_BAND_SHARE * (device.rated_power or 0.0):
         share = 100 * device.dead_band / (device.rated_power or 1.0)
         yield Risk(f"{where}.dead_band", f"{share:.3g} % of the rating: slots and reserve are met no better than that")
+    if device.frequency_response == "device" and device.shared_inverter is not None:
+        yield Risk(
+            f"{where}.frequency_response",
+            "PV shares the inverter, and its droop would answer for both: the agent answers awards, not the device",
+        )
     if device.profile is None and device.derating is not None and device.derating.temperature is not None:
         unknown = device.derating.temperature.when_unknown
         yield Risk(
@@ -98,6 +104,9 @@ def _product(site: SiteFile, product: ProductSection, where: str) -> Iterator[Ri
             f"the preset's {field} was not read in the market's own rules: check the contract, and state {key} here",
         )
     meter = next(device for device in site.device if device.id == site.connection_point.meter)
+    by_device = any(device.frequency_response == "device" for device in site.device)
+    if by_device and (why := table_unfit(table)):
+        yield Risk(where, f"{why}; the agent answers its awards, although frequency_response says device")
     resolution_hz, needed_hz = meter.frequency_resolution, table.needed_resolution_hz
     if resolution_hz is None:
         yield Risk(

@@ -56,6 +56,8 @@ def parts_of(
             return f"{name} answers by the agent, and an award is handed to all batteries that share it or to none"
         if offer is None:
             return f"{name} was not read yet, what it offers is not known"
+        if battery.limits.shared_inverter is not None:
+            return f"{name} shares its inverter with PV, and its droop would answer for both"
         if offer.cannot:
             return offer.cannot if len(takes_part) == 1 else f"{name} shares the award, but {offer.cannot}"
         if not offer.has_dead_man:
@@ -75,13 +77,18 @@ def curve_unfit(lines: tuple[Sold, ...]) -> str:
     up_w, down_w = sold_w(lines)
     if up_w != down_w:
         return "more is sold one way than the other, and a device answers both alike"
-    if table.gate_hz > 0.0:
-        return f"{table.name} has a gate: a device counts from the edge of its dead band"
-    if len(table.points) != 2:
-        return f"{table.name} has a knee, and the device's curve has none"
+    if why := table_unfit(table):
+        return why
     if any(_shape(line.table) != _shape(table) for line in lines):
         return "awards of different curves are in force at once, and the device has one"
     return ""
+
+
+def table_unfit(table: DroopTable) -> str:
+    """Why no device could follow this product's curve, or ""."""
+    if table.gate_hz > 0.0:
+        return f"{table.name} has a gate: a device counts from the edge of its dead band"
+    return f"{table.name} has a knee, and the device's curve has none" if len(table.points) != 2 else ""
 
 
 def _shape(table: DroopTable) -> tuple[tuple[tuple[float, float], ...], float]:

@@ -24,6 +24,7 @@ from agent.core.snapshot import WriteOutcome
 from agent.core.step import step
 from agent.runtime.board import Board
 from agent.runtime.clock import Clock
+from agent.runtime.device_droops import DeviceDroops
 from agent.runtime.pv_ceilings import PvCeilings
 from drivers.device import BatteryDevice
 
@@ -65,6 +66,7 @@ class ControlLoop:
     """Starts a supervised task: an exception in it (a bug of ours) ends the process, and the dead-man takes over."""
     started_mono_s: float
     pv_ceilings: PvCeilings = field(default_factory=PvCeilings)
+    droops: DeviceDroops = field(default_factory=DeviceDroops)
     found_beside: Callable[[], tuple[Condition, ...]] = tuple
     """What is wrong that no reading tells, such as another device at an address."""
     order_documents: OrderDocuments = field(default_factory=OrderDocuments)
@@ -139,6 +141,7 @@ class ControlLoop:
             notices=self._notices + self.found_beside(),
             outcomes=tuple(self._outcomes),
             ceiling_outcomes=self.pv_ceilings.outcomes(),
+            droop_outcomes=self.droops.outcomes(),
         )
         self._outcomes.clear()
         rules = awarded_rules(self.rules, inputs.awards, utc_s)
@@ -146,6 +149,7 @@ class ControlLoop:
         self._look_ahead(inputs, reviewed)
         for write in effects.writes:
             self._start(write)
+        self.droops.start(effects.droop_writes, self.spawn)
         self.pv_ceilings.start(effects.ceiling_writes, self.spawn)
         self.decisions.append(effects.decision)
         self.counters.ticks += 1
@@ -199,7 +203,8 @@ class ControlLoop:
             await asyncio.wait(self._writing, timeout=within_s / 2)
         releases = [asyncio.ensure_future(battery.release()) for battery in self.batteries.values()]
         letting_go = asyncio.ensure_future(self.pv_ceilings.let_go(self.state.pv.lines))
-        done, pending = await asyncio.wait([*releases, letting_go], timeout=within_s / 2)
+        quiet = asyncio.ensure_future(self.droops.let_go())
+        done, pending = await asyncio.wait([*releases, letting_go, quiet], timeout=within_s / 2)
         for task in pending:
             task.cancel()
         return all(task in done and task.result().ok for task in releases)

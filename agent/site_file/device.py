@@ -64,6 +64,7 @@ class DeviceSection(Section):
     raise_after: Annotated[Time, Field(ge=1, le=600)] = LOOSEN_AFTER_S
     dead_man: Annotated[Time, Field(ge=1, le=60)] = 60.0
     dead_band: Annotated[Power, Field(ge=0)] | None = None
+    frequency_response: Literal["agent", "device"] = "agent"
     derating: DeratingSection | None = None
     shared_inverter: SharedInverterSection | None = None
 
@@ -114,6 +115,11 @@ class DeviceSection(Section):
         for key, value in (("soc_taper", self.soc_taper), ("soc_hysteresis", self.soc_hysteresis)):
             if 2 * value > high - floor:
                 raise ValueError(f"{key} ({value:g} %) takes more than half of the window {floor:g} to {high:g} %")
+        if self.frequency_response == "device" and self.profile is not None:
+            raise ValueError(
+                'frequency_response = "device" needs a SunSpec battery with a droop of its own (model 711); a device '
+                'with a profile has none that the agent can set: leave it at "agent"'
+            )
         if self.min_useful_power >= self.rated_power:
             raise ValueError("min_useful_power must lie below rated_power, or the battery would never be used")
 
@@ -174,7 +180,7 @@ _ONLY_FOR: dict[str, tuple[str, ...]] = {
         (
             *("rated_charge_power", "capacity"),
             *("soc_min", "soc_max", "soc_reserve", "soc_taper", "soc_hysteresis"),
-            *("one_way_efficiency", "min_useful_power", "derating", "shared_inverter"),
+            *("one_way_efficiency", "min_useful_power", "frequency_response", "derating", "shared_inverter"),
         ),
         ("battery",),
     ),

@@ -33,6 +33,7 @@ def check_site(devices: Sequence[DeviceSection], products: Sequence[ProductSecti
     if point.meter is None and ("pv" in roles.values() or point.load):
         raise ValueError("connection_point.meter: a site with PV or load needs the meter at its connection point")
     _check_shared_inverters(devices, roles)
+    _check_frequency_response(devices)
     _check_products(products, point)
 
 
@@ -75,6 +76,17 @@ def _check_shared_inverters(devices: Sequence[DeviceSection], roles: Mapping[str
             other = taken[shared.pv]
             raise ValueError(f"{where}: {shared.pv!r} shares its inverter with {other} already; one battery each")
         taken[shared.pv] = device.id
+
+
+def _check_frequency_response(devices: Sequence[DeviceSection]) -> None:
+    batteries = [(index, device) for index, device in enumerate(devices) if device.role == "battery"]
+    chosen = {device.frequency_response for _, device in batteries}
+    if len(chosen) > 1:
+        index, device = next(one for one in batteries if one[1].frequency_response == "agent")
+        raise ValueError(
+            f"{_where(index, device)}.frequency_response: an award is handed to all batteries or to none, but "
+            'others say "device"; state the same for each'
+        )
 
 
 def _check_products(products: Sequence[ProductSection], point: ConnectionPoint) -> None:

@@ -244,3 +244,31 @@ def test_two_batteries_cannot_have_the_rest_of_one_inverter(refusal):
 )
 def test_the_units_of_limits_are_read(text, dimension, value):
     assert parse(text, dimension) == pytest.approx(value, rel=1e-12)
+
+
+def test_who_answers_the_frequency_is_the_agent_unless_the_site_says_the_device(loaded):
+    assert loaded(FULL).rules().delegated == {"bess"}
+    assert (
+        loaded(FULL.replace('frequency_response = "device"', 'frequency_response = "agent"')).rules().delegated == set()
+    )
+    assert loaded(TEXT).rules().delegated == set()
+
+
+def test_a_device_with_a_profile_cannot_be_handed_the_frequency_response(refusal):
+    told = refusal(
+        TEXT.replace(
+            'rated_power = "500 kW"',
+            'profile = "huawei-sun2000-luna2000"\nfrequency_response = "device"\nrated_power = "500 kW"',
+            1,
+        )
+    )
+    assert "device[0] (bess): " in told
+    assert 'frequency_response = "device" needs a SunSpec battery' in told
+
+
+def test_an_award_is_handed_to_all_batteries_or_to_none(loaded, refusal):
+    text = next(path for path in EXAMPLES if path.name == "several-batteries.toml").read_text()
+    one = text.replace('role = "battery"', 'role = "battery"\nfrequency_response = "device"', 1)
+    assert "frequency_response: an award is handed to all batteries or to none" in refusal(one)
+    both = text.replace('role = "battery"', 'role = "battery"\nfrequency_response = "device"')
+    assert len(loaded(both).rules().delegated) == text.count('role = "battery"')

@@ -6,12 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.core.snapshot import Quality
-from drivers.device import Device
-from drivers.errors import NotSunSpec
+from drivers.device import Device, DeviceSpec, open_device
+from drivers.errors import IdentityMismatch, ModelMissing, NotSunSpec
+from drivers.profile.model import Profile
+from drivers.profile.reads import Spots
 from drivers.profile.roles import ProfileBattery, ProfileMeter, ProfilePv
-from drivers.profile.trial import PointRead, Trial, UnknownPoint
+from drivers.profile.trial import PointRead, Trial, UnknownPoint, trial
 from drivers.read_plan import Place
+from drivers.registers import Registers
 from drivers.session import Session
+from drivers.spec import Positive
 from drivers.sunspec_points import SunSpecSeen, catalogue, see
 
 __all__ = ["Look", "PointRead", "UnknownPoint", "look", "sunspec_places"]
@@ -39,6 +43,29 @@ async def look(device: Device, names: Sequence[str], clock: Callable[[], float])
     wanted = [one for name in names for one in _meant(places, name)] or list(await device.points())
     seen = await see(places, wanted, session.link, device.spec.unit_id, clock)
     return Look(tuple(_row(places[name], seen[name], clock()) for name in wanted))
+
+
+async def tried(
+    profile: Profile, unit_id: int, names: Sequence[str], link: Registers, clock: Callable[[], float]
+) -> Look:
+    """The points called `names` behind `link` (all when there are none), and whether it is what `profile` says.
+
+    Of a SunSpec device those that its roles poll when there are none. `UnknownPoint`, or `DeviceError` if it does not
+    answer.
+    """
+    if profile.sunspec is None:
+        found = await trial(Spots(profile, unit_id, {}), names, link, clock)
+        return Look(found.points, found.mismatch)
+    points: dict[str, PointRead] = {}
+    for role in profile.sunspec.roles:
+        positive: Positive | None = "import" if role == "meter" else None  # nothing of it is shown
+        spec = DeviceSpec("device", role, unit_id, profile=profile, positive=positive)
+        try:
+            looked = await look(open_device(spec, link, clock), names, clock)
+        except (IdentityMismatch, ModelMissing) as error:
+            return Look((), (error.what,))
+        points |= {point.name: point for point in looked.points}
+    return Look(tuple(points.values()))
 
 
 async def sunspec_places(session: Session) -> Mapping[str, Place]:

@@ -15,8 +15,8 @@ from agent.cli.config_check import DEFAULT_CONFIG
 from agent.cli.text import fitted
 
 if TYPE_CHECKING:
+    from drivers.look import Look
     from drivers.profile.model import Profile
-    from drivers.profile.trial import Trial
 
 MAX_VALUE_LETTERS = 22
 """Longer texts are cut in the table; --json has them whole."""
@@ -154,14 +154,13 @@ def _tried(
     return described.about.maker, {"identified": not found.mismatch, "mismatch": list(found.mismatch), "points": rows}
 
 
-async def _trial(profile: Profile, url: str, unit: int, timeout_s: float, points: list[str]) -> Trial:
+async def _trial(profile: Profile, url: str, unit: int, timeout_s: float, points: list[str]) -> Look:
     from drivers.link import Link  # noqa: PLC0415 (the CLI starts fast)
-    from drivers.profile.reads import Spots  # noqa: PLC0415 (as above)
-    from drivers.profile.trial import trial  # noqa: PLC0415 (as above)
+    from drivers.look import tried  # noqa: PLC0415 (as above)
 
     link = Link.from_url(url, timeout_s=timeout_s, clock=time.monotonic)
     try:
-        return await trial(Spots(profile, unit, {}), points, link, time.monotonic)
+        return await tried(profile, unit, points, link, time.monotonic)
     finally:
         await link.close()
 
@@ -185,7 +184,7 @@ def _path(profile: str, folder: Path, *, as_json: bool) -> Path:
 
 def _lines(maker: str, found: dict[str, Any]) -> list[str]:
     """The points as a table of 80 columns."""
-    lines = [f"not what the profile describes ({maker}): {why} does not hold" for why in found["mismatch"]]
+    lines = fitted([f"not what the profile describes ({maker}): {why}" for why in found["mismatch"]], 4)
     lines = lines or [f"{maker}: it is what is expected"]
     width = max((len(point["point"]) for point in found["points"]), default=0)
     for point in found["points"]:

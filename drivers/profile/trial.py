@@ -40,7 +40,7 @@ class Trial:
     """What a device answered."""
 
     mismatch: tuple[str, ...]
-    """The conditions of its identity that do not hold: empty when it is what the profile describes."""
+    """Why it is not what the profile describes; empty when it is."""
     points: tuple[PointRead, ...]
 
 
@@ -61,7 +61,9 @@ async def trial(spots: Spots, names: Sequence[str], link: Registers, clock: Call
     who = ProfileReads(spots, [condition.point for condition in profile.identity.check])
     seen = await who.read(link, 0, clock)
     mismatch = tuple(
-        told(profile, condition) for condition in profile.identity.check if not holds(profile, condition, seen)
+        f"{told(profile, condition)} does not hold"
+        for condition in profile.identity.check
+        if not holds(profile, condition, seen)
     )
     points: dict[str, PointRead] = {}
     for unit in dict.fromkeys(spots[name].unit_id for name in wanted):

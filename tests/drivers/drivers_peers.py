@@ -77,6 +77,9 @@ class Memory:
     before_read: Callable[[int], None] = lambda address: None
     on_write: Callable[[int, tuple[int, ...]], None] = lambda address, values: None
 
+    def pace(self, between_s, after_connect_s):
+        """Nothing here needs a pause."""
+
     async def read_holding(self, unit_id: int, address: int, count: int) -> tuple[int, ...]:
         assert 0 <= address <= 65536 - count
         assert 1 <= count <= 125

@@ -8,7 +8,7 @@ from drivers_profiles import bench
 from test_drivers_profile_sungrow import HOLDING, INPUTS
 
 from drivers.device import DeviceSpec, open_device
-from drivers.look import UnknownPoint, look
+from drivers.look import UnknownPoint, look, tried
 from drivers.profile.load import find
 from drivers.profile.model import Pacing
 
@@ -59,3 +59,17 @@ async def test_of_a_device_with_a_profile_any_point_with_its_registers():
         assert (await look(it.device, ["ems_mode"], lambda: 0.0)).mismatch
         with pytest.raises(UnknownPoint, match="heartbeat can only be written"):
             await look(it.device, ["heartbeat"], lambda: 0.0)
+
+
+async def test_a_sunspec_profile_is_tried_by_what_its_roles_poll():
+    memory = Memory(bank(chain(model(1, {"Md": "M"}), model(203, {"W": 120, "W_SF": 1}))))
+    found = await tried(find("sunspec-meter", None), 1, [], memory, Clock(50.0))
+    assert {point.name: point.value for point in found.points}["203.W"] == 1200.0
+    assert found.mismatch == ()
+    found = await tried(find("sunspec-meter", None), 1, ["1.Md"], memory, Clock(50.0))
+    assert [(point.name, point.value) for point in found.points] == [("1.Md", "M")]
+    found = await tried(find("sunspec-hybrid", None), 1, [], memory, Clock(50.0))
+    assert found.points == ()
+    (why,) = found.mismatch
+    assert "model 704 (DERCtlAC) or 124 " in why
+    assert memory.writes == []

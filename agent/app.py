@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import secrets
 import signal
-from collections.abc import Coroutine
+from collections import deque
+from collections.abc import Callable, Coroutine
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from agent.cloud.messages import ack_message, event_message, ledger_message, telemetry_frame
+from agent.cloud.frame import MEANS_IN_A_FRAME, summary_frame, telemetry_frame
+from agent.cloud.messages import ack_message, event_message, ledger_message
 from agent.cloud.wire import document_parser
 from agent.config import ConfigError, DeviceSection, SiteFile, load
 from agent.core.decision import Effects, State
+from agent.core.events import Event
 from agent.core.ledger import slot_account
 from agent.core.orders import OrderDocument, OrderDocuments
 from agent.core.plan import Plans
-from agent.core.records import DOCUMENT_KINDS, StorageFailed
+from agent.core.points import device_points
+from agent.core.records import DOCUMENT_KINDS, StorageFailed, Stream
 from agent.replan.kept import kept_from_json
 from agent.runtime import housekeeping, logs
 from agent.runtime.board import Board, DeviceHealth
@@ -34,7 +38,7 @@ from agent.runtime.models import LearnedModels, models_held
 from agent.runtime.notify import Notifier
 from agent.runtime.poller import EndpointPoller, Polled
 from agent.runtime.pv_ceilings import PvCeilings
-from agent.runtime.recorder import Recorder
+from agent.runtime.recorder import Recorder, Summaries
 from agent.runtime.replan_side import ReplanOptions, ReplanSide, with_kept
 from agent.runtime.requests import Requests
 from agent.store import AlreadyRunning, Announce, Held, Store
@@ -42,9 +46,12 @@ from drivers.device import BatteryDevice, Device, PvDevice, open_device
 from drivers.endpoint import Endpoint, parse_url
 from drivers.link import Link
 from drivers.profile.settings import OwnersSettings
+from drivers.tls import BadTls
 
 log = structlog.get_logger(__name__)
 
+EARLY_EVENTS = 100
+"""Events that may happen before there is a store to write them to."""
 FIRST_ROUND_S = 3.0
 """The first tick waits this long for every device to be read once; after that it works with what there is."""
 NEUTRAL_WITHIN_S = 5.0
@@ -75,7 +82,10 @@ class Daemon:
         self._board = Board(self._rules)
         self._boot_id = secrets.token_hex(8)
         self._notifier = Notifier()
+        self._read_only = site.control.mode == "read_only"
         self._links: dict[Endpoint, Link] = {}
+        self._early: deque[Event] = deque(maxlen=EARLY_EVENTS)
+        self._recorded: Callable[[Event], None] | None = None
         self._settings = OwnersSettings()
         self._health: list[DeviceHealth] = []
         self._devices: dict[str, Device] = {}
@@ -115,6 +125,7 @@ class Daemon:
 
     async def _live(self, store: Store, stop: asyncio.Event) -> None:
         self._settings = OwnersSettings(lambda text: _kept(store, text))
+        self._links = self._open_links()
         pollers = self._pollers()
         async with asyncio.TaskGroup() as tasks:
             polling = [tasks.create_task(poller.run(), name="poller") for poller in pollers]
@@ -129,7 +140,9 @@ class Daemon:
                 boot_id=self._boot_id,
                 clock=self._clock,
             )
+            cloud.commands.restore(held)
             recorder = self._recorder(store, cloud)
+            self._tell_from_now_on(recorder.tell)
             replanning = self._replanning(held, store, control, recorder)
             models = LearnedModels(
                 store=store, control=control, tell=recorder.tell, clock=self._clock, held=control.state.models
@@ -210,13 +223,10 @@ class Daemon:
         for device in self._site.device:
             endpoint = parse_url(device.url)
             behind.setdefault(endpoint, []).append(self._polled(device, endpoint))
-        return [EndpointPoller(polled, self._board, self._clock) for polled in behind.values()]
+        return [EndpointPoller(polled, self._board, self._clock, self._tell) for polled in behind.values()]
 
     def _polled(self, section: DeviceSection, endpoint: Endpoint) -> Polled:
-        link = self._links.get(endpoint)
-        if link is None:
-            link = Link(endpoint, timeout_s=section.timeout, clock=self._clock.mono_s)
-            self._links[endpoint] = link
+        link = self._links[endpoint]
         device = open_device(self._site.spec(section), link, self._clock.mono_s, self._settings)
         self._devices[section.id] = device
         self._link_of[section.id] = link
@@ -226,18 +236,56 @@ class Daemon:
             self._pvs[section.id] = device
         health = DeviceHealth(section.id, f"{endpoint} unit {section.unit_id}")
         self._health.append(health)
-        return Polled(device, section.poll, health)
+        return Polled(device, section.poll, health, link)
+
+    def _open_links(self) -> dict[Endpoint, Link]:
+        """One link per endpoint, shared by its unit ids, as patient as the most patient of them asks for."""
+        timeouts_s: dict[Endpoint, float] = {}
+        for section in self._site.device:
+            endpoint = parse_url(section.url)
+            timeouts_s[endpoint] = max(section.timeout, timeouts_s.get(endpoint, 0.0))
+        tls = self._site.modbus_tls.files() if self._site.modbus_tls is not None else None
+        try:
+            return {
+                endpoint: Link(
+                    endpoint, timeout_s=timeout_s, clock=self._clock.mono_s, tls=tls, read_only=self._read_only
+                )
+                for endpoint, timeout_s in timeouts_s.items()
+            }
+        except BadTls as error:
+            raise CannotStart(f"modbus_tls: {error}; nothing was started") from error
+
+    def _tell(self, event: Event) -> None:
+        """Takes over an event at any time; what comes before there is a recorder waits for it."""
+        if self._recorded is None:
+            self._early.append(event)
+        else:
+            self._recorded(event)
+
+    def _tell_from_now_on(self, recorded: Callable[[Event], None]) -> None:
+        self._recorded = recorded
+        while self._early:
+            recorded(self._early.popleft())
 
     def _recorder(self, store: Store, cloud_side: CloudSide) -> Recorder:
         cloud = self._site.cloud
-        site_id = self._site.site.id
+        site_id, board = self._site.site.id, self._board
+        stream, summaries = Stream.TELEMETRY, None
+        if cloud is not None and cloud.link == "metered":
+            period_s, stream = cloud.aggregate, Stream.FULL_RATE
+            summaries = Summaries(
+                period_s * MEANS_IN_A_FRAME, lambda seq, frames: summary_frame(site_id, seq, frames, period_s)
+            )
         return Recorder(
             store=store,
             boot_id=self._boot_id,
             frame_s=cloud.frame if cloud is not None else 60.0,
             sample_s=self._rules.tick_s,
-            build_frame=lambda seq, samples: telemetry_frame(site_id, seq, samples),
+            build_frame=lambda seq, samples: telemetry_frame(site_id, seq, samples, stream),
+            points=lambda: device_points(board.batteries, board.pvs, board.meter, self._clock.mono_s()),
+            summaries=summaries,
             on_kept=cloud_side.news,
+            on_sample=cloud_side.sampled,
         )
 
     def _control(self, held: Held, tasks: asyncio.TaskGroup) -> ControlLoop:
@@ -258,7 +306,8 @@ class Daemon:
             started_mono_s=self._started_mono_s,
             pv_ceilings=PvCeilings(self._pvs),
             droops=DeviceDroops(self._batteries, self._rules.delegated),
-            found_beside=lambda: device_conditions(self._health),
+            found_beside=lambda: device_conditions(self._health, read_only=self._read_only),
+            read_only=self._read_only,
             state=State(account=account, models=models_held(held.models)),
         )
 

@@ -19,7 +19,7 @@ class Topics:
         return f"ems/v1/{self.site_id}/"
 
     def edge(self, name: str) -> str:
-        """A topic from the site: status, telemetry, history, ack, event, ledger."""
+        """A topic from the site: status, telemetry, history, ack, event, ledger, evidence."""
         return f"{self.prefix}edge/{name}"
 
     def plan(self, kind: DocumentKind) -> str:
@@ -32,6 +32,11 @@ class Topics:
         return f"{self.prefix}cloud/watermark"
 
     @property
+    def command(self) -> str:
+        """Commands, each on its own, not retained."""
+        return f"{self.prefix}cloud/command"
+
+    @property
     def subscribed(self) -> tuple[str, ...]:
         """All topics to the site, the watermark last."""
-        return (*(self.plan(kind) for kind in DOCUMENT_KINDS), self.watermark)
+        return (*(self.plan(kind) for kind in DOCUMENT_KINDS), self.command, self.watermark)

@@ -15,9 +15,11 @@ from typing import Any
 from agent.cloud.drain import Drain, Outbox, happened_within
 from agent.cloud.messages import ack_message, will_message
 from agent.cloud.mqtt_link import (
+    RECEIVE_MAXIMUM,
     SESSION_TAKEN_OVER,
     Connection,
     ConnectionLost,
+    Inbound,
     LinkOptions,
     MqttLink,
     PublishRefused,
@@ -76,6 +78,7 @@ class Uplink:
         outbox: Outbox,
         status: Callable[[], bytes],
         on_document: Callable[[DocumentKind, Arrived], Awaitable[Outcome]],
+        on_command: Callable[[Arrived], Awaitable[Outcome]],
         utc_s: Callable[[], float],
         keys: KeyRing | None = None,
         options: UplinkOptions | None = None,
@@ -85,6 +88,7 @@ class Uplink:
         self._outbox = outbox
         self._status = status
         self._on_document = on_document
+        self._on_command = on_command
         self._keys = keys or KeyRing({})
         self._security = SecurityLog()
         self._utc_s = utc_s
@@ -93,6 +97,7 @@ class Uplink:
         will = (self._topics.edge("status"), will_message(site_id))
         self._link = MqttLink(transport, f"ems-{site_id}", will, self._options.link)
         self._connection: Connection | None = None
+        self._connected = asyncio.Event()
         self._drain: Drain | None = None
         self._status_changed = asyncio.Event()
         self._watermark_seen = asyncio.Event()
@@ -166,6 +171,22 @@ class Uplink:
         self.notify()
         return asked
 
+    async def deliver(self, name: str, payload: bytes) -> None:
+        """Returns once the broker has taken the message, over however many connections; raises `PublishRefused`."""
+        while True:
+            await self._connected.wait()
+            connection = self._connection
+            assert connection is not None, "set together"
+            with suppress(ConnectionLost):
+                await connection.publish(self._topics.edge(name), payload)
+                return
+            await asyncio.wait({connection.lost})
+            await asyncio.sleep(0)  # the session ends, and with it what was set
+
+    def still_sends(self, asked: Resending) -> bool:
+        """True until the broker has taken all of a range that was asked for."""
+        return asked in self._asked.waiting
+
     async def run(self) -> None:
         """Keeps the session for ever; ends only by cancellation, with the will published."""
         await self._link.run(self._session, self._on_lost)
@@ -186,6 +207,7 @@ class Uplink:
         self._resend = {stream: ResendTimer(self._options.resend_after_s) for stream in Stream}
         await connection.subscribe(self._topics.subscribed)
         self._connection, self._drain = connection, drain
+        self._connected.set()
         self._accepted = True
         parts: tuple[Awaitable[Any], ...] = (
             self._receive(connection),
@@ -203,6 +225,7 @@ class Uplink:
             raise connection.lost.result()
         finally:
             self._connection, self._drain = None, None
+            self._connected.clear()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -236,8 +259,19 @@ class Uplink:
             await happened_within(self._status_changed, self._options.status_every_s)
 
     async def _receive(self, connection: Connection) -> None:
+        """Commands have a lane of their own: a year's plan that is being read does not hold one up."""
+        commands: asyncio.Queue[Inbound] = asyncio.Queue(RECEIVE_MAXIMUM)
+        others: asyncio.Queue[Inbound] = asyncio.Queue(RECEIVE_MAXIMUM)
+        async with asyncio.TaskGroup() as lanes:
+            lanes.create_task(self._serve(connection, commands))
+            lanes.create_task(self._serve(connection, others))
+            while True:
+                message = await connection.inbound.get()
+                await (commands if message.topic == self._topics.command else others).put(message)
+
+    async def _serve(self, connection: Connection, lane: asyncio.Queue[Inbound]) -> None:
         while True:
-            message = await connection.inbound.get()
+            message = await lane.get()
             await self._take(message.topic, self._keys.arrived(message.payload))
             connection.acknowledge(message)
 
@@ -246,6 +280,9 @@ class Uplink:
         kind = self._document_kinds.get(topic)
         if kind is not None:
             outcome = await self._on_document(kind, arrived)
+            await self._tell_security(topic, outcome.reason, outcome.detail)
+        elif topic == self._topics.command:
+            outcome = await self._on_command(arrived)
             await self._tell_security(topic, outcome.reason, outcome.detail)
         elif topic == self._topics.watermark:
             refused = await self._take_watermark(arrived.content)

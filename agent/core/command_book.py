@@ -149,6 +149,11 @@ def taken(book: CommandBook, command: Command, utc_s: float, mono_s: float) -> t
     return book.without(replaced).with_(one), _ended_by(replaced, command)
 
 
+def in_force_again(command: Command, term: Term) -> InForce:
+    """A command found on disk at start."""
+    return InForce(command, term, not isinstance(command.params, Move))
+
+
 def decided(book: CommandBook, command_id: str | None) -> CommandBook:
     """The book after a tick in which this command decided; the same object when that is not new."""
     move = book.move
@@ -168,7 +173,8 @@ def ended(book: CommandBook, utc_s: float, mono_s: float, *, clock_trusted: bool
 def _at_its_end(one: InForce) -> Ended:
     if one.had_effect:
         return Ended(one.command, Stage.DONE)
-    return Ended(one.command, Stage.EXPIRED, "its time ran out before it could decide", "never_decided")
+    since = "" if one.term.witnessed else " after a restart of the agent"
+    return Ended(one.command, Stage.EXPIRED, f"its time ran out before it could decide{since}", "never_decided")
 
 
 def _ended_by(gone: Iterable[InForce], by: Command) -> tuple[Ended, ...]:

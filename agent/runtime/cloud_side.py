@@ -11,7 +11,8 @@ import structlog
 
 from agent.cloud.access import transport
 from agent.cloud.documents import DocumentDesk
-from agent.cloud.messages import Status, status_message, telemetry_frame
+from agent.cloud.frame import telemetry_frame
+from agent.cloud.messages import Status, status_message
 from agent.cloud.mqtt_link import LinkOptions
 from agent.cloud.on_request import Resending
 from agent.cloud.signatures import Arrived, KeyRing
@@ -26,6 +27,7 @@ from agent.core.plan import Plan, PlanKind, Plans
 from agent.core.records import Document, DocumentKind, Outcome, Sample, Stage
 from agent.runtime.board import DeviceHealth
 from agent.runtime.clock import Clock
+from agent.runtime.command_side import CommandSide
 from agent.runtime.control import ControlLoop
 from agent.store import Store
 
@@ -61,6 +63,15 @@ class CloudSide:
         self._keys = KeyRing(site.cloud.keys() if site.cloud is not None else {})
         self._uplink = self._make_uplink(site.cloud) if site.cloud is not None else None
         self._limits = site.plan_limits()
+        self.commands = CommandSide(
+            site_id=site.site.id,
+            limits=self._limits,
+            store=store,
+            control=control,
+            clock=clock,
+            uplink=self._uplink,
+            on_answered=self.news,
+        )
         self._desk = DocumentDesk(
             store=store,
             site_id=site.site.id,
@@ -76,6 +87,7 @@ class CloudSide:
         """Keeps the session with the broker and tells how far each document came, for ever."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._tell_stages())
+            tasks.create_task(self.commands.run())
             if self._uplink is not None:
                 tasks.create_task(self._uplink.run())
 
@@ -88,8 +100,11 @@ class CloudSide:
         """Notices from one tick's decision what the cloud wants to know."""
         decision, plans = effects.decision, self._control.plans
         self._follow(decision, plans)
+        self.commands.after_tick(effects)
         shown = (
             decision.source,
+            self._control.override,
+            self.commands.book,
             plans.local and plans.local.made_utc_s,
             plans.rolling and plans.rolling.version,
             plans.yearly and plans.yearly.version,
@@ -152,13 +167,22 @@ class CloudSide:
             outbox=self._store,
             status=self._status,
             on_document=self._receive,
+            on_command=self._receive_command,
             utc_s=self._clock.utc_s,
             keys=self._keys,
-            options=UplinkOptions(confirm=Confirm(section.confirm), resend_after_s=section.resend_after, link=link),
+            options=UplinkOptions(
+                confirm=Confirm(section.confirm),
+                resend_after_s=section.resend_after,
+                history_per_s=section.history_per_s,
+                link=link,
+            ),
         )
 
     async def _receive(self, kind: DocumentKind, arrived: Arrived) -> Outcome:
         return await self._desk.receive(kind, arrived)
+
+    async def _receive_command(self, arrived: Arrived) -> Outcome:
+        return await self.commands.receive(arrived)
 
     def _status(self) -> bytes:
         control = self._control

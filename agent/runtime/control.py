@@ -11,13 +11,16 @@ from typing import Any
 
 import structlog
 
+from agent.core.authority import PowerOrder
 from agent.core.award_outlook import awarded_rules, notices, outlook
 from agent.core.awards import awarded_tick_s
 from agent.core.clock_trust import ClockTrust, judge
+from agent.core.command_limits import Narrowing
 from agent.core.decision import Condition, Decision, Effects, Inputs, SetpointWrite, State
 from agent.core.deliverability import Deliverability
 from agent.core.orders import OrderDocument, OrderDocuments
 from agent.core.orders_in_force import NOTHING_IN_FORCE, OrdersInForce, in_force
+from agent.core.override import Override
 from agent.core.plan import LocalPlan, Plan, Plans
 from agent.core.rules import SiteRules
 from agent.core.snapshot import WriteOutcome
@@ -67,6 +70,8 @@ class ControlLoop:
     started_mono_s: float
     pv_ceilings: PvCeilings = field(default_factory=PvCeilings)
     droops: DeviceDroops = field(default_factory=DeviceDroops)
+    read_only: bool = False
+    """Commissioning: everything is read and decided, and nothing is written."""
     found_beside: Callable[[], tuple[Condition, ...]] = tuple
     """What is wrong that no reading tells, such as another device at an address."""
     order_documents: OrderDocuments = field(default_factory=OrderDocuments)
@@ -79,6 +84,15 @@ class ControlLoop:
     trust: ClockTrust = field(default_factory=lambda: ClockTrust(False, 0.0, "not judged yet"))
     decisions: deque[Decision] = field(default_factory=lambda: deque(maxlen=DECISIONS_KEPT))
     last_outcome: dict[str, WriteOutcome] = field(default_factory=dict)
+    override: Override | None = None
+    """What somebody on site asks for."""
+    order: PowerOrder | None = None
+    """What a command of the cloud asks for."""
+    narrowings: tuple[Narrowing, ...] = ()
+    """Limits that the cloud narrowed."""
+    _after_tick: Callable[[Effects], None] | None = None
+    _act_again: bool = False
+    """A tick was asked for while a write was under way: its device could not be told yet."""
     _reviewed_mono_s: float = float("-inf")
     _wrong: frozenset[tuple[str, str]] = frozenset()
     _notices: tuple[Condition, ...] = ()
@@ -98,8 +112,16 @@ class ControlLoop:
         """Lay a local plan over the plans of the cloud from the next tick on, or take it away."""
         self.plans = self.plans.with_local(local)
 
+    def act_now(self) -> None:
+        """A tick at once: what somebody just ordered waits neither for the beat nor longer than for a running write."""
+        if self._after_tick is not None:
+            mine = asyncio.current_task()
+            self._act_again = any(task is not mine for task in self._writing)
+            self._after_tick(self.tick())
+
     async def run(self, after_tick: Callable[[Effects], None]) -> None:
         """Ticks for ever; `after_tick` gets the effects of each whole tick."""
+        self._after_tick = after_tick
         after_tick(self.tick())  # at once: a battery left over from before must not wait for the beat
         tick_s = self.period_s()
         beat = math.floor(self.clock.utc_s() / tick_s)
@@ -140,6 +162,9 @@ class ControlLoop:
             awards=self.in_force.awards,
             notices=self._notices + self.found_beside(),
             outcomes=tuple(self._outcomes),
+            override=self.override,
+            order=self.order,
+            narrowings=self.narrowings,
             ceiling_outcomes=self.pv_ceilings.outcomes(),
             droop_outcomes=self.droops.outcomes(),
         )
@@ -147,10 +172,11 @@ class ControlLoop:
         rules = awarded_rules(self.rules, inputs.awards, utc_s)
         self.state, effects = step(rules, self.state, inputs)
         self._look_ahead(inputs, reviewed)
-        for write in effects.writes:
-            self._start(write)
-        self.droops.start(effects.droop_writes, self.spawn)
-        self.pv_ceilings.start(effects.ceiling_writes, self.spawn)
+        if not self.read_only:
+            for write in effects.writes:
+                self._start(write)
+            self.droops.start(effects.droop_writes, self.spawn)
+            self.pv_ceilings.start(effects.ceiling_writes, self.spawn)
         self.decisions.append(effects.decision)
         self.counters.ticks += 1
         return effects
@@ -185,6 +211,8 @@ class ControlLoop:
     async def _write(self, write: SetpointWrite) -> None:
         outcome = await self.batteries[write.device_id].write_setpoint(write.power_w)
         self._settle(outcome)
+        if self._act_again:
+            self.act_now()
 
     def _settle(self, outcome: WriteOutcome) -> None:
         self.last_outcome[outcome.device_id] = outcome
@@ -198,7 +226,12 @@ class ControlLoop:
             self.counters.first_verified_write_s = self.clock.mono_s() - self.started_mono_s
 
     async def neutral(self, within_s: float) -> bool:
-        """True when every battery confirmed 0 kW within `within_s`; else its dead-man ends the last setpoint."""
+        """True when every battery confirmed 0 kW within `within_s`, or none was ever written to.
+
+        Else its dead-man ends the last setpoint.
+        """
+        if self.read_only:
+            return True
         if self._writing:
             await asyncio.wait(self._writing, timeout=within_s / 2)
         releases = [asyncio.ensure_future(battery.release()) for battery in self.batteries.values()]

@@ -7,13 +7,14 @@ from functools import partial
 from cloud_documents import NOW, SITE
 
 from agent.cloud.documents import DocumentDesk
-from agent.cloud.messages import Status, status_message, telemetry_frame
+from agent.cloud.frame import telemetry_frame
+from agent.cloud.messages import Status, status_message
 from agent.cloud.mqtt_link import LinkOptions
 from agent.cloud.transport import Transport
 from agent.cloud.uplink import Uplink, UplinkOptions
 from agent.core.admission import PlanLimits, admit
 from agent.core.plan import Plans
-from agent.core.records import Sample
+from agent.core.records import Outcome, Sample, Stage
 from agent.site_file.broker_address import BrokerAddress
 
 QUICK = LinkOptions(first_wait_s=0.05, longest_wait_s=0.1, taken_over_wait_s=0.1)
@@ -27,6 +28,7 @@ class EdgeSite:
         self.store = store
         self.plans = Plans()
         self.now = NOW
+        self.commands = []
         self._samples = 0
         self.boot_id = f"{time.monotonic_ns():x}"
         self.uplink = Uplink(
@@ -35,6 +37,7 @@ class EdgeSite:
             outbox=store,
             status=self._status,
             on_document=self._on_document,
+            on_command=self._on_command,
             utc_s=lambda: self.now,
             keys=keys,
             options=options or UplinkOptions(link=QUICK, watermark_wait_s=0.2),
@@ -53,6 +56,11 @@ class EdgeSite:
 
     async def _on_document(self, kind, arrived):
         return await self.desk.receive(kind, arrived)
+
+    async def _on_command(self, arrived):
+        """Commands have tests of their own; here it counts that they come, and when."""
+        self.commands.append(arrived.payload)
+        return Outcome(self.now, "unknown", None, "0" * 64, Stage.REJECTED, "not_json", subject="command")
 
     def _on_stored(self, plan):
         self.plans = self.plans.replaced(plan)

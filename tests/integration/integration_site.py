@@ -23,6 +23,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from simulators.battery import BatteryConfig
+from simulators.cloud_messages import column_values, read_message
 from simulators.plant import GridConfig, LoadConfig, PvConfig
 from simulators.site import SimulatedSite
 from simulators.site_config import SiteConfig
@@ -151,6 +152,18 @@ def orders(kind, version, entries, **changes):
     content = {"schema": "1.0", "site_id": SITE, "kind": kind, "version": version, "issued_at": iso(time.time())}
     unit = {} if kind == "outages" else {"unit": "kW"}
     return json.dumps({**content, **unit, kind: entries, **changes}).encode()
+
+
+def command(type_, command_id, *, valid_s=60.0, without=(), issued=None, **params):
+    """One command of this site; powers are kW toward the grid."""
+    issued = time.time() if issued is None else issued
+    if type_ == "set_power":
+        params = {"target": "battery", "unit": "kW", "positive": "export"} | params
+    if type_ == "narrow_limits":
+        params = {"unit": "kW"} | params
+    content = {"schema": "1.0", "site_id": SITE, "id": command_id, "type": type_, "issued_at": iso(issued)}
+    content |= {"expires_at": iso(issued + valid_s), "params": params}
+    return json.dumps({key: value for key, value in content.items() if key not in without}).encode()
 
 
 class SitePlant:
@@ -341,7 +354,7 @@ class CountingCloud:
         assert self._ready.wait(DEADLINE_S)
 
     def _arrived(self, message):
-        content = json.loads(message.payload)
+        content = read_message(message.payload, SITE)
         kept = {"status": self.statuses, "ack": self.acks, "event": self.events}
         name = message.topic.removeprefix(PREFIX + "edge/")
         if content.get("seq") is not None:
@@ -376,6 +389,23 @@ class CountingCloud:
 
         return until(found, f"{kind} plan {version} is {stage}")
 
+    def command(self, type_, command_id, *, valid_s=60.0, without=(), payload=None, **params):
+        """Publishes a command; returns the instant at which that began."""
+        body = payload or command(type_, command_id, valid_s=valid_s, without=without, **params)
+        begun = time.monotonic()
+        self.paho.publish(PREFIX + "cloud/command", body, qos=1)
+        return begun
+
+    def command_acks(self, command_id):
+        """What the site said of a command, without courtesies, in order of sequence."""
+        found = [a for a in list(self.acks) if a.get("id") == command_id and a["seq"] is not None]
+        return sorted(found, key=lambda ack: ack["seq"])
+
+    def command_ack(self, command_id, stage):
+        """Waits for this stage of a command."""
+        wanted = lambda: next((a for a in self.command_acks(command_id) if a["stage"] == stage), None)  # noqa: E731
+        return until(wanted, f"command {command_id} is {stage}")
+
     @property
     def status(self):
         """The newest status."""
@@ -394,10 +424,10 @@ class CountingCloud:
     def sample_times(self):
         """The instants of all samples, in order of the sequence that brought them."""
         frames = [
-            json.loads(self.contents[key])
+            read_message(self.contents[key], SITE)
             for key in sorted(key for key in list(self.contents) if key[0] == "telemetry")
         ]
-        return [unix(f["start"]) + t / 1000 for f in frames for t in f["t_ms"]]
+        return [unix(f["start"]) + t / 1000 for f in frames for t in column_values(f["t_ms"])]
 
     def assert_complete(self):
         """No sequence missing on any stream, none with two contents, no instant twice, time only forward."""

@@ -18,6 +18,7 @@ from agent.quantity import Frequency, Power, Ramp, Time
 from agent.site_file.cloud_access import CloudAccess
 from agent.site_file.device import DeviceSection
 from agent.site_file.fit import check_site
+from agent.site_file.modbus_tls import ModbusTlsSection, check_tls
 from agent.site_file.problems import problem
 from agent.site_file.product import ProductSection
 from agent.site_file.profiles import device_profiles, device_spec, frequency_resolution_hz
@@ -62,6 +63,7 @@ class SiteSection(Section):
 class ControlSection(Section):
     """The control loop."""
 
+    mode: Literal["control", "read_only"] = "control"
     tick: Annotated[Time, Field(ge=0.1, le=10.0)] = 1.0
     local_rule: LocalRule = Field(default=LocalRule.IDLE, strict=False)
     ramp_up: Annotated[Ramp, Field(gt=0)] | None = None
@@ -92,6 +94,18 @@ class CloudSection(CloudAccess):
     frame: Annotated[Time, Field(ge=1.0, le=3600.0)] = 60.0
     reconnect_max: Annotated[Time, Field(ge=1.0, le=600.0)] = 60.0
     resend_after: Annotated[Time, Field(ge=1.0, le=3600.0)] = 60.0
+    history_per_s: Annotated[float, Field(ge=0.1, le=1000.0)] = 20.0
+    link: Literal["normal", "metered"] = "normal"
+    aggregate: Annotated[Time, Field(ge=1.0, le=3600.0)] = 60.0
+
+    @model_validator(mode="after")
+    def _whole_frames(self) -> Self:
+        if self.link == "metered" and (self.aggregate < self.frame or self.aggregate % self.frame):
+            raise ValueError(
+                f"aggregate ({self.aggregate:g} s) must be a whole multiple of frame ({self.frame:g} s): "
+                "the means are made of whole frames"
+            )
+        return self
 
 
 class StoreSection(Section):
@@ -125,6 +139,7 @@ class SiteFile(Section):
     device: Annotated[list[DeviceSection], Field(min_length=1, max_length=64)]
     product: list[ProductSection] = Field(default_factory=list, max_length=32)
     replan: ReplanSection = ReplanSection()
+    modbus_tls: ModbusTlsSection | None = None
     cloud: CloudSection | None = None
     store: StoreSection = StoreSection()
     api: ApiSection = ApiSection()
@@ -142,6 +157,7 @@ class SiteFile(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         check_site(self.device, self.product, self.connection_point)
+        check_tls(self.device, self.modbus_tls)
         return self
 
     def rules(self) -> SiteRules:

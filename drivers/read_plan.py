@@ -57,6 +57,17 @@ class Block:
     count: int
     unpack: Callable[[bytes], tuple[int | float | bytes, ...]]
     fields: tuple[_Field, ...]
+    places: tuple[Place, ...]
+
+    @property
+    def scaled_elsewhere(self) -> bool:
+        """Whether a value here is scaled by a factor of another block."""
+        return any(field.sf_slot == -1 for field in self.fields)
+
+    def halves(self) -> tuple[Block, Block]:
+        """The same points as two blocks."""
+        half = len(self.places) // 2
+        return _block(self.places[:half]), _block(self.places[half:])
 
     def decode(self, registers: Sequence[int], read_mono_s: float, into: dict[str, Read]) -> None:
         """Put the block's points into `into`."""
@@ -134,7 +145,7 @@ def _block(places: Sequence[Place]) -> Block:
             sf_key = f"{key.split('.', 1)[0]}.{point.sf}"
             sf_slot = slot_of.get(sf_key, -1)
         fields.append(_Field(key, slot, sentinel(point), sf_slot, sf_key))
-    return Block(first, at - first, struct.Struct("".join(codes)).unpack, tuple(fields))
+    return Block(first, at - first, struct.Struct("".join(codes)).unpack, tuple(fields), tuple(places))
 
 
 def _value(

@@ -6,7 +6,8 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from drivers.errors import IdentityMismatch
+from drivers.bisect import PollPlan
+from drivers.errors import IdentityMismatch, ModbusRefused
 from drivers.known import MAX_ROUNDS, RECHECK_EVERY_S, KnownDevice, Learnt
 from drivers.read_plan import ReadPlan, Reads, make_plan
 from drivers.registers import Registers
@@ -52,7 +53,13 @@ class Session(KnownDevice):
         )
         self._check(chain, identity)
         self.chain = chain
-        return Learnt(chain.generation, identity, await self._prepare(chain))
+        return Learnt(chain.generation, identity, PollPlan(await self._prepare(chain)))
+
+    @property
+    def refusals(self) -> dict[str, ModbusRefused]:
+        """The points that the device refuses, by name, with its answer; for the present connection."""
+        plan = self._known.plan if self._known is not None else None
+        return dict(plan.refused) if isinstance(plan, PollPlan) else {}
 
     async def _glance(self, known: Identity) -> Identity:
         return await self._read_identity(known.base_address, known.models, known.cut_short)

@@ -44,11 +44,21 @@ def _lines(device: dict[str, Any]) -> list[str]:
     lines.append(f"    {device['identity'] or device['maker']}, {profile}")
     lines.append(f"    {device['endpoint']}, {_link(device['link'])}")
     lines.append(f"    {_last_hour(device['last_hour'])}")
+    lines += [f"    {_unit(device['unit'])}"]
     stands = [text for text in (_remote(device["remote"]), _dead_man(device["dead_man"])) if text]
     lines += [f"    {', '.join(stands)}"] if stands else []
     lines += [f"    {device['last_error']}"] if device["last_error"] else []
     lines += [f"    not offered: {point}: {answer}" for point, answer in device["refused"].items()]
     return fitted(lines, 6)
+
+
+def _unit(unit: dict[str, Any]) -> str:
+    """How long its answers are waited for, and whether it is left alone."""
+    usual = "" if unit["usually_ms"] is None else f", usually {unit['usually_ms']:.0f} ms"
+    if unit["retry_in_s"] is None:
+        return f"unit {unit['state']}; waited for up to {unit['waits_up_to_ms']:.0f} ms{usual}"
+    left = "one trial under way" if unit["state"] == "probing" else f"next trial in {unit['retry_in_s']:.1f} s"
+    return f"unit LEFT ALONE after {unit['failures_in_a_row']} failures in a row: {left}"
 
 
 def _last_hour(hour: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from agent.runtime.clock import Clock
 from agent.runtime.local_socket import Handler, Peer, Refusal
 from drivers.device import Device
 from drivers.errors import DeviceError
-from drivers.link import Link
+from drivers.link import Link, UnitFacts
 from drivers.look import PointRead, UnknownPoint, look
 from drivers.standing import accepts_remote, has_dead_man
 
@@ -52,10 +52,11 @@ class DeviceRequests:
             "polls": health.polls,
             "failures": health.failures,
             "last_error": health.last_error,
-            "refused": getattr(device, "refused", {}),
+            "refused": {name: str(why) for name, why in device.session.refusals.items()},
             "remote": accepts_remote(device),
             "dead_man": has_dead_man(device),
-            "link": {"connected": link.connected, **asdict(link.stats)},
+            "unit": _unit(link.unit(spec.unit_id)),
+            "link": {"connected": link.connected, "read_only": link.read_only, **asdict(link.stats)},
         }
 
     async def _read(self, request: dict[str, Any], _peer: Peer) -> dict[str, Any]:
@@ -74,6 +75,17 @@ class DeviceRequests:
             hint = error.hint or "ems devices list shows how its link does"
             raise Refusal("device_read", str(error), hint) from error
         return {"identified": not found.mismatch, "mismatch": list(found.mismatch), "points": point_rows(found.points)}
+
+
+def _unit(facts: UnitFacts) -> dict[str, Any]:
+    """How long its answers are waited for, and whether it is left alone now."""
+    return {
+        "state": facts.state,
+        "waits_up_to_ms": _ms(facts.timeout_s),
+        "usually_ms": _ms(facts.usual_s),
+        "failures_in_a_row": facts.failures_in_a_row,
+        "retry_in_s": None if facts.retry_in_s is None else round(facts.retry_in_s, 1),
+    }
 
 
 def _ms(seconds: float | None) -> float | None:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import structlog
 
+from agent.core.events import Event, EventState, Severity
 from agent.runtime.board import Board, DeviceHealth
 from agent.runtime.clock import Clock
 from drivers.device import Device
-from drivers.errors import DeviceError, IdentityMismatch
+from drivers.errors import DeviceError, IdentityMismatch, UnitResting
+from drivers.link import Link
 from drivers.spec import Identity
 
 log = structlog.get_logger(__name__)
 
-PROBE_EVERY_S = 10.0
-"""A device that failed `FAILURES_UNTIL_PROBING` times in a row is only tried this often,
-so that it cannot hold up the others on its endpoint."""
-FAILURES_UNTIL_PROBING = 3
+STRANGER_EVERY_S = 10.0
+"""A device that answers, but not as what it should be, is looked at anew this often; one that does not answer is tried
+again when its link allows it (`drivers.patience`)."""
+FAILURES_UNTIL_STRANGE = 3
 LONGEST_NAP_S = 0.25
 """At least this often it is looked whether a device must be read sooner now."""
 
@@ -31,17 +33,42 @@ class Polled:
     device: Device
     period_s: float
     health: DeviceHealth
+    link: Link
     identified: bool = False
     next_mono_s: float = 0.0
+    told_refused: set[str] = field(default_factory=set)
+    """Points whose refusal was told."""
+
+    @property
+    def retry_mono_s(self) -> float:
+        """Asking it before this time is in vain."""
+        return self.link.retry_mono_s(self.device.spec.unit_id)
+
+    @property
+    def resting(self) -> str | None:
+        """Why its unit is left alone now, None while it is not."""
+        unit = self.link.unit(self.device.spec.unit_id)
+        if unit.retry_in_s is None:
+            return None
+        return (
+            f"unit {self.device.spec.unit_id} failed {unit.failures_in_a_row} times in a row and is left alone but for "
+            f"single trials, so that it does not slow others on its line ({self.health.last_error})"
+        )
+
+    @property
+    def answers(self) -> bool:
+        """Whether its unit answers at all."""
+        return self.link.connected and self.link.unit(self.device.spec.unit_id).failures_in_a_row == 0
 
 
 class EndpointPoller:
     """Polls the devices behind one endpoint, each at its own period, never faster than they answer."""
 
-    def __init__(self, polled: Sequence[Polled], board: Board, clock: Clock) -> None:
+    def __init__(self, polled: Sequence[Polled], board: Board, clock: Clock, tell: Callable[[Event], None]) -> None:
         self._polled = list(polled)
         self._board = board
         self._clock = clock
+        self._tell = tell
         self.first_round = asyncio.Event()
         """Set when each device here was read, or failed, once."""
 
@@ -58,19 +85,22 @@ class EndpointPoller:
             started_s = self._clock.mono_s()
             await self._poll(due)
             waited = started_s if due.next_mono_s == 0.0 else due.next_mono_s
-            probing = due.health.failures_in_a_row >= FAILURES_UNTIL_PROBING
             # Fixed phase while the device keeps up; missed turns are skipped, not made up.
-            period_s = self._board.period_s(due.health.device_id, due.period_s)
-            due.next_mono_s = max(waited + (PROBE_EVERY_S if probing else period_s), self._clock.mono_s())
+            due.next_mono_s = max(waited + self._pause_s(due), self._clock.mono_s(), due.retry_mono_s)
             if all(polled.health.polls + polled.health.failures for polled in self._polled):
                 self.first_round.set()
 
     def _hurry(self, now_s: float) -> None:
         """Turns that are further away than they may be now, because an award begins, come sooner."""
         for polled in self._polled:
-            if polled.health.failures_in_a_row < FAILURES_UNTIL_PROBING:
-                period_s = self._board.period_s(polled.health.device_id, polled.period_s)
-                polled.next_mono_s = min(polled.next_mono_s, now_s + period_s)
+            if not polled.health.failures_in_a_row:
+                polled.next_mono_s = min(polled.next_mono_s, now_s + self._pause_s(polled))
+
+    def _pause_s(self, polled: Polled) -> float:
+        health = polled.health
+        if health.failures_in_a_row >= FAILURES_UNTIL_STRANGE and polled.answers:
+            return STRANGER_EVERY_S
+        return self._board.period_s(health.device_id, polled.period_s)
 
     async def _poll(self, polled: Polled) -> None:
         health = polled.health
@@ -82,6 +112,8 @@ class EndpointPoller:
                 polled.identified = True
                 log.info("device_found", device=health.device_id, endpoint=health.endpoint, identity=health.identity)
             self._board.post(await polled.device.read())
+        except UnitResting:
+            health.resting = polled.resting  # another device behind the same unit id found out; nothing was asked
         except DeviceError as error:
             health.failures += 1
             health.failures_in_a_row += 1
@@ -89,7 +121,8 @@ class EndpointPoller:
             health.record.failed(self._clock.mono_s(), error)
             if isinstance(error, IdentityMismatch):
                 health.stranger = str(error)
-            if health.failures_in_a_row == FAILURES_UNTIL_PROBING:
+            health.resting = polled.resting
+            if health.failures_in_a_row == FAILURES_UNTIL_STRANGE:
                 # It may come back as another unit: find out who it is before it is trusted again.
                 polled.identified = False
                 log.warning("device_failing", device=health.device_id, endpoint=health.endpoint, error=str(error))
@@ -101,6 +134,22 @@ class EndpointPoller:
             health.read_mono_s = self._clock.mono_s()
             health.latency_s = health.read_mono_s - started_s
             health.record.good(health.read_mono_s, health.latency_s)
+            health.resting = None
+            self._tell_refused(polled)
+
+    def _tell_refused(self, polled: Polled) -> None:
+        """NOTED once for each point that the device refuses to be read."""
+        for name, refusal in polled.device.session.refusals.items():
+            if name in polled.told_refused:
+                continue
+            polled.told_refused.add(name)
+            text = (
+                f"{name} cannot be read: {refusal}. The rest is read on; this point is left out, and asked for again "
+                "over a new connection"
+            )
+            data = {"point": name, "address": refusal.address, "code": refusal.code}
+            device_id, utc_s = polled.health.device_id, self._clock.utc_s()
+            self._tell(Event(utc_s, EventState.NOTED, Severity.WARNING, "point_refused", device_id, text, data))
 
 
 def _named(identity: Identity) -> str:

@@ -71,6 +71,7 @@ class Requests:
         counters = control.counters
         return {
             **control_facts(self._last_decision(), control.plans),
+            "mode": "read_only" if control.read_only else "control",
             "orders": orders_held(control.order_documents),
             "site": self.site_id,
             "version": self.version,

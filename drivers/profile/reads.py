@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from drivers.errors import DeviceError, ModbusRefused
+from drivers.errors import DeviceError, ModbusRefused, UnitResting
 from drivers.profile.codec import Codec, Raw, codec
 from drivers.profile.model import Profile
 from drivers.profile.place import INPUT, function_of, registers_of, wire_address
@@ -129,6 +129,10 @@ class ProfileReads:
         sent_mono_s = clock()
         try:
             registers = await _ask(link, block, self._spots.profile.reads.even_counts)
+        except UnitResting:
+            if block[0].unit_id != self._spots.unit_id:
+                return [block]  # a part of the device is away, the rest goes on
+            raise
         except ModbusRefused as refused:
             if refused.code in NOT_THERE and block[0].unit_id != self._spots.unit_id:
                 return [block]  # a part of the device is away, the rest goes on

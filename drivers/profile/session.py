@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from drivers.errors import IdentityMismatch
+from drivers.errors import IdentityMismatch, ModbusRefused
 from drivers.known import KnownDevice, Learnt
 from drivers.profile.conditions import holds, told
 from drivers.profile.model import Profile
@@ -37,8 +37,13 @@ class ProfileSession(KnownDevice):
     @property
     def refused(self) -> dict[str, str]:
         """The points that the device does not offer now, by name, with its answer."""
+        return {name: str(why) for name, why in self.refusals.items()}
+
+    @property
+    def refusals(self) -> dict[str, ModbusRefused]:
+        """The same as the device answered."""
         plan = self._known.plan if self._known is not None else None
-        return {name: str(why) for name, why in plan.refused.items()} if isinstance(plan, ProfileReads) else {}
+        return dict(plan.refused) if isinstance(plan, ProfileReads) else {}
 
     async def _look(self) -> Learnt:
         who = ProfileReads(self._spots, self._who)

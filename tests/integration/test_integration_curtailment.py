@@ -66,7 +66,9 @@ class Rig:
         rules = self.file.rules()
         board = Board(rules)
         ports = {"b": self.plant.battery_port, "p": self.plant.gateway_port, "m": self.plant.gateway_port}
-        self.links = {port: Link(TcpEndpoint("127.0.0.1", port), timeout_s=1.0, clock=clock.mono_s) for port in ports.values()}
+        self.links = {
+            port: Link(TcpEndpoint("127.0.0.1", port), timeout_s=1.0, clock=clock.mono_s) for port in ports.values()
+        }
         self.devices, behind = {}, {}
         for section in self.file.device:
             spec = DeviceSpec(
@@ -75,9 +77,9 @@ class Rig:
             )  # fmt: skip
             link = self.links[ports[section.id]]
             self.devices[section.id] = open_device(spec, link, clock.mono_s)
-            polled = Polled(self.devices[section.id], POLL_S, DeviceHealth(section.id, "x"))
+            polled = Polled(self.devices[section.id], POLL_S, DeviceHealth(section.id, "x"), link)
             behind.setdefault(ports[section.id], []).append(polled)
-        self.pollers = [EndpointPoller(polled, board, clock) for polled in behind.values()]
+        self.pollers = [EndpointPoller(polled, board, clock, self.events.append) for polled in behind.values()]
         self.tasks = [asyncio.create_task(poller.run()) for poller in self.pollers]
         await asyncio.gather(*(poller.first_round.wait() for poller in self.pollers))
         self.control = ControlLoop(

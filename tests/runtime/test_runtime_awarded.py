@@ -213,7 +213,12 @@ def test_setpoints_follow_in_small_steps_only_while_awarded(loop, monkeypatch):
     assert [rules.batteries[0].dead_band_w for rules in used] == [500.0, pytest.approx(200.0)]
 
 
+LINK = SimpleNamespace(retry_mono_s=lambda unit_id: float("-inf"))
+
+
 class Device:
+    spec, session = SimpleNamespace(unit_id=1), SimpleNamespace(refusals={})
+
     def __init__(self, clock, sample):
         self.clock, self.sample, self.reads, self.dead = clock, sample, [], False
 
@@ -232,10 +237,10 @@ async def test_a_slow_meter_is_read_sooner_as_an_award_comes_and_its_neighbours_
     meter = Device(clock, MeterSample("meter"))
     other = Device(clock, BatterySample("bess"))
     polled = [
-        Polled(meter, 10.0, DeviceHealth("meter", "")),
-        Polled(other, 1.0, DeviceHealth("bess", "")),
+        Polled(meter, 10.0, DeviceHealth("meter", ""), LINK),
+        Polled(other, 1.0, DeviceHealth("bess", ""), LINK),
     ]
-    poller = EndpointPoller(polled, board, clock)
+    poller = EndpointPoller(polled, board, clock, lambda event: None)
     ordinary = clock.sleep_until
 
     async def sleep(mono_s):

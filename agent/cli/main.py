@@ -9,6 +9,7 @@ from agent.cli import (
     config_check,
     devices,
     devices_list,
+    devices_trace,
     devices_write,
     explain,
     ledger,
@@ -62,6 +63,7 @@ devices_app.command("list")(devices_list.list_)
 devices_app.command("profiles")(devices.profiles)
 devices_app.command("check")(devices.check)
 devices_app.command("read")(devices.read)
+devices_app.command("trace")(devices_trace.trace)
 devices_app.command("write")(devices_write.write)
 devices_app.command("schema")(devices.schema)
 

@@ -1,0 +1,119 @@
+"""What goes over the line to one device of a running daemon, decoded for a technician."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from integration_acme import MODE, Acme, acme_agent
+from integration_site import ems, until
+
+
+@pytest.fixture(scope="module")
+def acme():
+    made = Acme()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def agent(module_parts, acme):
+    agent = acme_agent(module_parts.agent, module_parts.plant(), acme).start()
+    until(lambda: all(device["health"] == "good" for device in agent.status()["devices"]), "all devices are read")
+    until(lambda: acme.registers[MODE] == 1, "the second battery is taken over")
+    return agent
+
+
+def test_each_request_and_answer_is_shown_with_points_and_values(agent):
+    done = ems("devices", "trace", "acme", "--seconds", "1", socket_path=agent.socket)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert any(line.endswith(" > unit 7 read holding 20+2") for line in lines)
+    assert any(line.endswith(" < unit 7 read holding 20+2: mode 1 (remote), setpoint 0 W") for line in lines)
+    assert all(len(line) < 80 for line in lines)
+
+
+def test_a_sunspec_device_is_shown_by_models_and_points(agent):
+    done = ems("devices", "trace", "grid-meter", "--seconds", "1", socket_path=agent.socket)
+    assert done.returncode == 0
+    text = " ".join(done.stdout.split())
+    assert "203.Hz 50 Hz, 203.Hz_SF -2, 203.W " in text
+    assert "without a value" in text
+
+
+def test_an_exception_is_told_with_its_meaning_and_ctrl_c_ends_it(agent):
+    command = [sys.executable, "-m", "agent.cli.main", "devices", "trace", "acme", "--seconds", "60"]
+    environment = {**os.environ, "EMS_SOCKET": str(agent.socket), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as tracing:
+        assert "unit 7 read holding" in tracing.stdout.readline()
+        refused = agent.ask("device_read", device_id="acme", points=["gone"])["result"]
+        assert "exception 2" in refused["points"][0]["note"]
+        wanted = "< unit 7 EXCEPTION 2 (illegal data address) to read holding 40\n"
+        assert any(line.endswith(wanted) for line in tracing.stdout)
+        tracing.send_signal(signal.SIGINT)
+        tracing.communicate(timeout=20)
+    assert tracing.returncode == 0
+
+
+def test_for_programs_there_is_every_byte(agent):
+    done = ems("devices", "trace", "acme", "--seconds", "0.5", "--json", socket_path=agent.socket)
+    found = json.loads(done.stdout)["result"]
+    assert (found["device"]["device_id"], found["dropped"]) == ("acme", 0)
+    assert {frame["unit_id"] for frame in found["frames"]} == {7}
+    answer = next(frame for frame in found["frames"] if frame["registers"] and frame["address"] == 20)
+    assert bytes.fromhex(answer["bytes"])[6:] == bytes([7, 3, 4, 0, 1, 0, 0])
+
+
+def test_a_file_for_a_support_ticket_says_who_the_device_is_and_which_software_runs(agent, tmp_path):
+    file = tmp_path / "trace.txt"
+    done = ems("devices", "trace", "acme", "--seconds", "1", "--out", str(file), socket_path=agent.socket)
+    assert done.returncode == 0
+    assert done.stdout.endswith(f"frames written to {file}\n")
+    head, _, frames = file.read_text().partition("\n\n")
+    assert {"device_id: acme", "profile: acme", "identity: Acme X1", "site: test-01"} <= set(head.splitlines())
+    assert "version: " in head
+    assert "unit 7 read holding" in frames
+
+
+def test_nobody_looks_means_nothing_is_kept(agent):
+    link_is_quiet = agent.ask("device_trace", device_id="acme", seconds=0.2)["result"]["trace"]
+    until(lambda: agent.ask("device_trace_more", trace=link_is_quiet)["result"]["over"], "it is over")
+    gone = agent.ask("device_trace_more", trace=link_is_quiet)
+    assert gone["error"]["why"] == f"there is no trace {link_is_quiet} any more"
+
+
+def test_only_so_many_traces_run_at_once_and_a_stopped_one_makes_room(agent):
+    begun = [agent.ask("device_trace", device_id="acme", seconds=60) for _ in range(4)]
+    refused = agent.ask("device_trace", device_id="bess", seconds=60)
+    assert (refused["ok"], refused["error"]["why"]) == (False, "4 traces run already")
+    for one in begun:
+        agent.ask("device_trace_stop", trace=one["result"]["trace"])
+        until(lambda n=one["result"]["trace"]: agent.ask("device_trace_more", trace=n)["result"]["over"], "over")
+    assert agent.ask("device_trace", device_id="bess", seconds=0.1)["ok"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({"device_id": "none", "seconds": 1}, "there is no device 'none' at this site"),
+        ({"device_id": "acme", "seconds": 0}, "seconds must be a number above 0"),
+        ({"device_id": "acme", "seconds": 601}, "at most 600"),
+        ({"device_id": "acme", "seconds": "long"}, "seconds must be a number"),
+        ({"device_id": "acme"}, "seconds must be a number"),
+    ],
+)
+def test_a_bad_request_is_refused_with_a_reason(agent, asked, why):
+    assert why in agent.ask("device_trace", **asked)["error"]["why"]
+
+
+def test_a_file_that_cannot_be_written_is_told_before_the_trace(agent, tmp_path):
+    done = ems("devices", "trace", "acme", "--out", str(tmp_path / "no" / "t.txt"), socket_path=agent.socket)
+    assert done.returncode == 2
+    assert "No such file or directory" in done.stderr
+
+
+def test_without_a_daemon_a_trace_says_so(tmp_path):
+    done = ems("devices", "trace", "acme", socket_path=tmp_path / "none.sock")
+    assert done.returncode == 3

@@ -81,6 +81,8 @@ class _Stored:
     )
     instants: SampleCount = field(default_factory=SampleCount)
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=KEPT_SAMPLES))
+    full_rate: deque[Sample] = field(default_factory=lambda: deque(maxlen=KEPT_SAMPLES))
+    """Asked for from a site on a metered link."""
     acks: dict[ACK_OF_PLAN, None] = field(default_factory=dict)
     stages: Counter[str] = field(default_factory=Counter)
     rejections: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_EVENTS))
@@ -246,7 +248,11 @@ class SimulatedCloud:
             stored.status = message
         elif name in ("telemetry", "history"):
             samples = read_samples(message)
-            if stored.streams["telemetry"].take(message["seq"], message):
+            if message["seq"] is None:  # a live frame: a look at what will come with a sequence
+                self._note_newest(samples)
+            elif message["stream"] == "full_rate":
+                stored.full_rate.extend(samples)
+            elif stored.streams["telemetry"].take(message["seq"], message):
                 for sample in samples:
                     stored.instants.take(message["seq"], sample.utc_s)
                 stored.samples.extend(samples)

@@ -13,8 +13,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import zstandard
+
 SCHEMA = "1.0"
 GZIP_MAGIC = b"\x1f\x8b"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+MOST_BYTES = 64 * 1024 * 1024
 
 
 class UnreadableError(Exception):
@@ -90,8 +94,8 @@ def watermark(site_id: str, stored: dict[str, int]) -> bytes:
 def read_message(payload: bytes, site_id: str) -> dict[str, Any]:
     """The JSON object of a message from `site_id`; UnreadableError when it is not one, or of another schema."""
     try:
-        message = json.loads(gzip.decompress(payload) if payload.startswith(GZIP_MAGIC) else payload)
-    except (ValueError, OSError) as error:
+        message = json.loads(_unpacked(payload))
+    except (ValueError, OSError, zstandard.ZstdError) as error:
         raise UnreadableError(f"not JSON: {error}") from error
     if not isinstance(message, dict):
         raise UnreadableError("not a JSON object")
@@ -100,6 +104,25 @@ def read_message(payload: bytes, site_id: str) -> dict[str, Any]:
     if not str(message.get("schema", "")).startswith("1."):
         raise UnreadableError(f"schema {message.get('schema')!r} is not 1.x")
     return message
+
+
+def _unpacked(payload: bytes) -> bytes:
+    if payload.startswith(GZIP_MAGIC):
+        return gzip.decompress(payload)
+    if payload.startswith(ZSTD_MAGIC):
+        return zstandard.ZstdDecompressor().decompress(payload, max_output_size=MOST_BYTES)
+    return payload
+
+
+def column_values(column: Any) -> list[Any]:
+    """The values of a column, which is a list of them, or of whole differences in units of 10^-digits."""
+    if isinstance(column, list):
+        return column
+    total, values = 0, []
+    for delta in column["deltas"]:
+        total += delta or 0
+        values.append(None if delta is None else total / 10 ** column["digits"])
+    return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +142,8 @@ class Sample:
 def read_samples(frame: dict[str, Any]) -> list[Sample]:
     """The rows of a telemetry frame; UnreadableError when columns are missing or of different lengths."""
     try:
-        start, offsets, columns = unix_s(frame["start"]), frame["t_ms"], frame["columns"]
+        start, offsets = unix_s(frame["start"]), column_values(frame["t_ms"])
+        columns = {name: column_values(column) for name, column in frame["columns"].items()}
         names = ("source", "soc_pct", "grid_w", "battery_w", "target_w", "setpoint_w")
         lengths = {name: len(column) for name, column in columns.items()}
         if any(length != len(offsets) for length in lengths.values()):

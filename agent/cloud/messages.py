@@ -19,15 +19,12 @@ from agent.core.events import Event
 from agent.core.ledger import SlotRow
 from agent.core.orders import Award, OrderDocument, OrderDocuments, OrderKind
 from agent.core.plan import Plan, Plans
-from agent.core.records import Outcome, Sample, Stream
+from agent.core.records import Outcome, Stream
 
 MOST_AWARDS_TOLD = 200
 """Four days of half hours; a status stays below 64 kB."""
 LONGEST_TEXT = 500
 """Characters of a detail or an event's text on the wire; texts are for people."""
-_POWER_COLUMNS = ("grid_w", "battery_w", "pv_w", "load_w", "target_w", "setpoint_w")
-_COLUMN_DIGITS = {"soc_pct": 3, "frequency_hz": 4} | dict.fromkeys(_POWER_COLUMNS, 1)
-"""Decimals kept: finer than any meter, and a third of the size."""
 _ENERGY_DIGITS = 3
 """Of a Wh: rounding never shows in a sum."""
 PATH_NAMES = tuple(field.name.removesuffix("_wh") for field in fields(EnergyPaths) if field.name != "split_s")
@@ -133,28 +130,6 @@ def event_message(site_id: str, seq: int, event: Event) -> bytes:
             "subject": event.subject,
             "text": printable(event.text, LONGEST_TEXT),
             "data": {key: printable(v, LONGEST_TEXT) if isinstance(v, str) else v for key, v in event.data.items()},
-        },
-    )
-
-
-def telemetry_frame(site_id: str, seq: int | None, samples: Sequence[Sample]) -> bytes:
-    """The payload of one frame; the samples are of one boot and in order of time."""
-    assert samples, "a frame has at least one sample"
-    assert len({sample.boot_id for sample in samples}) == 1, "a frame is of one boot"
-    start_ms = round(samples[0].at_utc_s * 1000)
-    columns: dict[str, list[Any]] = {
-        name: [_rounded(getattr(sample, name), digits) for sample in samples] for name, digits in _COLUMN_DIGITS.items()
-    }
-    columns["source"] = [sample.source for sample in samples]
-    return _packed(
-        site_id,
-        {
-            "stream": Stream.TELEMETRY.value,
-            "seq": seq,
-            "boot_id": samples[0].boot_id,
-            "start": iso(start_ms / 1000),
-            "t_ms": [round(sample.at_utc_s * 1000) - start_ms for sample in samples],
-            "columns": columns,
         },
     )
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
 import structlog
 
@@ -17,12 +18,14 @@ from agent.core.decision import Decision, Effects
 from agent.core.events import Event
 from agent.core.evidence import EvidenceRow
 from agent.core.ledger import open_slot_row, slot_row
-from agent.core.records import Sample, StorageFailed
+from agent.core.records import Sample, StorageFailed, Stream
 from agent.runtime.report import explanation
-from agent.store import Store
+from agent.store import BuildFrame, BuildFromFrames, Store
 
 log = structlog.get_logger(__name__)
 
+MOST_SUMMED_UP = 120
+"""Frames in one summary: two hours of them where the agent or the disk was away when it was due."""
 MAX_WAITING = 600
 """Ticks whose record may wait for the disk: ten minutes at 1 Hz."""
 
@@ -31,6 +34,14 @@ MAX_EVIDENCE_WAITING = 3_600
 """Seconds of evidence that may wait for the disk."""
 EARLY_SHARE = 0.05
 """A tick this share of the period before its edge is counted as on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summaries:
+    """How full-rate frames become one frame of means, and how often, s."""
+
+    every_s: float
+    build: BuildFromFrames
 
 
 class Recorder:
@@ -43,24 +54,34 @@ class Recorder:
         boot_id: str,
         frame_s: float,
         sample_s: float,
-        build_frame: Callable[[int, Sequence[Sample]], bytes],
+        build_frame: BuildFrame,
+        points: Callable[[], Mapping[str, float | None]] = dict,
+        summaries: Summaries | None = None,
         on_kept: Callable[[], None],
         on_sample: Callable[[Sample], None] = lambda _sample: None,
     ) -> None:
-        """`sample_s` is the site's own tick: the quicker ones of an award leave no samples, but evidence per second."""
+        """`sample_s` is the site's own tick: the quicker ones of an award leave no samples, but evidence per second.
+
+        `points` are what the devices told, at the moment of the call. With `summaries` (a metered link) the frames of
+        every sample stay on the site, and means of them are sent.
+        """
         self._store = store
         self._boot_id = boot_id
         self._frame_s = frame_s
         self._sample_s = sample_s
         self._sample_number: int | None = None
         self._build_frame = build_frame
+        self._points = points
+        self._summaries = summaries
+        self._stream = Stream.TELEMETRY if summaries is None else Stream.FULL_RATE
         self._on_kept = on_kept
         self._on_sample = on_sample
-        self._waiting: deque[Effects] = deque()
+        self._waiting: deque[tuple[Effects, Mapping[str, float | None]]] = deque()
         self._events: deque[Event] = deque(maxlen=MAX_WAITING)
         self._evidence: deque[EvidenceRow] = deque(maxlen=MAX_EVIDENCE_WAITING)
         self._wake = asyncio.Event()
         self._frame_number: int | None = None
+        self._summary_number: int | None = None
         self._noted: tuple[object, ...] = ()
         self._failing: dict[str, str] = {}
         self.samples_dropped = 0
@@ -80,7 +101,7 @@ class Recorder:
         if len(self._waiting) >= MAX_WAITING:
             self._waiting.popleft()
             self.samples_dropped += 1
-        self._waiting.append(effects)
+        self._waiting.append((effects, self._points()))
         self._wake.set()
 
     def tell(self, event: Event) -> None:
@@ -103,7 +124,7 @@ class Recorder:
             if self._evidence:
                 await self._seconds()
             if self._waiting:
-                await self._tick(self._waiting.popleft())
+                await self._tick(*self._waiting.popleft())
 
     async def seal(self) -> None:
         """Seals what is staged into a frame now."""
@@ -119,13 +140,15 @@ class Recorder:
         self._evidence.clear()
         await self._guarded("evidence", lambda: self._store.add_evidence(rows))
 
-    async def _tick(self, effects: Effects) -> None:
+    async def _tick(self, effects: Effects, points: Mapping[str, float | None]) -> None:
         decision = effects.decision
         number = int(decision.utc_s // self._frame_s)
         if self._frame_number is not None and number != self._frame_number:
             await self.seal()
         self._frame_number = number
-        sample = _sample(decision, self._boot_id)
+        if self._summaries is not None:
+            await self._sum_up(self._summaries, decision.utc_s)
+        sample = _sample(decision, self._boot_id, points)
         self._on_sample(sample)
         await self._guarded("sample", lambda: self._store.append_sample(sample))
         if effects.closed is not None:
@@ -142,9 +165,21 @@ class Recorder:
             await self._guarded("decision", lambda: self._store.note_decision(decision.utc_s, body))
 
     async def _seal(self) -> None:
-        if await self._store.seal_frame(self._build_frame) is not None:
+        while await self._store.seal_frame(self._build_frame, self._stream) is not None:
             self.frames_sealed += 1
             self._on_kept()
+
+    async def _sum_up(self, summaries: Summaries, utc_s: float) -> None:
+        number = int(utc_s // summaries.every_s)
+        before, self._summary_number = self._summary_number, number
+        if before is None or number == before:
+            return
+
+        async def seal() -> None:
+            while await self._store.seal_summary(summaries.build, MOST_SUMMED_UP) is not None:
+                self._on_kept()
+
+        await self._guarded("summary", seal)
 
     async def _guarded(self, what: str, write: Callable[[], Awaitable[object]]) -> None:
         """Writes, and logs once when the disk begins to refuse and once when it takes again."""
@@ -164,7 +199,7 @@ class Recorder:
         return dict(self._failing)
 
 
-def _sample(decision: Decision, boot_id: str) -> Sample:
+def _sample(decision: Decision, boot_id: str, points: Mapping[str, float | None]) -> Sample:
     return Sample(
         boot_id=boot_id,
         at_utc_s=decision.utc_s,
@@ -177,4 +212,5 @@ def _sample(decision: Decision, boot_id: str) -> Sample:
         target_w=decision.target_w,
         setpoint_w=decision.setpoint_w,
         source=decision.source.value,
+        points=points,
     )

@@ -3,6 +3,7 @@
 from agent.store.instance_lock import AlreadyRunning
 from agent.store.outbox import Quota
 from agent.store.store import Held, Store
+from agent.store.telemetry import BuildFrame, BuildFromFrames
 from agent.store.writer import Announce
 
-__all__ = ["AlreadyRunning", "Announce", "Held", "Quota", "Store"]
+__all__ = ["AlreadyRunning", "Announce", "BuildFrame", "BuildFromFrames", "Held", "Quota", "Store"]

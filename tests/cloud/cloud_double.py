@@ -9,6 +9,8 @@ from cloud_documents import SITE
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from simulators.cloud_messages import column_values, read_message
+
 DEADLINE_S = 15.0
 WATERMARK_EVERY_S = 0.05
 PREFIX = f"ems/v1/{SITE}/"
@@ -49,7 +51,7 @@ class Cloud:
         self._saying = asyncio.create_task(self._keep_saying()) if watermarks else None
 
     def _arrived(self, message):
-        content = json.loads(message.payload)
+        content = read_message(message.payload, SITE)
         name = message.topic.removeprefix(PREFIX)
         self.messages.append((name, content))
         if name == "edge/status":
@@ -96,8 +98,10 @@ class Cloud:
 
     def samples(self):
         """Every (boot, time) of the frames stored, once per frame that has it."""
-        frames = [json.loads(payload) for (stream, _), payload in self.contents.items() if stream == "telemetry"]
-        return Counter((f["boot_id"], f["start"], t) for f in frames for t in f["t_ms"])
+        frames = [
+            read_message(payload, SITE) for (stream, _), payload in self.contents.items() if stream == "telemetry"
+        ]
+        return Counter((f["boot_id"], f["start"], t) for f in frames for t in column_values(f["t_ms"]))
 
     async def listen(self, *, on):
         """Subscribes or unsubscribes what comes from the site; returns once the broker has done so."""

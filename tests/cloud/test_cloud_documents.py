@@ -136,7 +136,12 @@ class TestReasons:
         assert holding.told[-1] == outcome, "the disk cannot keep the answer, so it is told at least once"
 
     def test_the_contract_lists_each_reason_and_a_test_produces_it(self):
-        produced = {reason for reason, *_ in (*BAD, *BAD_ORDERS)} | {"storage_failed", *signatures.REASONS}
+        produced = {reason for reason, *_ in (*BAD, *BAD_ORDERS)} | {
+            "storage_failed",
+            "not_kept",
+            "too_many",
+            *signatures.REASONS,
+        }
         assert documented_reasons() == produced
         assert documented_reasons() == written_reasons()
 

@@ -2,7 +2,7 @@
 
 from cloud_double import until
 
-from agent.cloud.messages import telemetry_frame
+from agent.cloud.frame import telemetry_frame
 from agent.cloud.on_request import LONGEST_LIVE_MINUTES, LiveMode
 from agent.core.records import Sample
 

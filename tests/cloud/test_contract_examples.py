@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.cloud.frame import summary_frame, telemetry_frame
 from agent.cloud.messages import (
     Status,
     ack_message,
@@ -15,7 +16,6 @@ from agent.cloud.messages import (
     ledger_message,
     local_plan_held,
     status_message,
-    telemetry_frame,
     will_message,
 )
 from agent.cloud.wire import parse_document, parse_watermark
@@ -33,7 +33,7 @@ from agent.core.orders_in_force import booked
 from agent.core.plan import LocalPlan, Plan, PlanKind, Plans, Slot, Target
 from agent.core.records import Outcome, ParsedDocument, Sample, Stage, Stream
 from agent.core.rules import BatteryRules, LocalRule, SiteRules
-from simulators.cloud_messages import read_ledger_slot
+from simulators.cloud_messages import column_values, read_ledger_slot, read_message
 
 SITE = "demo-01"
 BESS = BatteryRules("bess", 500e3, 500e3, 10.0, 90.0, 0.95, 60.0, 500.0)
@@ -104,20 +104,37 @@ def test_an_ack_is_sent(example):
     assert json.loads(ack_message(SITE, example["seq"], outcome)) == example
 
 
-@pytest.mark.parametrize("example", BY_KIND["telemetry"])
+@pytest.mark.parametrize("example", [e for e in BY_KIND["telemetry"] if "period_s" not in e])
 def test_a_frame_is_sent(example):
-    columns, start = example["columns"], unix_time(example["start"])
+    columns = {name: column_values(column) for name, column in example["columns"].items()}
+    start = unix_time(example["start"])
     names = [name for name in columns if name != "source"]
     samples = [
         Sample(
             boot_id=example["boot_id"],
             at_utc_s=start + t_ms / 1000,
             source=columns["source"][i],
-            **{name: columns[name][i] for name in names},
+            points={name: columns[name][i] for name in names if "." in name},
+            **{name: columns[name][i] for name in names if "." not in name},
         )
-        for i, t_ms in enumerate(example["t_ms"])
+        for i, t_ms in enumerate(column_values(example["t_ms"]))
     ]
-    assert json.loads(telemetry_frame(SITE, example["seq"], samples)) == example
+    assert read_message(telemetry_frame(SITE, example["seq"], samples), SITE) == example
+
+
+@pytest.mark.parametrize("example", [e for e in BY_KIND["telemetry"] if "period_s" in e])
+def test_a_frame_of_means_is_sent(example):
+    start, frames = unix_time(example["start"]), []
+    for seq, source in ((91, "rolling"), (92, "yearly")):
+        at, low, high = start + (seq - 91) * 60, -401100 + (seq - 91) * 100, -398200 + (seq - 91) * 200
+        samples = [
+            Sample(example["boot_id"], at + i, grid_w, None, None, None, None, None, None, None, source)
+            for i, grid_w in enumerate((low, high))
+        ]
+        frames.append((seq, telemetry_frame(SITE, seq, samples, Stream.FULL_RATE)))
+    sent = read_message(summary_frame(SITE, example["seq"], frames, example["period_s"]), SITE)
+    sent["columns"] = {name: column for name, column in sent["columns"].items() if name in example["columns"]}
+    assert sent == example
 
 
 @pytest.mark.parametrize("example", BY_KIND["event"])

@@ -26,6 +26,7 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 from store_values import BUILD_FRAME, NOW, event, open_store, plan, sample, slot  # noqa: E402 - the paths come first
 
 from agent.core.records import Stream  # noqa: E402
+from simulators.cloud_messages import column_values, read_message  # noqa: E402
 
 SLOTS = 400
 LONGEST_LIFE_S = 0.04
@@ -108,7 +109,7 @@ class Judge:
             f"{waiting} UNION ALL {waiting.replace('outbox', 'ledger_outbox')}"
         ):
             self._meet(stream, seq, hashlib.sha256(payload).hexdigest())
-            for instant in instants(json.loads(payload)):
+            for instant in instants(read_message(payload, "demo-01")):
                 self.wrong["samples_doubled"] += self._frame_of.setdefault(instant, seq) != seq
         staged = {row[0] for row in telemetry.execute("SELECT at_utc_s FROM staged")}
         telemetry.close()
@@ -129,7 +130,7 @@ class Judge:
 def instants(message):
     """The times of a frame's samples; none for another message."""
     start = datetime.fromisoformat(message["start"]).timestamp() if "start" in message else 0
-    return [start + t_ms / 1000 for t_ms in message.get("t_ms", [])]
+    return [start + t_ms / 1000 for t_ms in column_values(message.get("t_ms", []))]
 
 
 def main():

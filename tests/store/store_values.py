@@ -4,13 +4,15 @@ import hashlib
 import json
 from functools import partial
 
-from agent.cloud.messages import ack_message, event_message, ledger_message, telemetry_frame
+from agent.cloud.frame import telemetry_frame
+from agent.cloud.messages import ack_message, event_message, ledger_message
 from agent.core.energy_paths import EnergyPaths
 from agent.core.events import Event, EventState, Severity
 from agent.core.ledger import SlotRow
 from agent.core.plan import Plan, PlanKind, Target
 from agent.core.records import Outcome, Sample, Stage
 from agent.store import Announce, Store
+from simulators.cloud_messages import read_message
 
 SITE = "demo-01"
 NOW = 1705287600.0
@@ -50,4 +52,4 @@ def slot(start=NOW, *, closed=True, delivered=100.0):
 
 
 async def messages(store, stream):
-    return [(seq, json.loads(payload)) for seq, payload in await store.pending(stream, 0, 10_000)]
+    return [(seq, read_message(payload, SITE)) for seq, payload in await store.pending(stream, 0, 10_000)]

@@ -3,8 +3,9 @@
 import sqlite3
 
 import pytest
-from store_values import BUILD_FRAME, NOW, messages, open_store, sample, slot
+from store_values import BUILD_FRAME, NOW, SITE, event, messages, open_store, sample, slot
 
+from agent.cloud.messages import event_message
 from agent.core.records import Stream
 from agent.store import Quota, schema
 
@@ -118,7 +119,7 @@ async def test_version_1_can_go_on_with_files_of_version_2(tmp_path, reopen):
     with sqlite3.connect(tmp_path / "telemetry.db") as db:
         assert {stream for (stream,) in db.execute("SELECT stream FROM outbox")} <= V1_STREAMS
         db.execute(V1_SLOT, (NOW + 1800, NOW + 3600))
-        db.execute("INSERT INTO outbox VALUES ('event', 9, ?, NULL, '{}')", (NOW,))
+        db.execute("INSERT INTO outbox VALUES ('event', 9, ?, NULL, ?)", (NOW, event_message(SITE, 9, event())))
         db.execute("INSERT INTO gaps (at_utc_s, from_seq, to_seq) VALUES (?, 1, 2)", (NOW,))
         db.execute("INSERT INTO streams VALUES ('telemetry', 1, 0, 0) ON CONFLICT DO NOTHING")
     store = await reopen()

@@ -24,12 +24,12 @@ user root
 class Mosquitto:
     """One broker: keeps its port and its disk over kill -9."""
 
-    def __init__(self, binary, directory):
+    def __init__(self, binary, directory, config=CONFIG):
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.url = f"mqtt://127.0.0.1:{self.port}"
         self._config = directory / "mosquitto.conf"
-        self._config.write_text(CONFIG.format(port=self.port, directory=directory))
+        self._config.write_text(config.format(port=self.port, directory=directory))
         self._log = directory / "mosquitto.log"
         self._binary = binary
         self._process = None
@@ -69,8 +69,8 @@ def _brokers(new_directory):
     assert binary, "the tests need the broker mosquitto: sudo apt-get install mosquitto"
     brokers = []
 
-    def make():
-        brokers.append(Mosquitto(binary, new_directory("mosquitto")))
+    def make(config=CONFIG):
+        brokers.append(Mosquitto(binary, new_directory("mosquitto"), config))
         return brokers[-1].start()
 
     yield make

@@ -21,6 +21,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from agent.cloud.intake import Inbound, Intake
 from agent.cloud.transport import (
     CannotConnect,
     Opening,
@@ -37,7 +38,6 @@ MAX_PACKET_BYTES = 8 * 1024 * 1024
 """Above the contract's 1 MiB, so that a document that is too large arrives and is refused by name."""
 RECEIVE_MAXIMUM = 4
 """Documents that the broker may send before the first is acknowledged: back-pressure."""
-MAX_INBOUND = 16
 MAX_IN_FLIGHT = 20
 MAX_QUEUED_IN_PAHO = 64
 KEEPALIVE_S = 30
@@ -58,16 +58,6 @@ class LinkOptions:
     longest_wait_s: float = 60.0
     taken_over_wait_s: float = 60.0
     """After another client took our id: both would otherwise throw each other out for ever."""
-
-
-@dataclass(frozen=True, slots=True)
-class Inbound:
-    """One message from the cloud; it comes again until it is acknowledged."""
-
-    topic: str
-    payload: bytes
-    mid: int
-    qos: int
 
 
 class ConnectionLost(Exception):  # noqa: N818 - an expected outcome, named for what happened
@@ -114,8 +104,10 @@ class _Client(mqtt.Client):
             )
         except CannotConnect as error:
             self.failure = str(error)
+            self.opening.close()
             raise
         except OSError as error:
+            self.opening.close()
             where = f"wss://{address.host}:{address.port}{address.path}"
             self.failure = f"{where} did not become a WebSocket: {error}; is the path right?"
             raise
@@ -142,8 +134,7 @@ class Connection:
         self._established: asyncio.Future[bool] = self._loop.create_future()
         self.lost: asyncio.Future[ConnectionLost] = self._loop.create_future()
         """Done when the connection is gone."""
-        self.inbound: asyncio.Queue[Inbound] = asyncio.Queue(MAX_INBOUND)
-        self.inbound_dropped = 0
+        self.intake = Intake()
         client.on_connect = self._on_connect
         client.on_connect_fail = lambda *_: self._post(self._end, client.failure or "no connection to the broker", 0)
         client.on_disconnect = lambda _c, _u, _f, code, _p: self._post(
@@ -219,20 +210,13 @@ class Connection:
 
     def _on_message(self, _c: mqtt.Client, _u: Any, message: mqtt.MQTTMessage) -> None:
         with suppress(UnicodeDecodeError):
-            self._post(self._arrived, Inbound(message.topic, bytes(message.payload), message.mid, message.qos))
+            self.intake.offer(Inbound(message.topic, bytes(message.payload), message.mid, message.qos))
 
     # The event loop
 
     def _accept(self) -> None:
         if not self._established.done():
             self._established.set_result(True)
-
-    def _arrived(self, message: Inbound) -> None:
-        room = MAX_INBOUND - self.inbound.qsize()
-        if room > (RECEIVE_MAXIMUM if message.qos == 0 else 0):
-            self.inbound.put_nowait(message)
-        else:
-            self.inbound_dropped += 1  # only QoS 0: the broker sends no more than RECEIVE_MAXIMUM of the others
 
     def _published(self, mid: int, code: ReasonCode) -> None:
         done = self._unacknowledged.pop(mid, None)
@@ -279,6 +263,7 @@ class Connection:
             self._client.disconnect(ReasonCode(PacketTypes.DISCONNECT, identifier=_DISCONNECT_WITH_WILL))
             await asyncio.wait({self.lost}, timeout=GOODBYE_TIMEOUT_S)
         self._end("closed", 0)
+        self.intake.close()
         # In MQTT 3.1.1 a goodbye would take the will back: the socket just closes.
         self._client.opening.end()
         self._client.disconnect()  # also ends the wait before a retry that we do not want

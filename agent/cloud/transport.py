@@ -87,6 +87,11 @@ class Opening:
                 # The plain socket's own method: that of TLS would let the other thread read on without decryption.
                 socket.socket.shutdown(self.open_socket, socket.SHUT_RDWR)
 
+    def close(self) -> None:
+        """Nothing stays open after a failure."""
+        if self.open_socket is not None:
+            self.open_socket.close()
+
 
 def open_socket(transport: Transport, opening: Opening) -> socket.socket:
     """A socket on which MQTT, or the WebSocket's request, may be spoken; raises `CannotConnect`."""
@@ -185,30 +190,29 @@ def tls_context(files: TlsFiles) -> ssl.SSLContext:
                 raise CannotConnect(f"{path_of(files.ca)}: there is no certificate in it; the CA's in PEM is wanted")
             context.load_verify_locations(cadata=b"".join(bundle))
         if files.certificate is not None and files.key is not None:
-            content_of(files.key, secret=True)
-            context.load_cert_chain(path_of(files.certificate), path_of(files.key), password=_no_password)
+            content_of(files.certificate, secret=False)
+            if b"ENCRYPTED" in content_of(files.key, secret=True):
+                raise CannotConnect(
+                    f"{path_of(files.key)}: the key is encrypted; store it without a password, mode 0600"
+                )
+            context.load_cert_chain(path_of(files.certificate), path_of(files.key), password=_nobody)
     except UnusableFile as error:
         raise CannotConnect(str(error)) from error
     except (ssl.SSLError, NotACertificate) as error:
         raise CannotConnect(_bad_files(files, error)) from error
-    except OSError as error:
-        raise CannotConnect(f"{error.filename or files.certificate}: cannot be read: {error.strerror}") from error
     return context
 
 
-def _no_password() -> str:
-    """For a key that is encrypted: nobody is there to type."""
+def _nobody() -> str:
+    """Nobody is there to type a password."""
     return ""
 
 
 def _bad_files(files: TlsFiles, error: Exception) -> str:
-    reason = getattr(error, "reason", None) or ""
-    if reason == "KEY_VALUES_MISMATCH":
+    if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
         return (
             f"{files.key}: this key does not belong to the certificate in {files.certificate}; take both of one order"
         )
-    if reason in {"BAD_DECRYPT", "BAD_PASSWORD_READ", "PROBLEMS_GETTING_PASSWORD"}:
-        return f"{files.key}: the key is encrypted; store it without a password, readable for its owner only"
     which = ", ".join(name for name in (files.ca, files.certificate, files.key) if name is not None)
     return f"one of {which} is not in PEM, or damaged: {error}"
 

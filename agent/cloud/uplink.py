@@ -13,13 +13,13 @@ from enum import StrEnum
 from typing import Any
 
 from agent.cloud.drain import Drain, Outbox, happened_within
+from agent.cloud.intake import Inbound
 from agent.cloud.messages import ack_message, will_message
 from agent.cloud.mqtt_link import (
     RECEIVE_MAXIMUM,
     SESSION_TAKEN_OVER,
     Connection,
     ConnectionLost,
-    Inbound,
     LinkOptions,
     MqttLink,
     PublishRefused,
@@ -266,7 +266,7 @@ class Uplink:
             lanes.create_task(self._serve(connection, commands))
             lanes.create_task(self._serve(connection, others))
             while True:
-                message = await connection.inbound.get()
+                message = await connection.intake.take()
                 await (commands if message.topic == self._topics.command else others).put(message)
 
     async def _serve(self, connection: Connection, lane: asyncio.Queue[Inbound]) -> None:

@@ -1,0 +1,73 @@
+"""What comes in over one connection, held back before it can fill memory or take the control loop's time.
+
+Messages with QoS 1 are never dropped: while there is no room the network thread waits, and the broker with it. Those
+with QoS 0, which no cloud in order sends, are dropped beyond a few a second, before the event loop hears of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from agent.cloud.pace import Pace
+
+MAX_INBOUND = 16
+"""Messages that were read from the line and not taken yet."""
+UNASKED_PER_S = 20.0
+"""Messages with QoS 0."""
+_LOOK_EVERY_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """One message from the cloud; it comes again until it is acknowledged."""
+
+    topic: str
+    payload: bytes
+    mid: int
+    qos: int
+
+
+class Intake:
+    """Between the network thread, which offers, and the event loop, which takes."""
+
+    def __init__(self, mono_s: Callable[[], float] = time.monotonic) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiting: asyncio.Queue[Inbound] = asyncio.Queue()
+        self._room = threading.Semaphore(MAX_INBOUND)
+        self._closed = threading.Event()
+        self._unasked = Pace(UNASKED_PER_S)
+        self._mono_s = mono_s
+        self.dropped = 0
+        """Messages with QoS 0 that were too many."""
+
+    def offer(self, message: Inbound) -> None:
+        """Hands a message over, from the network thread; waits for room where the message must not be lost."""
+        if message.qos == 0 and not self._may_come_unasked():
+            self.dropped += 1
+            return
+        while not self._room.acquire(timeout=_LOOK_EVERY_S):
+            if self._closed.is_set():
+                return
+        with suppress(RuntimeError):  # the loop is closed: nobody is left to take it
+            self._loop.call_soon_threadsafe(self._waiting.put_nowait, message)
+
+    async def take(self) -> Inbound:
+        """The next message."""
+        message = await self._waiting.get()
+        self._room.release()
+        return message
+
+    def close(self) -> None:
+        """The network thread waits for nobody any more."""
+        self._closed.set()
+
+    def _may_come_unasked(self) -> bool:
+        if not self._unasked.available(self._mono_s()):
+            return False
+        self._unasked.took(1)
+        return True

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import signal
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from agent.cloud.frame import MEANS_IN_A_FRAME, summary_frame, telemetry_frame
 from agent.cloud.messages import ack_message, event_message, ledger_message
 from agent.cloud.wire import document_parser
 from agent.config import ConfigError, DeviceSection, SiteFile, load
-from agent.core.decision import Effects, State
+from agent.core.decision import Condition, Effects, State
 from agent.core.events import Event
 from agent.core.ledger import slot_account
 from agent.core.orders import OrderDocument, OrderDocuments
@@ -30,7 +30,7 @@ from agent.runtime.board import Board, DeviceHealth
 from agent.runtime.clock import Clock, SystemClock
 from agent.runtime.cloud_side import CloudSide
 from agent.runtime.control import ControlLoop
-from agent.runtime.device_conditions import device_conditions
+from agent.runtime.device_conditions import device_conditions, wear_conditions
 from agent.runtime.device_droops import DeviceDroops
 from agent.runtime.device_side import DeviceSide
 from agent.runtime.local_socket import LocalSocket
@@ -47,6 +47,7 @@ from drivers.endpoint import Endpoint, parse_url
 from drivers.link import Link
 from drivers.profile.settings import OwnersSettings
 from drivers.tls import BadTls
+from drivers.profile.wear import StoredWrites
 
 log = structlog.get_logger(__name__)
 
@@ -88,6 +89,7 @@ class Daemon:
         self._recorded: Callable[[Event], None] | None = None
         self._settings = OwnersSettings()
         self._health: list[DeviceHealth] = []
+        self._stored_writes = StoredWrites(clock.utc_s)
         self._devices: dict[str, Device] = {}
         self._link_of: dict[str, Link] = {}
         self._batteries: dict[str, BatteryDevice] = {}
@@ -124,7 +126,8 @@ class Daemon:
                 await link.close()
 
     async def _live(self, store: Store, stop: asyncio.Event) -> None:
-        self._settings = OwnersSettings(lambda text: _kept(store, text))
+        self._settings = OwnersSettings(lambda text: _kept(store.keep_settings, text))
+        self._stored_writes = StoredWrites(self._clock.utc_s, lambda text: _kept(store.keep_stored_writes, text))
         self._links = self._open_links()
         pollers = self._pollers()
         async with asyncio.TaskGroup() as tasks:
@@ -132,6 +135,7 @@ class Daemon:
             held = await store.load()
             self._settings.restore(held.settings)
             control = self._control(held, tasks)
+            self._stored_writes.restore(held.stored_writes)
             cloud = CloudSide(
                 site=self._site,
                 store=store,
@@ -227,7 +231,7 @@ class Daemon:
 
     def _polled(self, section: DeviceSection, endpoint: Endpoint) -> Polled:
         link = self._links[endpoint]
-        device = open_device(self._site.spec(section), link, self._clock.mono_s, self._settings)
+        device = open_device(self._site.spec(section), link, self._clock.mono_s, self._settings, self._stored_writes)
         self._devices[section.id] = device
         self._link_of[section.id] = link
         if isinstance(device, BatteryDevice):
@@ -306,7 +310,7 @@ class Daemon:
             started_mono_s=self._started_mono_s,
             pv_ceilings=PvCeilings(self._pvs),
             droops=DeviceDroops(self._batteries, self._rules.delegated),
-            found_beside=lambda: device_conditions(self._health, read_only=self._read_only),
+            found_beside=self._found_beside,
             read_only=self._read_only,
             state=State(account=account, models=models_held(held.models)),
         )
@@ -323,6 +327,12 @@ class Daemon:
             return None
         return ReplanSide(
             control=control,
+    def _found_beside(self) -> tuple[Condition, ...]:
+        return (
+            *device_conditions(self._health, read_only=self._read_only),
+            *wear_conditions(self._devices.values()),
+        )
+
             options=ReplanOptions(section.rules(), section.cycle_cost_per_kwh, section.time_limit),
             orders=lambda: (control.in_force.orders, control.in_force.awards),
             profile=kept_from_json(held.replanning).profile,
@@ -342,12 +352,12 @@ class Daemon:
             await store.set_last_utc(self._clock.utc_s())
 
 
-async def _kept(store: Store, text: str) -> None:
-    """Keeps the owners' settings on disk; without a disk this process still knows them."""
+async def _kept(keep: Callable[[str], Awaitable[None]], text: str) -> None:
+    """Keeps what is known of the devices on disk; without a disk this process still knows it."""
     try:
-        await store.keep_settings(text)
+        await keep(text)
     except StorageFailed as error:
-        log.warning("settings_not_kept", error=str(error), text="a restart would put back the profile's defaults")
+        log.warning("device_notes_not_kept", error=str(error), text="a restart would not know what this run knows")
 
 
 def documents_held(held: Held, site_id: str) -> tuple[Plans, OrderDocuments]:

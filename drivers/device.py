@@ -8,6 +8,7 @@ from drivers.battery import SunSpecBattery
 from drivers.meter import SunSpecMeter
 from drivers.profile.roles import ProfileBattery, ProfileMeter, ProfilePv, open_profile_device
 from drivers.profile.settings import OwnersSettings
+from drivers.profile.wear import StoredWrites
 from drivers.pv import SunSpecPv
 from drivers.registers import Registers
 from drivers.spec import BadSpec, DeviceSpec, Identity
@@ -21,14 +22,19 @@ Device = BatteryDevice | PvDevice | MeterDevice
 
 
 def open_device(
-    spec: DeviceSpec, link: Registers, clock: Callable[[], float], settings: OwnersSettings | None = None
+    spec: DeviceSpec,
+    link: Registers,
+    clock: Callable[[], float],
+    settings: OwnersSettings | None = None,
+    writes: StoredWrites | None = None,
 ) -> Device:
     """The device that `spec` describes; nothing is sent before it is first read or written.
 
-    `settings` keeps what a take-over overwrites; without it only the running process does.
+    `settings` keeps what a take-over overwrites, `writes` how often registers that wear out were written; without them
+    only the running process does.
     """
     if spec.sunspec is None:
-        return open_profile_device(spec, link, clock, settings)
+        return open_profile_device(spec, link, clock, settings, writes)
     match spec.role:
         case "battery":
             return SunSpecBattery(spec, link, clock)

@@ -25,6 +25,7 @@ DIRECTORY_MODE = 0o750
 LAST_UTC = "last_trusted_utc_s"
 REPLANNING = "replanning"
 SETTINGS = "owners_settings"
+STORED_WRITES = "stored_writes"
 OVERRIDE = "override"
 LATCHES = "latches"
 COMMANDS_SINCE = "commands_since_utc_s"
@@ -56,6 +57,8 @@ class Held:
     """The technician's override, as `agent.core.override` writes it."""
     latches: str | None = None
     """The safety latches that fell, as `agent.core.latch` writes them."""
+    stored_writes: str | None = None
+    """When registers that wear out were written, as `drivers.profile.wear` writes it."""
 
 
 class Store:
@@ -117,9 +120,10 @@ class Store:
         since = await self._run(self._writer.control.mark, COMMANDS_SINCE)
         override = await self._run(self._writer.control.mark, OVERRIDE)
         latches = await self._run(self._writer.control.mark, LATCHES)
+        stored_writes = await self._run(self._writer.control.mark, STORED_WRITES)
         return Held(
             tuple(documents), last_utc_s, replanning, sample, slot, models, settings, tuple(commands),
-            0.0 if since is None else float(since), override, latches,
+            0.0 if since is None else float(since), override, latches, stored_writes,
         )  # fmt: skip
 
     async def save_document(self, content: Document, document: bytes, outcome: Outcome) -> None:
@@ -180,6 +184,10 @@ class Store:
     async def keep_settings(self, text: str) -> None:
         """The owners' settings that devices are taken over from; survive a power cut once this returns."""
         await self._run(self._writer.control.set_mark, SETTINGS, text)
+
+    async def keep_stored_writes(self, text: str) -> None:
+        """When registers that wear out were written; survives a power cut once this returns."""
+        await self._run(self._writer.control.set_mark, STORED_WRITES, text)
 
     async def keep_override(self, text: str) -> None:
         """The technician's override, or that there is none; survives a power cut once this returns."""

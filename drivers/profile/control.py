@@ -19,11 +19,11 @@ from drivers.profile.held import HeldState
 from drivers.profile.model import Control
 from drivers.profile.reads import ProfileReads, Spots
 from drivers.profile.settings import OwnersSettings
+from drivers.profile.wear import StoredBudget, StoredWrites
 from drivers.profile.writing import (
     LOOK_AGAIN_S,
     Given,
     Registers16,
-    StoredBudget,
     Writer,
     dead_man_registers,
     in_unit,
@@ -46,7 +46,14 @@ class ProfileControl:
     """The control of one role of one device."""
 
     def __init__(
-        self, spots: Spots, spec: DeviceSpec, link: Registers, clock: Callable[[], float], settings: OwnersSettings
+        self,
+        spots: Spots,
+        spec: DeviceSpec,
+        link: Registers,
+        clock: Callable[[], float],
+        *,
+        settings: OwnersSettings,
+        writes: StoredWrites,
     ) -> None:
         control = getattr(spots.profile, spec.role).control
         assert isinstance(control, Control)
@@ -59,7 +66,7 @@ class ProfileControl:
         self._link = link
         self._clock = clock
         self._state = HeldState(spots, control)
-        self.budget = StoredBudget(control.stored_writes_per_day, clock)
+        self.budget = StoredBudget(spec.device_id, control.stored_writes_per_day, writes)
         self._settings = settings
         self._count = 0
         self._taken_over: int | None = None

@@ -24,7 +24,7 @@ from drivers.profile.session import ProfileSession
 from drivers.profile.settings import OwnersSettings
 from drivers.profile.trial import Trial, trial
 from drivers.profile.values import Values, names_in
-from drivers.profile.writing import StoredBudget
+from drivers.profile.wear import StoredBudget, StoredWrites, Wear
 from drivers.pv_ceiling import NO_BESIDE
 from drivers.readings import or_stated
 from drivers.registers import Registers
@@ -50,7 +50,14 @@ class _ProfileDevice:
     session: ProfileSession
     _control: ProfileControl | None = None
 
-    def __init__(self, spec: DeviceSpec, link: Registers, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        spec: DeviceSpec,
+        link: Registers,
+        clock: Callable[[], float],
+        settings: OwnersSettings | None = None,
+        writes: StoredWrites | None = None,
+    ) -> None:
         assert spec.profile is not None
         self.spec = spec
         self._profile: Profile = spec.profile
@@ -59,13 +66,21 @@ class _ProfileDevice:
         self.spots = Spots(self._profile, spec.unit_id, spec.unit_ids)
         self.writing = asyncio.Lock()
         """Held while something is written: what belongs together stays together."""
-        self._no_control_budget = StoredBudget(HAND_WRITES_PER_DAY, clock)
+        self._settings = settings or OwnersSettings()
+        self._writes = writes or StoredWrites(clock)
+        self._wears_out = any(point.write == "stored" for point in self._profile.points.values())
+        self._no_control_budget = StoredBudget(spec.device_id, HAND_WRITES_PER_DAY, self._writes)
         link.pace(self._profile.pacing.between_requests, self._profile.pacing.after_connect)
 
     @property
     def budget(self) -> StoredBudget:
         """How often its registers that wear out may still be written, by the agent and by hand together."""
         return self._control.budget if self._control is not None else self._no_control_budget
+
+    @property
+    def wear(self) -> Wear | None:
+        """How much of that is used; None where no register of the profile wears out."""
+        return self.budget.wear if self._wears_out else None
 
     @property
     def refused(self) -> dict[str, str]:
@@ -87,13 +102,18 @@ class ProfileBattery(_ProfileDevice):
     """Readings and setpoints of one battery system; + is discharge."""
 
     def __init__(
-        self, spec: DeviceSpec, link: Registers, clock: Callable[[], float], settings: OwnersSettings | None = None
+        self,
+        spec: DeviceSpec,
+        link: Registers,
+        clock: Callable[[], float],
+        settings: OwnersSettings | None = None,
+        writes: StoredWrites | None = None,
     ) -> None:
-        super().__init__(spec, link, clock)
+        super().__init__(spec, link, clock, settings, writes)
         assert self._profile.battery is not None
         self._role = role = self._profile.battery
         self._control = (
-            ProfileControl(self.spots, spec, link, clock, settings or OwnersSettings())
+            ProfileControl(self.spots, spec, link, clock, settings=self._settings, writes=self._writes)
             if role.control is not None
             else None
         )
@@ -171,13 +191,18 @@ class ProfilePv(_ProfileDevice):
     """Power and ceiling of one PV inverter; + is generation."""
 
     def __init__(
-        self, spec: DeviceSpec, link: Registers, clock: Callable[[], float], settings: OwnersSettings | None = None
+        self,
+        spec: DeviceSpec,
+        link: Registers,
+        clock: Callable[[], float],
+        settings: OwnersSettings | None = None,
+        writes: StoredWrites | None = None,
     ) -> None:
-        super().__init__(spec, link, clock)
+        super().__init__(spec, link, clock, settings, writes)
         assert self._profile.pv is not None
         self._role = role = self._profile.pv
         self._control = (
-            ProfileControl(self.spots, spec, link, clock, settings or OwnersSettings())
+            ProfileControl(self.spots, spec, link, clock, settings=self._settings, writes=self._writes)
             if role.control is not None
             else None
         )
@@ -258,8 +283,14 @@ class ProfileMeter(_ProfileDevice):
     What the site file states about the sign wins over the profile: the wiring may differ.
     """
 
-    def __init__(self, spec: DeviceSpec, link: Registers, clock: Callable[[], float]) -> None:
-        super().__init__(spec, link, clock)
+    def __init__(
+        self,
+        spec: DeviceSpec,
+        link: Registers,
+        clock: Callable[[], float],
+        writes: StoredWrites | None = None,
+    ) -> None:
+        super().__init__(spec, link, clock, writes=writes)
         assert self._profile.meter is not None
         self._role = self._profile.meter
         self.session = self._known(self._role)
@@ -285,16 +316,20 @@ ProfileDevice = ProfileBattery | ProfilePv | ProfileMeter
 
 
 def open_profile_device(
-    spec: DeviceSpec, link: Registers, clock: Callable[[], float], settings: OwnersSettings | None = None
+    spec: DeviceSpec,
+    link: Registers,
+    clock: Callable[[], float],
+    settings: OwnersSettings | None = None,
+    writes: StoredWrites | None = None,
 ) -> ProfileDevice:
     """The device that `spec` describes by a profile; nothing is sent before it is first read or written."""
     match spec.role:
         case "battery":
-            return ProfileBattery(spec, link, clock, settings)
+            return ProfileBattery(spec, link, clock, settings, writes)
         case "pv":
-            return ProfilePv(spec, link, clock, settings)
+            return ProfilePv(spec, link, clock, settings, writes)
         case "meter":
-            return ProfileMeter(spec, link, clock)
+            return ProfileMeter(spec, link, clock, writes)
 
 
 def _magnitude(reading: Reading) -> Reading:

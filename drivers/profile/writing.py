@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -17,13 +16,13 @@ from drivers.profile.place import write_function_of
 from drivers.profile.reads import Spot, Spots, read_points
 from drivers.profile.units import SHARE, TIME, UNITS
 from drivers.profile.values import Values, to_inside, toward_grid
+from drivers.profile.wear import StoredBudget
 from drivers.read_plan import Reads
 from drivers.registers import Registers
 from drivers.setpoint import Unwritable
 
 LOOK_AGAIN_S = 0.25
 """Between two looks at a condition that is waited for."""
-DAY_S = 86_400.0
 STILL_WORKING, BUSY = 5, 6
 """Modbus exceptions after which a write is not lost: read back until it shows; send it once more."""
 
@@ -42,32 +41,6 @@ class Given:
     """The newest readings of the points that are 100 %."""
     ceiling: bool = False
     """The power is a ceiling: one beyond what the register can say is none, and written as its highest value."""
-
-
-class StoredBudget:
-    """How often registers that wear out may still be written."""
-
-    def __init__(self, per_day: int, clock: Callable[[], float]) -> None:
-        self._per_day = per_day
-        self._clock = clock
-        self._spent: deque[float] = deque()
-
-    @property
-    def left(self) -> int:
-        """How many writes are left now."""
-        now_s = self._clock()
-        while self._spent and now_s - self._spent[0] >= DAY_S:
-            self._spent.popleft()
-        return self._per_day - len(self._spent)
-
-    def spend(self, name: str) -> None:
-        """Count one write; `Unwritable` when the day's writes are spent."""
-        if self.left <= 0:
-            raise Unwritable(
-                f"{name} is stored in the device and wears out: its {self._per_day} writes of the last 24 h are spent; "
-                "find out who changes it back, or raise stored_writes_per_day in the profile"
-            )
-        self._spent.append(self._clock())
 
 
 def literal(spots: Spots, write: Write) -> float | None:
@@ -211,7 +184,7 @@ class Writer:
         for spot in spots:
             assert spot.codec.point.write is not None, "the profile was checked"
             if spot.codec.point.write == "stored":
-                self._budget.spend(spot.name)
+                await self._budget.spend(spot.name)
         first = spots[0]
         values = [value for frame in frames for value in frame]
         try:

@@ -238,6 +238,7 @@ class Link:
         if owed is not None and values is None and owed.ambiguous(request, self._clock()):
             other = owed.other_shape(request, self._clock())
             if other is None:
+                self._unit_failed(request.unit_id, 0.0)
                 raise self._error(
                     LinkTimeout, "an earlier answer may still come, and would look like this one", request, ""
                 )

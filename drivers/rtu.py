@@ -100,7 +100,7 @@ class Owed:
     def other_shape(self, request: Request, now_s: float) -> Request | None:
         """A read at the same place that no owed answer fits; None where there is no such."""
         assert request.function in READS
-        for count in (*range(1, request.count), request.count + 1):
+        for count in (*range(1, request.count), *range(request.count + 1, request.count + MAX_OWED + 2)):
             other = Request(request.unit_id, request.function, request.address, count)
             fits = count <= MAX_READ_REGISTERS and request.address + count <= ADDRESS_SPACE
             if fits and not self.ambiguous(other, now_s):

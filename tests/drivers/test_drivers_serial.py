@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
+from drivers_peers import Clock, until
 from drivers_registers import RawBank
 
-from drivers.endpoint import RtuTcpEndpoint, SerialEndpoint
-from drivers.errors import ModbusRefused
+from drivers.endpoint import RtuTcpEndpoint, SerialEndpoint, TcpEndpoint
+from drivers.errors import BadReply, DeviceError, LinkDown, LinkTimeout, ModbusRefused, UnitResting
 from drivers.link import Link
+from drivers.patience import LONGEST_SHARED_REST_S
 from simulators.modbus_server import ModbusServer
 from simulators.serial_line import SerialLine
 
@@ -49,3 +52,203 @@ async def test_units_on_one_line_are_read_and_written(line):
     assert refusal.value.code == 2
     assert [(unit, pdu[0]) for unit, pdu in server.asked] == [(1, 3), (2, 4), (3, 6), (3, 16), (1, 3)]
     assert link.stats.connects == 1
+
+
+async def test_a_late_answer_is_never_taken_for_the_answer_to_a_request_of_the_same_shape(line):
+    """The device answers each request only when the next one comes: without a transaction id, both look alike."""
+    link, _, server = line
+    server.faults[1].late = True
+    with pytest.raises(LinkTimeout):
+        await link.read_holding(1, 100, 2)
+    server.faults[1].late = False
+    server.faults[1].delay_s = SHORT_S + 0.1
+    with pytest.raises(LinkTimeout):
+        await link.read_holding(1, 0, 2)
+    server.faults[1].delay_s = 0.0
+    for address in (10, 20, 30):
+        try:
+            assert await link.read_holding(1, address, 2) == (1000 + address, 1001 + address)
+        except DeviceError:
+            continue
+
+
+async def test_after_a_silence_another_shape_is_asked_first_so_that_an_older_answer_shows(line):
+    link, _, server = line
+    server.faults[1].silent = True
+    with pytest.raises(LinkTimeout):
+        await link.read_holding(1, 100, 2)
+    server.faults[1].silent = False
+    assert await link.read_holding(1, 0, 2) == (1000, 1001)
+    assert [(pdu[2], pdu[4]) for _, pdu in server.asked] == [(100, 2), (0, 1), (0, 2)]
+    assert await link.read_holding(1, 4, 2) == (1004, 1005)
+    assert len(server.asked) == 4, "an answer of another shape proves that nothing older can come"
+
+
+async def test_a_refusal_that_may_be_an_older_one_is_not_believed(line):
+    link, _, server = line
+    server.faults[1].silent = True
+    with pytest.raises(LinkTimeout):
+        await link.read_holding(1, 0, 2)
+    server.faults[1].silent, server.faults[1].exception = False, 2
+    with pytest.raises(LinkTimeout, match="may belong to an earlier request"):
+        await link.read_holding(1, 50, 3)
+
+
+async def test_a_write_whose_answer_is_lost_is_not_repeated(line):
+    link, units, server = line
+    server.faults[3].silent = True
+    with pytest.raises(LinkTimeout, match="read back what it holds"):
+        await link.write_register(3, 5, 1)
+    server.faults[3].silent = False
+    assert [pdu[0] for _, pdu in server.asked] == [6]
+    assert await link.read_holding(3, 5, 1) == (units[3].registers[5],)
+
+
+async def twice(link):
+    """Two reads: a second copy of an answer comes into the next request."""
+    assert await link.read_holding(1, 0, 2) == (1000, 1001)
+    await link.read_holding(1, 1, 2)
+
+
+BAD = ["garbage", "short_reply", "long_reply", "wrong_function", "wrong_unit", "duplicate"]
+
+
+@pytest.mark.parametrize("fault", BAD)
+async def test_what_is_not_the_answer_is_never_a_value_and_the_line_goes_on(line, fault):
+    link, _, server = line
+    setattr(server.faults[1], fault, True)
+    with pytest.raises((BadReply, LinkTimeout)):
+        await twice(link)
+    setattr(server.faults[1], fault, False)
+    assert await link.read_holding(2, 7, 2) == (2007, 2008)
+    assert await link.read_holding(1, 7, 2) == (1007, 1008)
+    assert link.stats.connects == 1, "a wrong frame does not cost a serial line its connection"
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3])
+async def test_flipped_bits_are_never_a_value(line, bits):
+    link, _, server = line
+    server.faults[1].flip_bits = bits
+    for at in range(6):
+        with pytest.raises((BadReply, LinkTimeout, UnitResting)):
+            await link.read_holding(1, at, 3)
+
+
+async def test_a_truncated_or_trickling_answer_is_waited_for_and_no_longer_than_allowed(line):
+    link, _, server = line
+    server.faults[1].trickle = True
+    assert await link.read_holding(1, 0, 20) == tuple(range(1000, 1020))
+    server.faults[1].trickle, server.faults[1].truncated = False, True
+    with pytest.raises(LinkTimeout):
+        await link.read_holding(1, 0, 2)
+
+
+async def test_a_dead_unit_costs_the_others_three_waits_and_then_hardly_anything(line):
+    link, _, server = line
+    server.faults[1].silent = True
+    for _ in range(3):
+        with pytest.raises(LinkTimeout):
+            await link.read_holding(1, 0, 1)
+        assert await link.read_holding(2, 0, 2) == (2000, 2001)
+    asked = server.requests
+    for _ in range(20):
+        with pytest.raises(UnitResting, match="left alone after 3 failures in a row; the next trial is in"):
+            await link.read_holding(1, 0, 1)
+        assert await link.read_holding(2, 0, 2) == (2000, 2001)
+    assert server.requests == asked + 20
+    assert link.unit(1).state == "resting"
+    assert link.unit(2).state == "answering"
+    assert link.stats.connects == 1
+
+
+async def test_a_unit_that_comes_back_is_found_by_one_trial():
+    clock = Clock()
+    units = banks()
+    async with ModbusServer(units) as server:
+        link = Link(TcpEndpoint("127.0.0.1", server.port), timeout_s=SHORT_S, clock=clock)
+        assert await link.read_holding(2, 0, 1) == (2000,)
+        server.faults[1].silent = True
+        for _ in range(3):
+            with pytest.raises(LinkTimeout):
+                await link.read_holding(1, 0, 1)
+        clock.now_s += LONGEST_SHARED_REST_S
+        asked = server.requests
+        trials = [asyncio.ensure_future(link.read_holding(1, 0, 1)) for _ in range(3)]
+        outcomes = await asyncio.gather(*trials, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [LinkTimeout, UnitResting, UnitResting]
+        assert server.requests == asked + 1, "one request tries it"
+        server.faults[1].silent = False
+        clock.now_s += LONGEST_SHARED_REST_S
+        assert await link.read_holding(1, 0, 1) == (1000,)
+        assert link.unit(1).state == "answering"
+        await link.close()
+
+
+async def test_a_write_goes_out_to_a_unit_that_rests():
+    units = banks()
+    async with ModbusServer(units) as server:
+        link = Link(TcpEndpoint("127.0.0.1", server.port), timeout_s=SHORT_S, clock=Clock())
+        server.faults[1].silent = True
+        for _ in range(3):
+            with pytest.raises(LinkTimeout):
+                await link.read_holding(1, 0, 1)
+        server.faults[1].silent = False
+        link._not_before_s = 0.0
+        await link.write_register(1, 3, 77)
+        assert units[1].registers[3] == 77
+        assert await link.read_holding(1, 3, 1) == (77,)
+        await link.close()
+
+
+async def test_a_gateway_that_does_not_reach_a_unit_lets_only_that_unit_rest():
+    async with ModbusServer(banks()) as server:
+        link = Link(TcpEndpoint("127.0.0.1", server.port), timeout_s=SHORT_S, clock=Clock())
+        server.faults[1].exception = 11
+        for _ in range(3):
+            with pytest.raises(ModbusRefused):
+                await link.read_holding(1, 0, 1)
+        with pytest.raises(UnitResting):
+            await link.read_holding(1, 0, 1)
+        assert await link.read_holding(2, 0, 1) == (2000,)
+        await link.close()
+
+
+async def test_a_line_is_as_slow_as_its_baud_rate_and_is_waited_for_all_the_same():
+    """125 registers at 9600 baud take 0.3 s on the wire, longer than the unit is waited for by itself."""
+    async with SerialLine(banks(), baud=9600) as server:
+        link = Link(SerialEndpoint(server.device, 9600, "N"), timeout_s=SHORT_S, clock=time.monotonic)
+        began_s = time.monotonic()
+        assert await link.read_holding(1, 0, 125) == tuple(range(1000, 1125))
+        assert time.monotonic() - began_s > 0.29
+        assert link.unit(1).usual_s < SHORT_S, "the time on the wire is not the unit's"
+        await link.close()
+
+
+async def test_noise_before_a_request_is_waited_out_and_never_mixed_with_the_answer():
+    async with SerialLine(banks(), baud=None) as server:
+        link = Link(SerialEndpoint(server.device, 9600, "N"), timeout_s=SHORT_S, clock=time.monotonic)
+        assert await link.read_holding(1, 0, 1) == (1000,)
+        server.noise(bytes.fromhex("010304 0001"))
+        await until(lambda: link._wire.open_bytes == 5)
+        heard_s = link._heard_s
+        assert await link.read_holding(1, 0, 2) == (1000, 1001)
+        assert link._heard_s - heard_s >= 0.004, "three and a half characters of silence come first"
+        await link.close()
+
+
+async def test_a_port_that_is_not_there_taken_by_another_or_pulled_is_an_error_that_says_so():
+    missing = Link(SerialEndpoint("/dev/ttyNOTHING7", 9600, "N"), clock=time.monotonic)
+    with pytest.raises(LinkDown, match=r"serial:///dev/ttyNOTHING7 .*No such file or directory.*plugged in"):
+        await missing.read_holding(1, 0, 1)
+    await missing.close()
+    async with SerialLine(banks(), baud=None) as server:
+        first = Link(SerialEndpoint(server.device, 9600, "N"), timeout_s=SHORT_S, clock=time.monotonic)
+        second = Link(SerialEndpoint(server.device, 9600, "N"), timeout_s=SHORT_S, clock=time.monotonic)
+        assert await first.read_holding(1, 0, 1) == (1000,)
+        with pytest.raises(LinkDown, match="no other program has the port"):
+            await second.read_holding(1, 0, 1)
+        await second.close()
+        await server.stop()
+        with pytest.raises(LinkDown):
+            await first.read_holding(1, 0, 1)
+        await first.close()

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent.cli.config_limits import hertz, watts
-from agent.config import SiteFile
+from agent.cloud.access import transport
+from agent.cloud.transport import problems
+from agent.config import CloudSection, SiteFile
 from agent.core.delegable import table_unfit
 from agent.core.rules import LocalRule
 from agent.core.writes import REFRESH_SHARE
@@ -32,6 +34,8 @@ def risks(site: SiteFile) -> tuple[Risk, ...]:
     if site.cloud is None and site.control.local_rule is LocalRule.IDLE:
         text = "without a cloud the batteries rest, but for plans that a technician imports"
         found.append(Risk("control.local_rule", text))
+    if site.cloud is not None:
+        found += _cloud(site.cloud)
     for index, device in enumerate(site.device):
         where = f"device[{index}] ({device.id})"
         if device.role == "battery":
@@ -41,6 +45,27 @@ def risks(site: SiteFile) -> tuple[Risk, ...]:
     for index, product in enumerate(site.product):
         found += _product(site, product, f"product[{index}] ({product.name})")
     return tuple(found)
+
+
+def _cloud(cloud: CloudSection) -> Iterator[Risk]:
+    if not cloud.on_this_machine:
+        if not cloud.address.encrypted:
+            yield Risk(
+                "cloud.broker",
+                "mqtt:// is in clear: whoever is on the way reads all of it"
+                + (", the password too" if cloud.user is not None else "")
+                + "; write mqtts:// or wss:// and ask the broker's operator for its CA",
+            )
+        if not cloud.signing_key:
+            yield Risk(
+                "cloud.signing_key",
+                "messages need not be signed: whoever holds the broker commands the battery within its limits; ask the "
+                "cloud operator for the public key",
+            )
+        if cloud.address.encrypted and cloud.tls.ca is None:
+            yield Risk("cloud.tls.ca", "any public CA may vouch for the broker; name the one that really does")
+    for problem in problems(transport(cloud)):
+        yield Risk("cloud", f"no connection will come about: {problem}")
 
 
 def _battery(site: SiteFile, device: DeviceSection, where: str) -> Iterator[Risk]:

@@ -8,6 +8,7 @@ import typer
 
 from agent.cli.client import JsonOption, SocketOption, ask, show_json
 from agent.cli.model import summary
+from agent.cli.override import override_line
 from agent.cli.text import ago, direction, fitted, kw, kwh, local, local_plan_lines, percent, plan_line
 
 LABEL_WIDTH = 9
@@ -33,6 +34,9 @@ def lines(facts: dict[str, Any]) -> list[str]:
         f"battery  {battery}, setpoint {kw(facts['setpoint_w'])}, SoC {percent(facts['soc_pct'])}",
         f"grid     {grid}, PV {kw(powers['pv'])}, load {kw(powers['load'])}",
     ]
+    if facts["override"] is not None:
+        shown.append(override_line(facts["override"]))
+    shown += [f"command  {c['type']} {c['id']} until {local(c['until'])}" for c in facts["commands"]]
     slot = facts["slot"]
     if slot is not None:
         shown.append(
@@ -54,5 +58,22 @@ def lines(facts: dict[str, Any]) -> list[str]:
     else:
         link = "connected" if cloud["connected"] else "NOT connected"
         shown.append(f"cloud    {link} to {cloud['broker']}, {cloud['outbox_depth']} messages waiting on disk")
+        if cloud["trouble"]:
+            shown.append(f"         {cloud['trouble']}")
+        shown += certificate_lines(cloud["certificates"])
     shown += [f"{c['severity'].upper():<8} {c['subject']}: {c['text']}" for c in facts["conditions"]]
     return fitted(shown, LABEL_WIDTH)
+
+
+def certificate_lines(certificates: list[dict[str, Any]]) -> list[str]:
+    """One line with the days that each certificate is still good; none without certificates."""
+    if not certificates:
+        return []
+    known = [f"{one['certificate']} {_days(one['days_left'])}" for one in certificates]
+    return [f"tls      {', '.join(known)}"]
+
+
+def _days(days_left: float | None) -> str:
+    if days_left is None:
+        return "of unknown age (clock not trusted)"
+    return f"{days_left:.0f} days" if days_left > 0 else "HAS ENDED"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -15,20 +16,23 @@ from agent.cloud.frame import telemetry_frame
 from agent.cloud.messages import Status, status_message
 from agent.cloud.mqtt_link import LinkOptions
 from agent.cloud.on_request import Resending
+from agent.cloud.renewal import Renewal
 from agent.cloud.signatures import Arrived, KeyRing
 from agent.cloud.uplink import Confirm, Uplink, UplinkOptions
 from agent.config import CloudSection, SiteFile
 from agent.core.admission import Refused, Verdict, admit
 from agent.core.authority import Source, cloud_slot_at
 from agent.core.decision import Decision, Effects
+from agent.core.events import Event
 from agent.core.order_admission import admit_orders
 from agent.core.orders import OrderKind
 from agent.core.plan import Plan, PlanKind, Plans
-from agent.core.records import Document, DocumentKind, Outcome, Sample, Stage
+from agent.core.records import Document, DocumentKind, Outcome, Sample, Stage, StorageFailed
 from agent.runtime.board import DeviceHealth
 from agent.runtime.clock import Clock
 from agent.runtime.command_side import CommandSide
 from agent.runtime.control import ControlLoop
+from agent.runtime.site_authority import latch_facts, override_facts
 from agent.store import Store
 
 log = structlog.get_logger(__name__)
@@ -62,6 +66,7 @@ class CloudSide:
         self._stages: asyncio.Queue[tuple[Document, Stage]] = asyncio.Queue(maxsize=64)
         self._keys = KeyRing(site.cloud.keys() if site.cloud is not None else {})
         self._uplink = self._make_uplink(site.cloud) if site.cloud is not None else None
+        self._renewal = self._make_renewal(site.cloud) if site.cloud is not None else None
         self._limits = site.plan_limits()
         self.commands = CommandSide(
             site_id=site.site.id,
@@ -90,6 +95,13 @@ class CloudSide:
             tasks.create_task(self.commands.run())
             if self._uplink is not None:
                 tasks.create_task(self._uplink.run())
+            if self._renewal is not None:
+                tasks.create_task(self._renewal.run())
+
+    def renew(self) -> None:
+        """The connection to the broker is made anew, with its files as they are now."""
+        if self._renewal is not None:
+            self._renewal.hurry()
 
     def news(self) -> None:
         """The outbox has something new."""
@@ -132,6 +144,7 @@ class CloudSide:
             "connected": self._uplink.connected,
             "trouble": None if self._uplink.connected else self._uplink.last_trouble,
             "outbox_depth": self._store.outbox_depth,
+            "certificates": self._renewal.facts() if self._renewal is not None else [],
         }
 
     def start_live(self, minutes: float) -> Refused | None:
@@ -158,6 +171,22 @@ class CloudSide:
         outcome = await self._desk.import_document(self._keys.brought(payload))
         log.info("plan_imported", who=who, outcome=str(outcome))
         return outcome
+
+    def _make_renewal(self, section: CloudSection) -> Renewal:
+        assert self._uplink is not None, "made before"
+
+        async def tell(event: Event) -> None:
+            with suppress(StorageFailed):
+                await self._store.append_event(event)
+                self.news()
+
+        return Renewal(
+            transport(section),
+            self._uplink,
+            tell=tell,
+            utc_s=self._clock.utc_s,
+            trusted=lambda: self._control.trust.trusted,
+        )
 
     def _make_uplink(self, section: CloudSection) -> Uplink:
         link = LinkOptions(first_wait_s=SHORTEST_WAIT_S, longest_wait_s=section.reconnect_max)
@@ -201,6 +230,9 @@ class CloudSide:
             orders=control.order_documents,
             awards=control.in_force.awards,
             outlook=control.outlook,
+            override=override_facts(control.override),
+            latches=latch_facts(control.state.latches),
+            commands=self.commands.facts(),
         )
         return status_message(self._site.site.id, status)
 

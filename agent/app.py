@@ -41,6 +41,7 @@ from agent.runtime.pv_ceilings import PvCeilings
 from agent.runtime.recorder import Recorder, Summaries
 from agent.runtime.replan_side import ReplanOptions, ReplanSide, with_kept
 from agent.runtime.requests import Requests
+from agent.runtime.site_authority import SiteAuthority
 from agent.store import AlreadyRunning, Announce, Held, Store
 from drivers.device import BatteryDevice, Device, PvDevice, open_device
 from drivers.endpoint import Endpoint, parse_url
@@ -95,6 +96,7 @@ class Daemon:
         self._batteries: dict[str, BatteryDevice] = {}
         self._pvs: dict[str, PvDevice] = {}
         self._started_mono_s = clock.mono_s()
+        self._renew_connection: Callable[[], None] | None = None
 
     async def run(self) -> None:
         """Returns after a clean stop; CannotStart when another instance owns the store."""
@@ -102,6 +104,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._renew)
         site_id = self._site.site.id
         announce = Announce(
             ack=lambda seq, outcome: ack_message(site_id, seq, outcome),
@@ -125,6 +128,12 @@ class Daemon:
             for link in self._links.values():
                 await link.close()
 
+    def _renew(self) -> None:
+        """SIGHUP: certificates and keys were renewed; control goes on."""
+        log.info("reload", text="the connection to the broker is made anew; the site file is read at a restart only")
+        if self._renew_connection is not None:
+            self._renew_connection()
+
     async def _live(self, store: Store, stop: asyncio.Event) -> None:
         self._settings = OwnersSettings(lambda text: _kept(store.keep_settings, text))
         self._stored_writes = StoredWrites(self._clock.utc_s, lambda text: _kept(store.keep_stored_writes, text))
@@ -144,22 +153,31 @@ class Daemon:
                 boot_id=self._boot_id,
                 clock=self._clock,
             )
+            self._renew_connection = cloud.renew
             cloud.commands.restore(held)
             recorder = self._recorder(store, cloud)
+            authority = SiteAuthority(
+                store=store, control=control, limits=self._site.plan_limits(), tell=recorder.tell, clock=self._clock
+            )
+            authority.restore(held)
             self._tell_from_now_on(recorder.tell)
             replanning = self._replanning(held, store, control, recorder)
             models = LearnedModels(
                 store=store, control=control, tell=recorder.tell, clock=self._clock, held=control.state.models
             )
-            socket = await self._open_socket(store, control, recorder, cloud, replanning, models=models)
+            socket = await self._open_socket(
+                store, control, recorder, cloud, replanning, models=models, authority=authority
+            )
 
             def after_tick(effects: Effects) -> None:
                 recorder.put(effects)
+                authority.after_tick(effects)
                 cloud.after_tick(effects)
                 # Only a whole tick feeds the watchdog.
                 self._notifier.send("WATCHDOG=1")
 
             background = [tasks.create_task(recorder.run()), tasks.create_task(cloud.run())]
+            background.append(tasks.create_task(authority.run()))
             await self._first_round(pollers)
             ticking = tasks.create_task(control.run(after_tick), name="control")
             if replanning is not None:
@@ -194,6 +212,7 @@ class Daemon:
         replanning: ReplanSide | None,
         *,
         models: LearnedModels,
+        authority: SiteAuthority,
     ) -> LocalSocket:
         requests = Requests(
             site_id=self._site.site.id,
@@ -204,6 +223,8 @@ class Daemon:
             store=store,
             devices=self._health,
             models=models,
+            authority=authority,
+            commands_facts=cloud.commands.facts,
             device_side=DeviceSide(
                 self._site.device,
                 self._devices,

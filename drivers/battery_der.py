@@ -16,6 +16,7 @@ from typing import Final
 
 from agent.core.snapshot import BatterySample, DroopOffer, Quality, Reading
 from drivers import bms
+from drivers.alarms import safety_alarms
 from drivers.dc_ports import DcPorts, dc_ports
 from drivers.droop_control import DroopControl, answered_from_hz
 from drivers.read_plan import Place, Reads, make_plan
@@ -28,7 +29,7 @@ from drivers.sunspec import Chain, require
 MARK = 704
 """The model that tells this generation."""
 POINTS: Final[Mapping[int, tuple[str, ...]]] = {
-    701: ("St", "InvSt", "ConnSt", "W"),
+    701: ("St", "InvSt", "ConnSt", "Alrm", "W"),
     702: ("WMaxRtg", "WChaRteMaxRtg", "WDisChaRteMaxRtg", "WMax", "WChaRteMax", "WDisChaRteMax"),
     704: ("WSetEna", "WSetMod", "WSet"),
     713: ("WHRtg", "SoC"),
@@ -106,6 +107,7 @@ class DerBattery:
             ready=ready(reads, STATES, needed=2),
             held_setpoint_w=self._held(reads),
             has_dead_man=self.has_dead_man,
+            alarms=safety_alarms(reads, "701.Alrm"),
             temperature_c=bms.temperature_c(reads),
             cell_min_v=bms.cell_v(reads, "CellVMin"),
             cell_max_v=bms.cell_v(reads, "CellVMax"),

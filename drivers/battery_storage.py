@@ -12,6 +12,7 @@ from typing import Final
 
 from agent.core.snapshot import BatterySample, DroopOffer, Quality, Reading
 from drivers import bms
+from drivers.alarms import safety_alarms
 from drivers.dc_ports import DcPorts, dc_ports
 from drivers.pv import AC_MODELS
 from drivers.rate_control import CONTROL_POINTS, RateControl
@@ -69,7 +70,7 @@ class StorageBattery:
         self._ports = await dc_ports(self._chain, self._link, self._spec.unit_id, self._clock)
         ports = list(self._ports.places) if self._ports.hybrid else []
         models = [self._chain.places(self._chain.first(model_id), names) for model_id, names in POINTS.items()]
-        return [self._chain.places(self._inverter, ("St", "W")), *models, ports]
+        return [self._chain.places(self._inverter, ("St", "Evt1", "W")), *models, ports]
 
     def sample(self, reads: Reads) -> BatterySample:
         """One poll as a sample."""
@@ -90,6 +91,7 @@ class StorageBattery:
             ready=ready(reads, self._states, needed=2),
             held_setpoint_w=self._held(reads),
             has_dead_man=self.has_dead_man,
+            alarms=safety_alarms(reads, f"{self._prefix}.Evt1"),
             temperature_c=bms.temperature_c(reads),
             cell_min_v=bms.cell_v(reads, "CellVMin"),
             cell_max_v=bms.cell_v(reads, "CellVMax"),

@@ -10,7 +10,7 @@ from drivers.read_plan import Reads
 from drivers.readings import number, reading
 
 POINTS: Final[Mapping[int, tuple[str, ...]]] = {
-    802: ("WHRtg", "SoC", "LocRemCtl", "State", "V", "CellVMax", "CellVMin", "AChaMax", "ADisChaMax"),
+    802: ("WHRtg", "SoC", "LocRemCtl", "State", "Evt1", "V", "CellVMax", "CellVMin", "AChaMax", "ADisChaMax"),
     803: ("ModTmpMax", "ModTmpMin"),
 }
 STATES: Final = (("802.State", (3,), True), ("802.LocRemCtl", (0,), True))

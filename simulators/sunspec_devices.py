@@ -123,6 +123,8 @@ class BatteryDevice(SunSpecDevice):
         self._rating_w = max(battery.rated_charge_w, battery.rated_discharge_w)
         self._started_utc_s = plant.utc_s
         self._controller_heartbeat = self._bank_heartbeat = 0.0
+        self.alarm_bits = 0
+        """701.Alrm, for tests to set; 6 = manual shutdown."""
         self._set_scales()
         self._show_nameplate(unit_id)
         self.control = SetpointControl(
@@ -207,7 +209,6 @@ class BatteryDevice(SunSpecDevice):
         constants = {
             "701.ACType": 2,  # three phase
             "701.DERMode": 1,  # bit 0: grid following
-            "701.Alrm": 0,
             "701.PF": 1,
             "701.Var": 0,
             "701.LLV": LINE_VOLTAGE_V,
@@ -231,6 +232,7 @@ class BatteryDevice(SunSpecDevice):
         number("701.St", 1 if ready else 0)  # on, off
         number("701.InvSt", self._inverter_state())
         number("701.ConnSt", 1 if ready else 0)  # connected, disconnected
+        number("701.Alrm", self.alarm_bits)
         number("701.W", plant.battery_w)
         number("701.VA", abs(plant.battery_w))
         number("701.A", plant.battery_w / (math.sqrt(3) * LINE_VOLTAGE_V))

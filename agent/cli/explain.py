@@ -10,11 +10,22 @@ from agent.cli.client import JsonOption, SocketOption, ask, show_json
 from agent.cli.text import fitted, kw, local, percent
 
 DECIDERS = {
+    "latch": "safety latch",
+    "override": "technician's override",
+    "command": "command of the cloud",
     "rolling": "rolling plan",
     "yearly": "yearly plan",
     "local_plan": "local re-plan",
     "local_rule": "local rule",
     "neutral": "neutral state",
+}
+VERDICTS = {
+    "unwritten": "nothing of ours was written to it",
+    "settling": "on its way: the write or the power is not there yet",
+    "owned": "delivered: it holds our setpoint and its measured power follows",
+    "stale": "not known any more: it was not read, or its dead-man has ended the setpoint",
+    "external_change": "it holds something else than we wrote: it restarted, or another controller writes",
+    "not_applied": "not delivered: the write failed, or it holds the setpoint and its measured power does not follow",
 }
 POWERS = (("battery", "battery"), ("PV", "pv"), ("load", "load"), ("grid", "grid"))
 LABEL_WIDTH = 11
@@ -54,4 +65,5 @@ def lines(row: dict[str, Any]) -> list[str]:
         held = kw(outcome["held_w"]) if outcome["held_w"] is not None else "no ceiling"
         verdict = f"holds {held}" if outcome["confirmed"] else f"NOT confirmed: {outcome['reason']}"
         shown.append(f"read back  {device_id} {verdict}, {max(outcome['age_s'], 0.0):.1f} s before this decision")
+    shown += [f"so         {device_id}: {VERDICTS[word]}" for device_id, word in row["verdicts"].items()]
     return fitted(shown, LABEL_WIDTH)

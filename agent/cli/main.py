@@ -7,13 +7,17 @@ import typer
 from agent.cli import (
     awards,
     config_check,
+    contract,
     devices,
     devices_list,
+    devices_scan,
     devices_trace,
     devices_write,
     explain,
+    latch,
     ledger,
     model,
+    override,
     plan,
     run,
     simulate,
@@ -40,11 +44,19 @@ devices_app = typer.Typer(
 )
 config_app = typer.Typer(help="Check a site file.", no_args_is_help=True, rich_markup_mode=None)
 model_app = typer.Typer(help="What was learned of the batteries.", no_args_is_help=True, rich_markup_mode=None)
+override_app = typer.Typer(help="Decide yourself, for a time.", no_args_is_help=True, rich_markup_mode=None)
+latch_app = typer.Typer(help="After a safety stop.", no_args_is_help=True, rich_markup_mode=None)
+contract_app = typer.Typer(
+    help="What agent and cloud say to each other, for programs.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(plan_app, name="plan")
 app.add_typer(awards_app, name="awards")
 app.add_typer(model_app, name="model")
+app.add_typer(override_app, name="override")
+app.add_typer(latch_app, name="latch")
 app.add_typer(config_app, name="config")
 app.add_typer(devices_app, name="devices")
+app.add_typer(contract_app, name="contract")
 
 app.command("run")(run.run)
 app.command("status")(status.status)
@@ -58,11 +70,18 @@ awards_app.callback(invoke_without_command=True)(awards.awards)
 awards_app.command("evidence")(awards.evidence)
 model_app.command("show")(model.show)
 model_app.command("reset")(model.reset)
+# So that -50 is a power and not an option.
+override_app.command("set", context_settings={"ignore_unknown_options": True})(override.set_)
+override_app.command("clear")(override.clear)
+latch_app.command("reset")(latch.reset)
 config_app.command("check")(config_check.check)
+contract_app.command("export")(contract.export)
+contract_app.command("tables")(contract.tables)
 devices_app.command("list")(devices_list.list_)
 devices_app.command("profiles")(devices.profiles)
 devices_app.command("check")(devices.check)
 devices_app.command("read")(devices.read)
+devices_app.command("scan")(devices_scan.scan)
 devices_app.command("trace")(devices_trace.trace)
 devices_app.command("write")(devices_write.write)
 devices_app.command("schema")(devices.schema)

@@ -49,6 +49,12 @@ class Status:
     awards: AwardBook = NO_AWARDS
     outlook: Sequence[Deliverability] = ()
     """The newest forecast of the awards to come."""
+    override: Mapping[str, Any] | None = None
+    """What somebody on site asks for."""
+    latches: Sequence[Mapping[str, Any]] = ()
+    """The safety latches that fell."""
+    commands: Sequence[Mapping[str, Any]] = ()
+    """The commands in force."""
 
 
 def iso(utc_s: float) -> str:
@@ -82,7 +88,9 @@ def status_message(site_id: str, status: Status) -> bytes:
                 }
                 for condition in status.conditions
             ],
-            "override": None,
+            "override": status.override,
+            "latches": list(status.latches),
+            "commands": list(status.commands),
             "clock": {"trusted": status.clock_trusted, "why": status.clock_why},
             "software": {"version": status.software_version, "boot_id": status.boot_id},
         },

@@ -110,16 +110,14 @@ def reset(latches: Latches, batteries: Sequence[BatterySample], mono_s: float) -
         if alarms.value:
             words = Latch(device_id, Alarm(int(alarms.value)), 0.0).words
             return LatchStands(device_id, f"the alarm stands: {words}")
-        if alarms.value is None and not _never_told(sample):
-            return LatchStands(device_id, f"its alarms are {alarms.quality}: fresh readings are needed ({latch.words})")
-        if sample.power_w.at(mono_s).value is None:
-            return LatchStands(device_id, f"its readings are {sample.power_w.at(mono_s).quality}")
+        power = sample.power_w.at(mono_s)
+        if power.value is None:
+            return LatchStands(device_id, f"its readings are {power.quality}: fresh ones are needed ({latch.words})")
+        # Another device may stand in the place of the one that stopped, and tell no alarms: then it must be ready.
+        replaced = alarms.quality is Quality.MISSING and sample.ready.at(mono_s).value == 1
+        if alarms.value is None and not replaced:
+            return LatchStands(device_id, f"its alarms are {alarms.quality}: fresh ones are needed ({latch.words})")
     return None
-
-
-def _never_told(sample: BatterySample) -> bool:
-    """A device that has no alarm register (any more): put in the place of the one that stopped."""
-    return sample.alarms.quality is Quality.MISSING and sample.alarms.read_mono_s == float("-inf")
 
 
 def latches_record(latches: Latches) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agent.cloud.evidence_message import evidence_message
+from agent.cloud.messages import iso
 from agent.cloud.mqtt_link import PublishRefused
 from agent.cloud.signatures import Arrived
 from agent.cloud.uplink import Uplink
@@ -87,7 +88,7 @@ class CommandSide:
     def facts(self) -> list[dict[str, Any]]:
         """The commands in force, for status and people."""
         return [
-            {"id": one.command.command_id, "type": one.command.type.value, "until_utc_s": one.term.until_utc_s}
+            {"id": one.command.command_id, "type": one.command.type.value, "until": iso(one.term.until_utc_s)}
             for one in self._desk.book.all
         ]
 

@@ -25,6 +25,7 @@ from agent.core.plan import LocalPlan, Plan, Plans
 from agent.core.rules import SiteRules
 from agent.core.snapshot import WriteOutcome
 from agent.core.step import step
+from agent.core.verdict import Verdict, verdict
 from agent.runtime.board import Board
 from agent.runtime.clock import Clock
 from agent.runtime.device_droops import DeviceDroops
@@ -181,6 +182,23 @@ class ControlLoop:
         self.counters.ticks += 1
         return effects
 
+    def verdicts(self) -> dict[str, Verdict]:
+        """What became of the setpoint of each battery, as the last tick found it."""
+        samples = {sample.device_id: sample for sample in self.board.batteries}
+        lines = {line.device_id: line for line in self.state.writes}
+        mono_s = self.state.last_mono_s
+        return {
+            rules.device_id: verdict(
+                lines[rules.device_id],
+                samples[rules.device_id].held_setpoint_w,
+                samples[rules.device_id].power_w,
+                rules,
+                mono_s,
+            )
+            for rules in self.rules.batteries
+            if rules.device_id in lines and mono_s is not None
+        }
+
     def _review(self, utc_s: float) -> bool:
         """True when the orders were made anew; and the pollers are told how new the frequency must be."""
         mono_s = self.clock.mono_s()
@@ -230,6 +248,7 @@ class ControlLoop:
 
         Else its dead-man ends the last setpoint.
         """
+        self._after_tick = None  # nobody's order moves a battery any more
         if self.read_only:
             return True
         if self._writing:

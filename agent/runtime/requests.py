@@ -22,6 +22,7 @@ from agent.runtime.models import LearnedModels
 from agent.runtime.recorder import Recorder
 from agent.runtime.report import condition, control_facts, explanation, ledger_line, slots_within
 from agent.runtime.roles import need_operator
+from agent.runtime.site_authority import SiteAuthority
 from agent.store import Store
 
 MAX_SLOTS = 2_000
@@ -44,6 +45,8 @@ class Requests:
     store: Store
     devices: Sequence[DeviceHealth]
     models: LearnedModels
+    authority: SiteAuthority
+    commands_facts: Callable[[], list[dict[str, Any]]]
     device_side: DeviceSide
     cloud_facts: Callable[[], dict[str, Any] | None]
     import_plan: Callable[[bytes, str], Awaitable[Outcome | Refused]]
@@ -63,6 +66,7 @@ class Requests:
             "evidence": self._evidence,
             "plan_import": self._plan_import,
             **self.models.handlers(),
+            **self.authority.handlers(),
             **self.device_side.handlers(),
         }
 
@@ -81,6 +85,8 @@ class Requests:
             "clock": {"trusted": control.trust.trusted, "why": control.trust.why},
             "conditions": [condition(found) for found in control.state.conditions.values()],
             "devices": [_device(health) for health in self.devices],
+            **self.authority.facts(),
+            "commands": self.commands_facts(),
             "models": self.models.facts(),
             "cloud": self.cloud_facts(),
             "replan": self.replan_facts() if self.replan_facts is not None else None,
@@ -98,7 +104,9 @@ class Requests:
         }
 
     async def _explain(self, _request: dict[str, Any], _peer: Peer) -> dict[str, Any]:
-        return explanation(self._last_decision(), {**self.control.last_outcome, **self.control.pv_ceilings.last})
+        control = self.control
+        outcomes = {**control.last_outcome, **control.pv_ceilings.last}
+        return explanation(self._last_decision(), outcomes, control.verdicts())
 
     async def _slots(self, request: dict[str, Any], _peer: Peer) -> list[dict[str, Any]]:
         from_utc_s, to_utc_s = _number(request, "from_utc_s"), _number(request, "to_utc_s")

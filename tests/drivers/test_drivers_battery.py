@@ -10,6 +10,7 @@ import time
 import pytest
 from drivers_peers import Clock, Memory, answering, bank, chain, model, next_request, peer, register_server, until
 
+from agent.core.latch import Alarm
 from agent.core.snapshot import Quality, Reading
 from drivers.device import DeviceSpec, open_device
 from drivers.endpoint import TcpEndpoint
@@ -102,8 +103,28 @@ async def test_a_sample_carries_every_value_scaled_and_in_our_sign():
         "cell_min_v": 3.287,
         "cell_max_v": 3.412,
         "own_droop_from_hz": None,  # it has no model 711
+        "alarms": 0.0,
     }
     assert got.device_id == "bess"
+
+
+@pytest.mark.parametrize(
+    ("registers", "told"),
+    [
+        ({"m701": {"Alrm": 1 << 6}}, Alarm.E_STOP),
+        ({"m701": {"Alrm": 1 << 2}}, Alarm.BREAKER),
+        ({"m701": {"Alrm": 1 << 3}}, Alarm.BREAKER),
+        ({"m701": {"Alrm": 1}}, Alarm.INSULATION),
+        ({"m701": {"Alrm": 1 << 4 | 1 << 7}}, 0),
+        ({"m802": {"Evt1": 1 << 20}}, Alarm.BREAKER),
+        ({"m802": {"Evt1": 1 << 22}}, Alarm.INSULATION),
+        ({"m802": {"Evt1": 1 << 2}}, 0),
+        ({"m802": {"State": 99}}, Alarm.BMS_FAULT),
+        ({"m701": {"Alrm": 1 << 6}, "m802": {"State": 99}}, Alarm.E_STOP | Alarm.BMS_FAULT),
+    ],
+)
+async def test_safety_alarms_are_told_and_warnings_are_none(registers, told):
+    assert (await sample(**registers)).alarms.value == told
 
 
 async def test_charging_is_negative():
@@ -145,7 +166,14 @@ async def test_a_device_that_implements_nothing_yields_missing_and_no_numbers():
     assert got.has_dead_man is False
     for field in dataclasses.fields(got):
         value = getattr(got, field.name)
-        if field.name not in {"device_id", "has_dead_man", "temperature_c", "serial", "own_droop_from_hz", "droop_offer"}:
+        if field.name not in {
+            "device_id",
+            "has_dead_man",
+            "temperature_c",
+            "serial",
+            "own_droop_from_hz",
+            "droop_offer",
+        }:
             assert (value.value, value.quality, value.read_mono_s) == (None, Quality.MISSING, 1000.0), field.name
 
 

@@ -203,6 +203,10 @@ class SitePlant:
         """The grid's frequency is this far from nominal from now on."""
         self._do(lambda: setattr(self.site.plant, "frequency_shift_hz", by_hz))
 
+    def raise_alarm(self, bits):
+        """The battery's inverter tells these alarms (701.Alrm) from now on."""
+        self._do(lambda: setattr(self.site.battery, "alarm_bits", bits))
+
     def reboot_battery(self):
         self._do(self.site.battery.reboot)
 

@@ -17,10 +17,7 @@ from typing import Any
 from simulators.invariants import revision
 from simulators.scenario import SECONDS_PER_DAY, START_SOC_PCT, Scenario
 from simulators.scenario_cloud import Cloud, Optimum, informed, perfect_foresight, plain_execution
-from simulators.scenario_run import Run, RunRecord
-
-YEARLY_AFTER_S = 48 * 3600.0
-"""A rolling plan reaches this far: later in an outage the yearly plan decides."""
+from simulators.scenario_run import YEARLY_AFTER_S, Run, RunRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,34 +89,41 @@ def _money(scenario: Scenario, record: RunRecord, progress: Callable[[str, float
         "ratio_basis": "revenue less wear, stored energy valued at the mean price",
     }
     if scenario.outages:
-        found["yearly_plan_in_outages"] = _outages(scenario, record)
+        plain = Run(scenario, plain_yearly=True).run(lambda share: progress("yearly plan without re-planning", share))
+        found["yearly_plan_in_outages"] = _outages(scenario, record, plain)
     return found
 
 
-def _outages(scenario: Scenario, record: RunRecord) -> list[dict[str, Any]]:
-    """Each outage's time on the yearly plan: the agent against the plain execution of that plan from the same SoC."""
+def _outages(scenario: Scenario, record: RunRecord, plain: RunRecord) -> list[dict[str, Any]]:
+    """Each outage's time on the yearly plan: the agent, the agent without re-planning, and an ideal execution."""
     yearly = Cloud(scenario).yearly(scenario.start_utc_s)
     told: list[dict[str, Any]] = []
     for (start_s, end_s), soc_pct in zip(scenario.outages, record.outage_soc_pct, strict=False):
         begin_s = math.ceil((start_s + YEARLY_AFTER_S) / scenario.slot_s) * scenario.slot_s
         if end_s - begin_s < scenario.slot_s:
             continue
-        window = [slot for slot in record.slots if begin_s <= slot.start_s and slot.start_s + scenario.slot_s <= end_s]
-        mine = sum(slot.price * slot.battery_wh for slot in window) / 1000.0
-        discharged_wh = sum(max(0.0, slot.battery_wh) for slot in window)
-        mine -= scenario.wear_per_kwh * discharged_wh / 1000.0
-        plain = plain_execution(scenario, yearly, begin_s, end_s, soc_pct)
-        worth = fmean(scenario.prices.per_kwh) / 1000.0
-        mine += worth * (window[-1].end_stored_wh - window[0].begin_stored_wh) if window else 0.0
+        ideal = plain_execution(scenario, yearly, begin_s, end_s, soc_pct)
         told.append(
             {
                 "from_h": _rounded(begin_s / 3600.0),
                 "to_h": _rounded(end_s / 3600.0),
-                "agent_net": _rounded(mine),
-                "plain_net": _rounded(valued(scenario, plain)),
+                "agent_net": _rounded(_earned_within(record, begin_s, end_s)),
+                "plain_net": _rounded(_earned_within(plain, begin_s, end_s)),
+                "ideal_net": _rounded(valued(scenario, ideal)),
             }
         )
     return told
+
+
+def _earned_within(record: RunRecord, begin_s: float, end_s: float) -> float:
+    """What these slots earned, wear taken off, what they left in the store valued at the mean price."""
+    scenario = record.scenario
+    window = [slot for slot in record.slots if begin_s <= slot.start_s and slot.start_s + scenario.slot_s <= end_s]
+    if not window:
+        return 0.0
+    revenue = sum(slot.price * slot.battery_wh for slot in window) / 1000.0
+    wear = scenario.wear_per_kwh * sum(max(0.0, slot.battery_wh) for slot in window) / 1000.0
+    return valued(scenario, Optimum(revenue, wear, window[-1].end_stored_wh - window[0].begin_stored_wh))
 
 
 def _numbers(

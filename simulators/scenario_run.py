@@ -19,7 +19,7 @@ from agent.core.awards import awarded_tick_s
 from agent.core.clock_trust import judge
 from agent.core.decision import Decision, Effects, Inputs, SetpointWrite, State
 from agent.core.plan import Plans, Slot, Target
-from agent.core.snapshot import BatterySample, CeilingOutcome, MeterSample, PvSample, WriteOutcome
+from agent.core.snapshot import BatterySample, CeilingOutcome, DroopOutcome, MeterSample, PvSample, WriteOutcome
 from agent.core.step import step
 from simulators.invariants import HEALED_WITHIN_S, Invariants
 from simulators.scenario import SECONDS_PER_DAY, START_MONO_S, START_SOC_PCT, Scenario
@@ -38,6 +38,8 @@ CHART_POINTS = 2_880
 CHART_DAYS = 3
 """The charts show this many days; the numbers cover all."""
 PROGRESS_EVERY_S = 900.0
+YEARLY_AFTER_S = 48 * 3600.0
+"""A rolling plan reaches this far: later in an outage the yearly plan decides."""
 
 
 @dataclass(slots=True)
@@ -126,10 +128,14 @@ class RunRecord:
 class Run:
     """One run in progress."""
 
-    def __init__(self, scenario: Scenario, *, open_loop: bool = False) -> None:
-        """`open_loop`: the plan is executed at the battery, so that nothing steers the connection's energy."""
+    def __init__(self, scenario: Scenario, *, open_loop: bool = False, plain_yearly: bool = False) -> None:
+        """`open_loop`: the plan is executed at the battery, so that nothing steers the connection's energy.
+
+        `plain_yearly`: where an outage leaves only the yearly plan, that is executed without local re-planning.
+        """
         self.scenario = scenario
         self._open_loop = open_loop
+        self._plain_yearly = plain_yearly
         self.plant = SitePlant(scenario, START_SOC_PCT)
         self.record = RunRecord(scenario, Invariants(scenario.rules, scenario.seed), Responses(scenario.awards))
         self._cloud = Cloud(scenario, open_loop=open_loop)
@@ -145,6 +151,7 @@ class Run:
         self._meter = MeterSample(scenario.rules.meter_id) if scenario.rules.meter_id is not None else None
         self._outcomes: tuple[WriteOutcome, ...] = ()
         self._ceiling_outcomes: tuple[CeilingOutcome, ...] = ()
+        self._droop_outcomes: tuple[DroopOutcome, ...] = ()
         self._slot: TrueSlot | None = None
         self._period_s = scenario.tick_s
         """Length of the present tick."""
@@ -170,6 +177,7 @@ class Run:
             effects = self._tick(ticks, now_s)
             self._pass_time(now_s, min(WRITE_DELAY_S, gap_s / 2), effects.writes)
             land_s = self.plant.now_s
+            self._droop_outcomes = self.plant.write_droops(effects.droop_writes, START_MONO_S + land_s)
             self._ceiling_outcomes = tuple(
                 self.plant.inverters.write(write, land_s, START_MONO_S + land_s) for write in effects.ceiling_writes
             )
@@ -210,6 +218,7 @@ class Run:
             meter=self._meter,
             outcomes=self._outcomes,
             ceiling_outcomes=self._ceiling_outcomes,
+            droop_outcomes=self._droop_outcomes,
             awards=scenario.awards,
         )
         # The plant still stands where it was read for this tick.
@@ -223,7 +232,10 @@ class Run:
             away = any(start <= now_s < end for start, end in scenario.outages)
             record.invariants.check_normal(tick, inputs, decision, self._state, cloud=not away)
         self._note(tick, now_s, effects)
-        self._plans = self._replanner.plans_after(inputs, self._state, decision)
+        if self._plain_yearly and any(start + YEARLY_AFTER_S <= now_s < end for start, end in scenario.outages):
+            self._plans = self._plans.with_local(None)
+        else:
+            self._plans = self._replanner.plans_after(inputs, self._state, decision)
         return effects
 
     def _hear_cloud(self, now_s: float, site_utc_s: float) -> None:
@@ -327,7 +339,7 @@ class Run:
         begin_wh = (plant.battery_wh, plant.grid_wh, plant.stored_wh)
         self._slot = TrueSlot(now_s, price, promise, decision.source.value, *begin_wh)
         for start, _ in scenario.outages:
-            if start + 2 * SECONDS_PER_DAY <= now_s < start + 2 * SECONDS_PER_DAY + scenario.slot_s:
+            if start + YEARLY_AFTER_S <= now_s < start + YEARLY_AFTER_S + scenario.slot_s:
                 self.record.outage_soc_pct.append(plant.soc_pct)
 
     def _promise(self, decision: Decision) -> Slot | None:

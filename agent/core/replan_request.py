@@ -218,6 +218,10 @@ def _outside(value: float, low: float, high: float) -> str | None:
     return None if low <= value <= high else f"{value:g} is outside {low:g} to {high:g}"
 
 
+WAY_BACK_S = 6 * 3600.0
+"""A SoC outside its band is brought back at the best price of this time, not at any price at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class SlotRoom:
     """What the battery may do in one slot. Resting at 0 W is always inside: nothing can make a plan impossible."""
@@ -226,6 +230,9 @@ class SlotRoom:
     upper_w: float
     must_w: float
     """Battery power asked for by the connection point: > 0 against too much import, < 0 against too much export."""
+    band_low_wh: float
+    band_high_wh: float
+    """Energy in the cells at the slot's end: the SoC band, and the SoC of the start before the way back begins."""
     reserve_low_wh: float
     reserve_high_wh: float
     """Energy in the cells at the slot's end between these serves the awards around it."""
@@ -239,10 +246,23 @@ def rooms(request: ReplanRequest) -> tuple[SlotRoom, ...]:
     PV can be limited. The battery never takes room at the connection point that PV or load or the award need.
     Award energy for both directions together beyond the band is cut in proportion.
     """
-    return tuple(_room(request, index) for index in range(len(request.slots)))
+    back = _way_back(request)
+    return tuple(_room(request, index, waits=index < back) for index in range(len(request.slots)))
 
 
-def _room(request: ReplanRequest, index: int) -> SlotRoom:
+def _way_back(request: ReplanRequest) -> int:
+    """The slot in which a start outside the SoC band begins its way back: the best priced of the next hours."""
+    start_wh, slots = request.energy_now_wh, request.slots
+    if request.energy_min_wh <= start_wh <= request.energy_max_wh:
+        return 0
+    sign = 1.0 if start_wh < request.energy_min_wh else -1.0
+    soon = [slot for slot in slots if slot.start_utc_s < slots[0].start_utc_s + WAY_BACK_S]
+    prices = [slot.price_per_kwh for slot in soon]
+    known = [sign * price for price in prices if price is not None]
+    return known.index(min(known)) if len(known) == len(prices) else 0
+
+
+def _room(request: ReplanRequest, index: int, *, waits: bool) -> SlotRoom:
     slot = request.slots[index]
     others_w = slot.others_w
     upper_w = min(
@@ -262,7 +282,15 @@ def _room(request: ReplanRequest, index: int) -> SlotRoom:
     after = request.slots[index + 1] if index + 1 < len(request.slots) else slot
     up_wh = max(slot.award_up_wh, after.award_up_wh) / request.discharge_efficiency
     down_wh = max(slot.award_down_wh, after.award_down_wh) * request.charge_efficiency
-    band_wh = request.energy_max_wh - request.energy_min_wh
+    band_low_wh, band_high_wh = request.energy_min_wh, request.energy_max_wh
+    band_wh = band_high_wh - band_low_wh
+    if waits and request.energy_now_wh < band_low_wh:
+        drained_wh = request.standby_w * (slot.end_utc_s - request.slots[0].start_utc_s) / 3600.0
+        band_low_wh, upper_w = request.energy_now_wh - drained_wh, min(upper_w, max(0.0, must_w))
+    elif waits:
+        band_high_wh, lower_w = request.energy_now_wh, max(lower_w, min(0.0, must_w))
     fits = min(1.0, band_wh / (up_wh + down_wh)) if up_wh + down_wh > 0.0 else 1.0
-    low_wh = request.energy_min_wh + up_wh * fits
-    return SlotRoom(lower_w, upper_w, must_w, low_wh, max(low_wh, request.energy_max_wh - down_wh * fits))
+    low_wh = band_low_wh + up_wh * fits
+    return SlotRoom(
+        lower_w, upper_w, must_w, band_low_wh, band_high_wh, low_wh, max(low_wh, band_high_wh - down_wh * fits)
+    )

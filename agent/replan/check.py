@@ -19,6 +19,8 @@ POWER_TOLERANCE_W = 0.1
 """Over a limit by more than this (the larger of a share of the limit and a fixed step) is a breach."""
 WORSE_SHARE = 1e-3
 """A plan may cost more than the rule-based one by this share of the money at stake; the solver's own gap is smaller."""
+LEAST_AT_STAKE_KWH = 1e-3
+"""Where limits of nearly 0 leave nothing to plan, rounding costs no money."""
 
 
 def check(request: ReplanRequest, proposal: Proposal) -> tuple[PlannedSlot, ...] | str:
@@ -92,7 +94,7 @@ def _worse(request: ReplanRequest, proposal: Proposal) -> str | None:
     proposed = cost(request, proposal.battery_w)
     by = weights(request)
     at_stake = sum(max(slot.charge_limit_w, slot.discharge_limit_w) * slot.hours for slot in request.slots) / 1000.0
-    tolerance = WORSE_SHARE * (by.unit * at_stake + abs(by_rule))
+    tolerance = WORSE_SHARE * (by.unit * (at_stake + LEAST_AT_STAKE_KWH) + abs(by_rule))
     if proposed > by_rule + tolerance:
         return f"costs {proposed:.6g}, more than the rule-based plan's {by_rule:.6g}"
     return None

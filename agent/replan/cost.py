@@ -71,7 +71,7 @@ def cost(request: ReplanRequest, battery_w: Sequence[float]) -> float:
             earned -= by.imbalance[index] * abs(kept_w - slot.sold_w)
         earned -= by.unit * (SURPLUS_WEIGHT * surplus_w + OVERDRAW_WEIGHT * overdraw_w)
         energy_wh -= cell_wh(request, power_w, hours)
-        outside_wh = max(request.energy_min_wh - energy_wh, energy_wh - request.energy_max_wh, 0.0)
+        outside_wh = max(room.band_low_wh - energy_wh, energy_wh - room.band_high_wh, 0.0)
         short_wh = max(room.reserve_low_wh - energy_wh, 0.0) + max(energy_wh - room.reserve_high_wh, 0.0)
         total += by.unit * (SOC_WEIGHT * outside_wh + RESERVE_WEIGHT * short_wh) - earned * hours
     return (total + by.terminal * _left_over_wh(request, energy_wh)) / 1000.0

@@ -11,6 +11,7 @@ from agent.core.orders import Orders
 from agent.core.outages import out_of_service
 from agent.core.plan import Plan, PlanKind, Plans, Target
 from agent.core.replan_request import MAX_SLOTS, ReplanRequest, ReplanSlot
+from agent.core.replan_rules import DOUBT_SHARE
 from agent.core.reserve import energy_kept_wh, power_kept_w
 
 HORIZON_S = 48 * 3600.0
@@ -93,8 +94,7 @@ def request_at(utc_s: float, held: Held, storage: Storage, site: Site, forecast:
     return ReplanRequest(
         slots,
         storage.soc_pct,
-        storage.soc_min_pct,
-        storage.soc_max_pct,
+        *_band_pct(storage),
         storage.capacity_wh,
         storage.charge_efficiency,
         storage.discharge_efficiency,
@@ -103,6 +103,19 @@ def request_at(utc_s: float, held: Held, storage: Storage, site: Site, forecast:
         worth,
         storage.standby_w,
     )
+
+
+def _band_pct(storage: Storage) -> tuple[float, float]:
+    """The SoC band to plan in: as wide as the SoC now is outside of it, while that is too little to be sure of.
+
+    Otherwise a reading of 4.6 % under a floor of 5 % would buy energy at a bad price. More than that is brought back.
+    """
+    low_pct, high_pct, doubt_pct = storage.soc_min_pct, storage.soc_max_pct, 100.0 * DOUBT_SHARE
+    if 0.0 < low_pct - storage.soc_pct <= doubt_pct:
+        low_pct = storage.soc_pct
+    if 0.0 < storage.soc_pct - high_pct <= doubt_pct:
+        high_pct = storage.soc_pct
+    return low_pct, high_pct
 
 
 def _spans(utc_s: float, plans: Plans) -> list[_Span]:

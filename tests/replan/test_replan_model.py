@@ -136,10 +136,39 @@ def test_outside_the_band_it_moves_toward_it_whatever_the_price(soc_pct, price, 
     assert best(priced(price, price, soc_now_pct=soc_pct, soc_min_pct=10.0, soc_max_pct=90.0)) == expected
 
 
+@pytest.mark.parametrize(
+    ("soc_pct", "prices", "expected"),
+    [
+        (2.0, (20.0, 12.0, 15.0, 15.0, 15.0, 15.0, 1.0), [0.0, -8.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
+        (97.0, (12.0, 20.0, 15.0, 15.0, 15.0, 15.0, 99.0), [0.0, 7.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
+        (2.0, (20.0, None, 15.0), [-8.0, 0.0, 0.0]),
+    ],
+)
+def test_outside_the_band_it_comes_back_at_the_best_price_of_six_hours(soc_pct, prices, expected):
+    """Wear of 200 per kWh: nothing else is worth doing. Without a price nothing says that waiting pays."""
+    asked = priced(*prices, soc_now_pct=soc_pct, soc_min_pct=10.0, soc_max_pct=90.0, cycle_cost_per_kwh=200.0)
+    planned = best(asked)
+    assert planned == expected
+    assert [round(slot.battery_w / 1e3, 3) for slot in rule_plan(asked)] == expected
+
+
+def test_an_award_that_needs_energy_is_no_reason_to_wait_for_a_price():
+    award = {"price_per_kwh": 20.0, "award_up_wh": 10e3}
+    asked = request(award, award | {"price_per_kwh": 1.0}, soc_now_pct=2.0, soc_min_pct=10.0)
+    assert best(asked)[0] == pytest.approx(-10.0)
+
+
 def test_the_standby_loss_is_planned_for():
     """2 kWh an hour: the second hour's is not there to be sold, and at the band's edge it is made up for."""
     assert best(priced(1.0, 9.0, soc_now_pct=50.0, soc_max_pct=50.0, standby_w=2e3)) == [-2.0, 48.0]
     assert best(priced(5.0, 4.0, soc_now_pct=10.0, soc_min_pct=10.0, standby_w=2e3)) == [-2.0, -2.0]
+
+
+def test_what_the_standby_loss_brought_back_into_the_band_is_not_taken_out_again():
+    """The start is over the band; 1 kW of standby brings it to its edge, and only slot 2 can make up for the rest."""
+    still = {"charge_limit_w": 0.0, "discharge_limit_w": 0.0}
+    drained = {"soc_now_pct": 1.0, "soc_max_pct": 0.0, "capacity_wh": 50e3, "standby_w": 1e3}
+    assert best(request(still, {"charge_limit_w": 1020.0}, still, still, hours=0.5, **drained)) == [0.0, -1.0, 0.0, 0.0]
 
 
 def test_in_an_outage_outside_the_band_it_waits():

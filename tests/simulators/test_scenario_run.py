@@ -103,6 +103,16 @@ def test_a_cloud_that_is_away_for_three_days_leaves_the_yearly_plan_replanned_he
     assert record.invariants.count == 0
 
 
+def test_the_yearly_plan_executed_plainly_is_the_same_run_until_the_rolling_plan_has_run_out():
+    asked = scenario(60.0, pv=False, days=4, outages=((3600.0, 3600.0 * 73),))
+    plain, record = Run(asked, plain_yearly=True).run(), Run(asked).run()
+    assert plain.sources["yearly"] == pytest.approx(24 * 60, abs=90)
+    until_s = 3600.0 * 49
+    assert [s.battery_wh for s in plain.slots if s.start_s < until_s] == [
+        s.battery_wh for s in record.slots if s.start_s < until_s
+    ]
+
+
 def _wild_writes(state, effects, inputs):
     writes = tuple(replace(write, power_w=3.0 * write.power_w + 600e3) for write in effects.writes)
     return state, replace(effects, writes=writes)

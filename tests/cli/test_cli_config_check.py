@@ -14,7 +14,7 @@ from agent.cli.main import app
 
 CONFIG = Path(__file__).parents[2] / "config"
 OPTION = re.compile(r"^# (?=[a-z_]+ = |\[)", re.MULTILINE)
-FULL = OPTION.sub("", (CONFIG / "site.example.toml").read_text())
+FULL = OPTION.sub("", (CONFIG / "site.example.toml").read_text()).replace("mqtt://127.0.0.1:1883", "wss://broker.example")
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import threading
 import pytest
 from cloud_documents import SITE, document
 from cloud_double import until
-from cloud_signer import Signer
-from cloud_tls import CLOUD, SecureBroker
+from own_signer import Signer
+from secure_broker import CLOUD, SecureBroker
 
 from agent.cloud.signatures import KeyRing
 

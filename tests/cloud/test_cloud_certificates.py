@@ -6,10 +6,10 @@ import ssl
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from cloud_ca import Authority
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
+from own_ca import Authority
 
 from agent.cloud import certificates
 from agent.cloud.certificates import DAY_S, EVENT_CODE, Expiry, ExpiryWatch, NotACertificate, validity

@@ -4,10 +4,10 @@ import asyncio
 import time
 
 import pytest
-from cloud_ca import Authority
 from cloud_documents import SITE, document
 from cloud_double import until
-from cloud_tls import SecureBroker
+from own_ca import Authority
+from secure_broker import SecureBroker
 
 from agent.cloud.certificates import EVENT_CODE
 from agent.cloud.renewal import RENEWED, UNUSABLE, Renewal

@@ -4,9 +4,9 @@ import gzip
 
 import pytest
 from cloud_documents import document
-from cloud_signer import KEY_ID, KEYS, PUBLIC, Signer, b64, raw
 from hypothesis import given
 from hypothesis import strategies as st
+from own_signer import KEY_ID, KEYS, PUBLIC, Signer, b64, raw
 
 from agent.cloud.signatures import MAX_SIGNED_BYTES, Arrived, KeyRing
 from agent.core.admission import Refused

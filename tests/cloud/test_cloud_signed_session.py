@@ -5,7 +5,7 @@ import json
 import pytest
 from cloud_documents import SITE, awards, document
 from cloud_double import until
-from cloud_signer import KEYS, Signer
+from own_signer import KEYS, Signer
 
 from agent.cloud.security import EVENT_CODE, TOLD_EVERY_S, SecurityLog
 from agent.cloud.signatures import KeyRing

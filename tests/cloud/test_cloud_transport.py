@@ -4,11 +4,11 @@ import asyncio
 import json
 
 import pytest
-from cloud_ca import Authority
 from cloud_detours import ConnectProxy, WebSocketGateway
 from cloud_documents import SITE, document
 from cloud_double import until
-from cloud_tls import SecureBroker
+from own_ca import Authority
+from secure_broker import SecureBroker
 
 from agent.cloud.transport import FROM_FILE, Login, Proxy, TlsFiles, Transport
 from agent.site_file.broker_address import BrokerAddress

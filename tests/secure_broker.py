@@ -5,14 +5,14 @@ import ssl
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
-from cloud_ca import Authority
-from cloud_documents import SITE
+from own_ca import Authority
 
 from agent.cloud.transport import TlsFiles, Transport
 from agent.site_file.broker_address import BrokerAddress
 
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = Path(__file__).parents[1] / "config"
 CLOUD = "vpp-cloud"
+SITE = "demo-01"
 
 
 def free_port():
@@ -23,8 +23,8 @@ def free_port():
 class SecureBroker:
     """`config/mosquitto.example.conf` and its ACL as they are shipped, but for ports, paths and the user."""
 
-    def __init__(self, mosquitto, folder, *, server=None):
-        self.folder = folder
+    def __init__(self, mosquitto, folder, *, server=None, site=SITE):
+        self.folder, self.site = folder, site
         self.sites_ca, self.cloud_ca = Authority(folder, "sites-ca"), Authority(folder, "cloud-ca")
         self.sites_ca.revoke()
         server = {"days": 365.0} if server is None else server
@@ -46,7 +46,7 @@ class SecureBroker:
 
     def transport(self, pair=None, *, scheme="mqtts", port=None, ca=None, **more):
         """The way of a site to this broker, by default with a good certificate."""
-        certificate, key = pair or self.sites_ca.issue(SITE)[:2]
+        certificate, key = pair or self.sites_ca.issue(self.site)[:2]
         files = TlsFiles(str(ca or self.sites_ca.path), str(certificate), str(key))
         path = "/mqtt" if scheme == "wss" else ""
         return Transport(BrokerAddress("127.0.0.1", port or self.port, scheme, path), tls=files, **more)

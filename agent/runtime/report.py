@@ -13,6 +13,7 @@ from agent.core.envelope import Clip
 from agent.core.ledger import SlotRow
 from agent.core.plan import Plans, Slot
 from agent.core.snapshot import CeilingOutcome, WriteOutcome
+from agent.core.verdict import Verdict
 
 NEXT_SLOTS = 8
 
@@ -72,7 +73,11 @@ def control_facts(decision: Decision, plans: Plans) -> dict[str, Any]:
     }
 
 
-def explanation(decision: Decision, outcomes: Mapping[str, WriteOutcome | CeilingOutcome]) -> dict[str, Any]:
+def explanation(
+    decision: Decision,
+    outcomes: Mapping[str, WriteOutcome | CeilingOutcome],
+    verdicts: Mapping[str, Verdict] | None = None,
+) -> dict[str, Any]:
     """Why the site does what it does: source, target, each clip, what was written, what the device confirmed."""
     return {
         "utc": iso(decision.utc_s),
@@ -96,6 +101,7 @@ def explanation(decision: Decision, outcomes: Mapping[str, WriteOutcome | Ceilin
             }
             for device_id, outcome in outcomes.items()
         },
+        "verdicts": dict(verdicts or {}),
         "powers_w": {
             "battery": decision.battery_w,
             "pv": decision.pv_w,

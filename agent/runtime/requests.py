@@ -13,6 +13,7 @@ from agent.cloud.messages import iso, local_plan_held, orders_held, plan_held
 from agent.core.admission import Refused
 from agent.core.ledger import SlotRow
 from agent.core.records import Outcome, Stage, StorageFailed
+from agent.core.snapshot import CeilingOutcome, WriteOutcome
 from agent.runtime.award_report import award_facts, evidence_line
 from agent.runtime.board import DeviceHealth
 from agent.runtime.control import ControlLoop
@@ -105,7 +106,7 @@ class Requests:
 
     async def _explain(self, _request: dict[str, Any], _peer: Peer) -> dict[str, Any]:
         control = self.control
-        outcomes = {**control.last_outcome, **control.pv_ceilings.last}
+        outcomes: dict[str, WriteOutcome | CeilingOutcome] = {**control.last_outcome, **control.pv_ceilings.last}
         return explanation(self._last_decision(), outcomes, control.verdicts())
 
     async def _slots(self, request: dict[str, Any], _peer: Peer) -> list[dict[str, Any]]:

@@ -105,6 +105,11 @@ class DroopControl:
             self.reversions += 1
             self._take(self.revert_to)
 
+    @property
+    def following(self) -> bool:
+        """Whether a control is in force."""
+        return self.enabled and not self._none
+
     def remaining_s(self, now_utc_s: float) -> float:
         """Whole seconds to the reversion, rounded up; 0 when none is due."""
         return float(max(0, math.ceil(self.revert_at_utc_s - now_utc_s))) if self.revert_at_utc_s is not None else 0.0
@@ -113,7 +118,7 @@ class DroopControl:
         """The power to aim at, W, after `dt_s` more at `frequency_hz` when told `told_w`; + = discharge."""
         self.settle(utc_s)
         inside = self.sets[0]
-        wanted_w = self._wanted_w(frequency_hz) if self.enabled and not self._none else 0.0
+        wanted_w = self._wanted_w(frequency_hz) if self.following else 0.0
         if wanted_w < 0.0:
             wanted_w = min(0.0, max(wanted_w, inside.lowest_pct / 100.0 * self.rated_w - told_w))
         lag_s = inside.respond_in_s / LN_10

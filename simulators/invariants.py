@@ -122,6 +122,8 @@ class Invariants:
         self._check_true_soc(tick, plant)
         self._check_meter(tick, inputs, decision)
         self._check_reserve(tick, inputs, decision)
+        if self._rules.delegated:
+            self._check_answers(tick, decision, state, plant)
         self._check_slot(tick, inputs, decision)
         if effects.events:
             self._check_events(tick, inputs, len(effects.events))
@@ -245,6 +247,18 @@ class Invariants:
         kept_wh = award.power_w * table.sustain_s / 3600.0
         if room_wh + abs(self._response_wh) < (1.0 - KEPT_SLACK) * kept_wh:
             self._broken(3, tick, f"{way} although {room_wh:.0f} of {kept_wh:.0f} Wh are left for {award.award_id}")
+
+    def _check_answers(self, tick: int, decision: Decision, state: State, plant: SitePlant) -> None:
+        """Invariant 3 too: an award is answered by a device's own droop or by the agent, never by both."""
+        lines = {line.device_id: line for line in state.droops}
+        by_agent_w = decision.setpoint_w - decision.baseline_w - sum(decision.by_device_w.values())
+        for device in plant.devices:
+            following = device.droop is not None and device.droop.control.following
+            alone = len(plant.devices) == 1 or lines[device.rules.device_id].ours
+            if following and alone and device.rules.device_id not in decision.by_device_w and abs(by_agent_w) > 1.0:
+                self._broken(
+                    3, tick, f"{device.rules.device_id} answers by itself, and the agent with {by_agent_w:.0f} W"
+                )
 
     def _room(
         self, rules: BatteryRules, sample: BatterySample, mono_s: float, *, discharging: bool

@@ -17,12 +17,14 @@ from typing import Any
 from agent.core.awards import AwardBook, Sold, awarded_tick_s, book, expected_w, sold_w
 from agent.core.compliance import DONE_SHARE, TIME_SLACK_S, Compliance, Judge, ResponseSample, samples_of
 from agent.core.decision import Decision, Inputs, State
+from agent.core.delegable import respond_in_s
 from agent.core.evidence import EvidenceRow
 from agent.core.orders import Direction
 from agent.core.plan import Plans
-from agent.core.snapshot import WriteOutcome
+from agent.core.snapshot import DroopOutcome, WriteOutcome
 from agent.core.step import step
 from simulators.scenario import SECONDS_PER_DAY, START_MONO_S, START_SOC_PCT, Scenario
+from simulators.scenario_droop import time_to_90_pct_s
 from simulators.scenario_plant import SitePlant
 
 RESPONSE_ALLOWANCE_S = 0.5
@@ -67,6 +69,9 @@ class Responses:
     """Of the latest decision."""
     promised_w: float | None = None
     """Of the latest look; None without an award."""
+    by_devices: int = 0
+    """Ticks under an award that devices answered by their own droop."""
+    by_agent: int = 0
 
     def look(self, now_s: float, utc_s: float, plant: SitePlant) -> None:
         """Judges the true power at `now_s` of the run, on the baseline decided at the tick before."""
@@ -93,6 +98,9 @@ class Responses:
     def decided(self, decision: Decision, rows: Iterable[EvidenceRow]) -> None:
         """Takes the baseline of this tick and the evidence that it completed."""
         self.baseline_w = decision.baseline_w
+        if self.promised_w is not None:
+            self.by_devices += bool(decision.by_device_w)
+            self.by_agent += not decision.by_device_w
         for row in rows:
             found = self._of(row)
             if found is None:
@@ -126,6 +134,7 @@ class Responses:
         return {
             "share_of_seconds_within": good / seconds if seconds else None,
             "seconds": seconds,
+            "share_by_devices": self.by_devices / (self.by_devices + self.by_agent),
             "tolerance": "1 % of the award around all that was promised within the allowed response time before",
             "stretches": [_told(one) for one in self.stretches],
             "step_response": [step_response(scenario, line) for line in tables.values()],
@@ -180,6 +189,8 @@ def step_response(scenario: Scenario, line: Sold) -> dict[str, Any]:
     times = [_answered_s(scenario, line, tick_s, sign, at_s) for sign in signs for at_s in instants]
     slowest_s = max(times)
     device_s = -scenario.sizes.lag_s * math.log(1.0 - DONE_SHARE)
+    if scenario.rules.delegated:
+        device_s = time_to_90_pct_s(scenario.sizes.lag_s, respond_in_s((line,)))
     return {
         "product": line.table.name,
         "steps": len(times),
@@ -202,6 +213,7 @@ def _answered_s(scenario: Scenario, line: Sold, tick_s: float, sign: float, at_s
     awards, _ = book((award,), {award.product: line.table}, rated_discharge_w=math.inf, rated_charge_w=math.inf)
     state, toward = State(), -sign
     outcomes: tuple[WriteOutcome, ...] = ()
+    droop_outcomes: tuple[DroopOutcome, ...] = ()
     for tick in range(round((at_s + STEP_S) / tick_s)):
         now_s = tick * tick_s
         read_s = START_MONO_S + plant.now_s
@@ -209,7 +221,7 @@ def _answered_s(scenario: Scenario, line: Sold, tick_s: float, sign: float, at_s
         meter = plant.poll_meter(read_s)
         inputs = Inputs(
             start_utc_s + now_s, START_MONO_S + now_s, True, Plans(), samples, plant.poll_pv(read_s), meter,
-            awards=awards, outcomes=outcomes,
+            awards=awards, outcomes=outcomes, droop_outcomes=droop_outcomes,
         )  # fmt: skip
         state, effects = step(scenario.rules, state, inputs)
         land_s = now_s + tick_s / 2.0
@@ -219,4 +231,5 @@ def _answered_s(scenario: Scenario, line: Sold, tick_s: float, sign: float, at_s
                 return plant.now_s - at_s
         by_id = {device.rules.device_id: device for device in plant.devices}
         outcomes = tuple(by_id[w.device_id].write(w.power_w, START_MONO_S + land_s) for w in effects.writes)
+        droop_outcomes = plant.write_droops(effects.droop_writes, START_MONO_S + land_s)
     return math.inf

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from scipy.signal import lfilter
 
+from agent.core.delegation import DroopWrite
 from agent.core.rules import BatteryRules
-from agent.core.snapshot import BatterySample, MeterSample, PvSample, Quality, Reading, WriteOutcome
+from agent.core.snapshot import BatterySample, DroopOutcome, MeterSample, PvSample, Quality, Reading, WriteOutcome
 from simulators.battery import SECONDS_PER_HOUR, Battery, BatteryConfig
 from simulators.plant import OFFICE_DAY_SHAPE, STANDARD_IRRADIANCE_W_PER_M2
 from simulators.scenario import SECONDS_PER_DAY, Scenario
+from simulators.scenario_droop import OwnDroop
 from simulators.scenario_pv import Inverters
 from simulators.sunspec_devices import HEADROOM
 from simulators.sunspec_image import MAX_INT16, finest_scale
@@ -179,6 +182,10 @@ class BatteryDevice:
         self._power_step_w = 10.0 ** finest_scale(HEADROOM * rated_w, MAX_INT16)
         self._dead_man_s = max(rules.dead_man_s, 3.0 * scenario.tick_s)
         self._revert_mono_s = math.inf
+        self.droop: OwnDroop | None = None
+        """Only where the site hands awards to it."""
+        if rules.device_id in scenario.rules.delegated:
+            self.droop = OwnDroop(rated_w, scenario.rules.nominal_hz, self._dead_man_s)
         self._soc_error = soc_error
         self._constants: tuple[Reading, Reading, Reading, Reading] | None = None
         self._last: BatterySample | None = None
@@ -187,12 +194,14 @@ class BatteryDevice:
         """How far the SoC told is from the true one."""
         return self._soc_error[int(second) % len(self._soc_error)] + self.trouble.soc_offset_pct
 
-    def advance(self, dt_s: float, mono_s: float) -> float:
-        """AC energy of the next `dt_s`, Wh; `mono_s` is the time at its begin."""
+    def advance(self, dt_s: float, mono_s: float, hz: float) -> float:
+        """AC energy of the next `dt_s`, Wh, at this frequency; `mono_s` is the time at its begin."""
         if mono_s >= self._revert_mono_s and self.setpoint_w is not None:
             self.setpoint_w = 0.0
         trouble = self.trouble
         target_w = 0.0 if trouble.not_ready or self.setpoint_w is None else self.setpoint_w
+        if self.droop is not None and not trouble.not_ready:
+            target_w = self.droop.aimed_w(mono_s, hz, target_w, dt_s)
         if trouble.derate < 1.0:
             limit_w = trouble.derate * self.rules.rated_discharge_w
             target_w = max(-trouble.derate * self.rules.rated_charge_w, min(limit_w, target_w))
@@ -212,11 +221,24 @@ class BatteryDevice:
         self._revert_mono_s = mono_s + self._dead_man_s
         return WriteOutcome(self.rules.device_id, power_w, self.setpoint_w, True, "", mono_s)
 
+    def write_droop(self, write: DroopWrite, mono_s: float) -> DroopOutcome:
+        """The outcome of a write of the device's own droop that lands at `mono_s`."""
+        assert self.droop is not None, "nothing is handed to a battery that the site does not name"
+        trouble = self.trouble
+        why = (
+            "no answer within the timeout" if trouble.silent else "refused with exception 4" if trouble.refuses else ""
+        )
+        return self.droop.write(write, mono_s, why)
+
     def sample(self, mono_s: float, second: float) -> BatterySample | None:
         """The registers read at `mono_s`; None when the device does not answer."""
-        trouble = self.trouble
-        if trouble.silent:
+        if self.trouble.silent:
             return None
+        sample = self._sample(mono_s, second)
+        return sample if self.droop is None else self.droop.shown(sample, mono_s)
+
+    def _sample(self, mono_s: float, second: float) -> BatterySample:
+        trouble = self.trouble
         physics = self.physics
         if self._constants is None or mono_s - self._constants[0].read_mono_s > CONSTANT_REFRESH_S:
             values = (self._told_wh, self.rules.rated_discharge_w, self.rules.rated_charge_w, 1.0)
@@ -325,7 +347,8 @@ class SitePlant:
         dt_s = end_s - begin_s
         if dt_s <= 1e-9:
             return
-        battery_wh = sum([device.advance(dt_s, mono_s) for device in self.devices])
+        hz = self.frequency_hz if self._scenario.rules.delegated else 0.0
+        battery_wh = sum([device.advance(dt_s, mono_s, hz) for device in self.devices])
         others_wh = 0.0
         if self._pv is not None:
             sun_wh = self._pv.total(self._day_s + begin_s, self._day_s + end_s) / SECONDS_PER_HOUR
@@ -343,6 +366,11 @@ class SitePlant:
         else:
             self.import_wh -= grid_wh
         self.now_s = end_s
+
+    def write_droops(self, writes: Iterable[DroopWrite], mono_s: float) -> tuple[DroopOutcome, ...]:
+        """What becomes of these writes of the devices' own droop that land at `mono_s`."""
+        by_id = {device.rules.device_id: device for device in self.devices}
+        return tuple(by_id[write.device_id].write_droop(write, mono_s) for write in writes)
 
     def poll_pv(self, mono_s: float) -> tuple[PvSample, ...]:
         """The PV inverters as read at `mono_s`: one power, in equal shares."""

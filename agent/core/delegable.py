@@ -66,9 +66,13 @@ def parts_of(
         curve = device_droop(table, part_w, offer.rated_w)
         if curve is None:
             return f"{name} is rated {offer.rated_w / 1e3:g} kW, its part of the award is {part_w / 1e3:g} kW"
-        respond_in_s = max(RESPOND_SHARE * min(line.table.full_by_s for line in lines), QUICKEST_S)
-        parts[name] = Part(curve, part_w, offer.rated_w, respond_in_s)
+        parts[name] = Part(curve, part_w, offer.rated_w, respond_in_s(lines))
     return parts
+
+
+def respond_in_s(lines: tuple[Sold, ...]) -> float:
+    """The time in which a device is asked to make 90 % of a step."""
+    return max(RESPOND_SHARE * min(line.table.full_by_s for line in lines), QUICKEST_S)
 
 
 def curve_unfit(lines: tuple[Sold, ...]) -> str:

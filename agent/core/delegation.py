@@ -48,6 +48,8 @@ STEP_SHARE = 0.1
 """After a step of the setpoint by this share of the rating its power is not judged for `FOLLOW_WITHIN_S`."""
 CONFIRM_WITHIN_S = 10.0
 """A hand-over that is not confirmed by then is given up."""
+TIMER_SLACK_S = 1.0
+"""A device counts its reversion time in whole seconds."""
 DEAD_BAND_SLACK_HZ = 0.001
 """A register may hold the dead band so much coarser (`drivers.droop_control.DEAD_BAND_OFF_HZ`, and its reading)."""
 
@@ -259,7 +261,7 @@ def _known(
     if line.asked is not None:
         late = line.part is not None and mono_s - line.asked_mono_s > CONFIRM_WITHIN_S
         return barred(line, f"the device did not confirm within {CONFIRM_WITHIN_S:g} s") if late else line
-    if not line.off and mono_s - line.armed_mono_s > battery.dead_man_s:
+    if not line.off and mono_s - line.armed_mono_s > battery.dead_man_s + TIMER_SLACK_S:
         return replace(line, may_follow=_NOTHING, ready=None)
     seen = sample.own_droop_from_hz
     if sample.power_w.value is None or seen.read_mono_s <= line.done_mono_s:
@@ -278,6 +280,8 @@ def _known(
 
 def _settled(line: DroopLine, asked: DroopWrite, outcome: DroopOutcome) -> DroopLine:
     at = outcome.done_mono_s
+    if asked.part is not None and asked.answering:
+        line = replace(line, armed_mono_s=at)
     if outcome.ok:
         follows = asked.part if asked.answering else None
         ready = None if asked.answering else asked.part

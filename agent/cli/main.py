@@ -11,7 +11,6 @@ from agent.cli import (
     devices,
     devices_list,
     devices_scan,
-    devices_scan,
     devices_trace,
     devices_write,
     explain,
@@ -82,7 +81,6 @@ devices_app.command("list")(devices_list.list_)
 devices_app.command("profiles")(devices.profiles)
 devices_app.command("check")(devices.check)
 devices_app.command("read")(devices.read)
-devices_app.command("scan")(devices_scan.scan)
 devices_app.command("scan")(devices_scan.scan)
 devices_app.command("trace")(devices_trace.trace)
 devices_app.command("write")(devices_write.write)

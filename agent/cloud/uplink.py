@@ -16,7 +16,6 @@ from agent.cloud.drain import Drain, Outbox, happened_within
 from agent.cloud.intake import Inbound
 from agent.cloud.messages import ack_message, will_message
 from agent.cloud.mqtt_link import (
-    RECEIVE_MAXIMUM,
     SESSION_TAKEN_OVER,
     Connection,
     ConnectionLost,
@@ -26,6 +25,7 @@ from agent.cloud.mqtt_link import (
 )
 from agent.cloud.on_request import AskedRanges, LiveMode, Resending
 from agent.cloud.pace import Pace
+from agent.cloud.receiving import Receiving
 from agent.cloud.resend import ResendTimer
 from agent.cloud.security import SecurityLog
 from agent.cloud.signatures import Arrived, KeyRing
@@ -100,6 +100,8 @@ class Uplink:
         self._connected = asyncio.Event()
         self._drain: Drain | None = None
         self._status_changed = asyncio.Event()
+        self._forecast: bytes | None = None
+        self._forecast_changed = asyncio.Event()
         self._watermark_seen = asyncio.Event()
         self._highest_sent: dict[Stream, int] = {}
         self._resend: dict[Stream, ResendTimer] = {}
@@ -141,6 +143,11 @@ class Uplink:
     def status_changed(self) -> None:
         """`edge/status` is published soon; several changes at once make one message."""
         self._status_changed.set()
+
+    def forecast(self, payload: bytes) -> None:
+        """`edge/forecast` is this from now on; the last one is published again on each new connection."""
+        self._forecast = payload
+        self._forecast_changed.set()
 
     def courtesy(self, outcome: Outcome) -> None:
         """Tells an outcome once, outside the sequence, if there is a connection just now."""
@@ -212,6 +219,7 @@ class Uplink:
         parts: tuple[Awaitable[Any], ...] = (
             self._receive(connection),
             self._tell_status(connection),
+            self._tell_forecast(connection),
             self._send(drain),
             self._watch_steadiness(drain),
             self._watch_what_is_stored(drain),
@@ -258,22 +266,25 @@ class Uplink:
                 await connection.publish(self._topics.edge("status"), self._status(), retain=True)
             await happened_within(self._status_changed, self._options.status_every_s)
 
-    async def _receive(self, connection: Connection) -> None:
-        """Commands have a lane of their own: a year's plan that is being read does not hold one up."""
-        commands: asyncio.Queue[Inbound] = asyncio.Queue(RECEIVE_MAXIMUM)
-        others: asyncio.Queue[Inbound] = asyncio.Queue(RECEIVE_MAXIMUM)
-        async with asyncio.TaskGroup() as lanes:
-            lanes.create_task(self._serve(connection, commands))
-            lanes.create_task(self._serve(connection, others))
-            while True:
-                message = await connection.intake.take()
-                await (commands if message.topic == self._topics.command else others).put(message)
-
-    async def _serve(self, connection: Connection, lane: asyncio.Queue[Inbound]) -> None:
+    async def _tell_forecast(self, connection: Connection) -> None:
         while True:
-            message = await lane.get()
+            self._forecast_changed.clear()
+            if self._forecast is not None:
+                with suppress(PublishRefused, ConnectionLost):
+                    await connection.publish(self._topics.edge("forecast"), self._forecast, retain=True)
+            await self._forecast_changed.wait()
+
+    async def _receive(self, connection: Connection) -> None:
+        async def too_many(topic: str, detail: str) -> None:
+            await self._tell_security(topic, "rate_limited", detail)
+
+        async def take(message: Inbound) -> None:
             await self._take(message.topic, self._keys.arrived(message.payload))
-            connection.acknowledge(message)
+
+        receiving = Receiving(
+            connection.intake, self._topics, take=take, acknowledge=connection.acknowledge, too_many=too_many
+        )
+        await receiving.run()
 
     async def _take(self, topic: str, arrived: Arrived) -> None:
         """Hands one message to who answers it; whoever that is reads `arrived.content` and never the payload."""

@@ -20,9 +20,12 @@ from agent.core.ledger import SlotRow
 from agent.core.orders import Award, OrderDocument, OrderDocuments, OrderKind
 from agent.core.plan import Plan, Plans
 from agent.core.records import Outcome, Stream
+from agent.core.slots_ahead import SlotAhead
 
 MOST_AWARDS_TOLD = 200
 """Four days of half hours; a status stays below 64 kB."""
+MOST_SLOTS_TOLD = 600
+"""Of a forecast: 48 hours of five minutes; a message stays below 128 kB."""
 LONGEST_TEXT = 500
 """Characters of a detail or an event's text on the wire; texts are for people."""
 _ENERGY_DIGITS = 3
@@ -169,6 +172,34 @@ def ledger_message(site_id: str, seq: int, row: SlotRow) -> bytes:
             "covered_s": _rounded(row.covered_s, 3),
             "planned_soc_end_pct": _rounded(row.planned_soc_end_pct, 3),
             "soc_end_pct": _rounded(row.soc_end_pct, 3),
+        },
+    )
+
+
+def forecast_message(
+    site_id: str,
+    at_utc_s: float,
+    soc_pct: float | None,
+    slots: Sequence[SlotAhead],
+    awards: Sequence[Mapping[str, Any]],
+) -> bytes:
+    """The payload of `edge/forecast`: the first `MOST_SLOTS_TOLD` slots from now on, and the `award_lines`."""
+    return _packed(
+        site_id,
+        {
+            "at": iso(at_utc_s),
+            "soc_pct": _rounded(soc_pct, 2),
+            "slots": [
+                {
+                    "start": iso(slot.start_utc_s),
+                    "end": iso(slot.end_utc_s),
+                    "planned_w": _rounded(slot.planned_w, 0),
+                    "power_w": _rounded(slot.power_w, 0),
+                    "soc_end_pct": _rounded(slot.soc_end_pct, 2),
+                }
+                for slot in slots[:MOST_SLOTS_TOLD]
+            ],
+            "awards": list(awards),
         },
     )
 

@@ -102,6 +102,8 @@ class Uplink:
         self._status_changed = asyncio.Event()
         self._forecast: bytes | None = None
         self._forecast_changed = asyncio.Event()
+        self._forecast: bytes | None = None
+        self._forecast_changed = asyncio.Event()
         self._watermark_seen = asyncio.Event()
         self._highest_sent: dict[Stream, int] = {}
         self._resend: dict[Stream, ResendTimer] = {}
@@ -143,6 +145,11 @@ class Uplink:
     def status_changed(self) -> None:
         """`edge/status` is published soon; several changes at once make one message."""
         self._status_changed.set()
+
+    def forecast(self, payload: bytes) -> None:
+        """`edge/forecast` is this from now on; the last one is published again on each new connection."""
+        self._forecast = payload
+        self._forecast_changed.set()
 
     def forecast(self, payload: bytes) -> None:
         """`edge/forecast` is this from now on; the last one is published again on each new connection."""
@@ -220,6 +227,7 @@ class Uplink:
             self._receive(connection),
             self._tell_status(connection),
             self._tell_forecast(connection),
+            self._tell_forecast(connection),
             self._send(drain),
             self._watch_steadiness(drain),
             self._watch_what_is_stored(drain),
@@ -265,6 +273,14 @@ class Uplink:
             with suppress(PublishRefused, ConnectionLost):
                 await connection.publish(self._topics.edge("status"), self._status(), retain=True)
             await happened_within(self._status_changed, self._options.status_every_s)
+
+    async def _tell_forecast(self, connection: Connection) -> None:
+        while True:
+            self._forecast_changed.clear()
+            if self._forecast is not None:
+                with suppress(PublishRefused, ConnectionLost):
+                    await connection.publish(self._topics.edge("forecast"), self._forecast, retain=True)
+            await self._forecast_changed.wait()
 
     async def _tell_forecast(self, connection: Connection) -> None:
         while True:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from agent.cloud.document import decompressed, json_object
 from agent.cloud.wire_fields import Message, Sequence53, readable_version, validated
@@ -27,16 +27,18 @@ MAX_WATERMARK_BYTES = 4096
 class _Stored(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    telemetry: Sequence53 | None = None
-    ack: Sequence53 | None = None
-    event: Sequence53 | None = None
-    ledger: Sequence53 | None = None
+    telemetry: Sequence53 | None = Field(default=None, description="of the stream `telemetry`")
+    ack: Sequence53 | None = Field(default=None, description="of the stream `ack`")
+    event: Sequence53 | None = Field(default=None, description="of the stream `event`")
+    ledger: Sequence53 | None = Field(default=None, description="of the stream `ledger`")
 
 
 class WatermarkMessage(Message):
     """Up to where the cloud has stored each stream."""
 
-    stored: _Stored
+    stored: _Stored = Field(
+        description="the highest sequence up to which everything is stored; a stream may be left out"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from agent.cloud.document import printable
 from agent.core.admission import Refused
 
 SCHEMA = "1.0"
 OUR_MAJOR, OUR_MINOR = 1, 0
+SCHEMA_PATTERN = rf"^{OUR_MAJOR}\.\d{{1,4}}$"
 SITE_ID_PATTERN = r"^[a-z0-9-]{1,64}$"
 LARGEST_INTEGER = 2**53 - 1
 """The largest integer that every JSON reader keeps exactly (RFC 8259, section 6)."""
@@ -38,7 +39,7 @@ def unix_time(value: Any) -> float:
     return moment.timestamp()
 
 
-Time = Annotated[float, BeforeValidator(unix_time)]
+Time = Annotated[float, BeforeValidator(unix_time), WithJsonSchema({"type": "string", "format": "date-time"})]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Version = Annotated[int, Field(ge=1, le=LARGEST_INTEGER)]
 Sequence53 = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
@@ -49,8 +50,8 @@ class Message(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
-    document_schema: str = Field(alias="schema")
-    site_id: Annotated[str, Field(pattern=SITE_ID_PATTERN)]
+    document_schema: str = Field(alias="schema", pattern=SCHEMA_PATTERN, description="major and minor version")
+    site_id: str = Field(pattern=SITE_ID_PATTERN, description="which site it is for")
 
 
 _M = TypeVar("_M", bound=Message)

@@ -21,9 +21,11 @@ Limit = Annotated[float, Field(ge=0)]
 class _Entry(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
-    id: EntryId
-    start: Time
-    end: Time
+    id: EntryId = Field(
+        description="1 to 64 of letters, digits and `. _ : -`; names it in conditions, status, evidence"
+    )
+    start: Time = Field(description="it counts from here")
+    end: Time = Field(description="up to here, not included")
 
     @model_validator(mode="after")
     def _ends_after_it_starts(self) -> Self:
@@ -35,16 +37,18 @@ class _Entry(BaseModel):
 class AwardEntry(_Entry):
     """One award, still in the cloud's unit."""
 
-    product: Name
-    power: Annotated[float, Field(gt=0)]
-    direction: Literal["both", "up", "down"]
+    product: Name = Field(description="the droop table: a preset of the agent, or one of the site file")
+    power: float = Field(gt=0, description="reserve sold, in each direction that it covers")
+    direction: Literal["both", "up", "down"] = Field(
+        description="`up`: more power toward the grid when the frequency is low"
+    )
 
 
 class CurtailmentEntry(_Entry):
     """One order of the grid operator, still in the cloud's unit."""
 
-    export_limit: Limit | None = None
-    import_limit: Limit | None = None
+    export_limit: Limit | None = Field(default=None, description="the most that may flow out; null = not touched")
+    import_limit: Limit | None = Field(default=None, description="the most that may flow in; one of the two is needed")
 
     @model_validator(mode="after")
     def _limits_something(self) -> Self:
@@ -56,35 +60,41 @@ class CurtailmentEntry(_Entry):
 class OutageEntry(_Entry):
     """A time in which a device, or with null the whole site, must stay at 0."""
 
-    device: Name | None
+    device: Name | None = Field(description="a device id of the site file; null = every battery of the site")
 
 
 class _Orders(Message):
-    version: Version
-    issued_at: Time
+    version: Version = Field(description="as in a plan; versions count per kind")
+    issued_at: Time = Field(description="when the cloud made it; at most 5 minutes ahead of the site's clock")
 
 
 class AwardsMessage(_Orders):
     """All awards that the cloud knows of."""
 
-    kind: Literal["awards"]
-    unit: Unit
-    awards: Annotated[list[AwardEntry], FailFast(), Field(max_length=MOST_ENTRIES)]
+    kind: Literal["awards"] = Field(description="must match the topic")
+    unit: Unit = Field(description="of every `power`")
+    awards: Annotated[list[AwardEntry], FailFast()] = Field(
+        max_length=MOST_ENTRIES, description=f"all in force or to come, at most {MOST_ENTRIES}"
+    )
 
 
 class CurtailmentsMessage(_Orders):
     """All curtailment orders that the cloud knows of."""
 
-    kind: Literal["curtailments"]
-    unit: Unit
-    curtailments: Annotated[list[CurtailmentEntry], FailFast(), Field(max_length=MOST_ENTRIES)]
+    kind: Literal["curtailments"] = Field(description="must match the topic")
+    unit: Unit = Field(description="of the limits")
+    curtailments: Annotated[list[CurtailmentEntry], FailFast()] = Field(
+        max_length=MOST_ENTRIES, description=f"all in force or to come, at most {MOST_ENTRIES}"
+    )
 
 
 class OutagesMessage(_Orders):
     """All outages that the cloud knows of."""
 
-    kind: Literal["outages"]
-    outages: Annotated[list[OutageEntry], FailFast(), Field(max_length=MOST_ENTRIES)]
+    kind: Literal["outages"] = Field(description="must match the topic")
+    outages: Annotated[list[OutageEntry], FailFast()] = Field(
+        max_length=MOST_ENTRIES, description=f"all in force or to come, at most {MOST_ENTRIES}"
+    )
 
 
 def order_document(kind: OrderKind, content: dict[str, Any], sha256: str, site_id: str) -> OrderDocument | Refused:

@@ -19,19 +19,41 @@ MOST_SLOTS = 172_800
 class PlanMessage(Message):
     """A plan document, still in the cloud's unit and sign."""
 
-    kind: Literal["rolling", "yearly"]
-    version: Version
-    issued_at: Time
-    start: Time
-    slot_s: Annotated[int, Field(ge=1, le=3600)]
-    unit: Unit
-    positive: Literal["export", "import"]
-    target: Literal["battery", "grid"]
-    power: Annotated[list[float | None], FailFast(), Field(min_length=1, max_length=MOST_SLOTS)]
-    slot_start: Annotated[list[Time] | None, FailFast()] = None
-    soc_end_pct: Annotated[list[Percent | None] | None, FailFast()] = None
-    price: Annotated[list[float | None] | None, FailFast()] = None
-    imbalance_price: Annotated[list[float | None] | None, FailFast()] = None
+    kind: Literal["rolling", "yearly"] = Field(description="must match the topic")
+    version: Version = Field(
+        description="strictly increasing per kind. The same version with the same bytes is answered again and changes "
+        "nothing; with other bytes it is refused and alarmed"
+    )
+    issued_at: Time = Field(description="when the cloud made it; at most 5 minutes ahead of the site's clock")
+    start: Time = Field(description="beginning of the first slot; a whole multiple of `slot_s` in Unix time")
+    slot_s: int = Field(ge=1, le=3600, description="slot length, s")
+    unit: Unit = Field(description="of `power`")
+    positive: Literal["export", "import"] = Field(description="what a positive number means")
+    target: Literal["battery", "grid"] = Field(
+        description="`battery`: power at the battery terminals. `grid`: what was sold at the connection point; the site "
+        "keeps the slot's *energy*"
+    )
+    power: Annotated[list[float | None], FailFast()] = Field(
+        min_length=1,
+        max_length=MOST_SLOTS,
+        description="one number per slot; `null` = no plan for this slot, the next layer decides. At most 48 hours in "
+        "`rolling`, 366 days in `yearly`",
+    )
+    slot_start: Annotated[list[Time] | None, FailFast()] = Field(
+        default=None,
+        description="the start of each slot, as a cross-check. A hole is refused as `gap`, an earlier one as `overlap`",
+    )
+    soc_end_pct: Annotated[list[Percent | None] | None, FailFast()] = Field(
+        default=None, description="per slot: the state of charge that the plan expects at its end"
+    )
+    price: Annotated[list[float | None] | None, FailFast()] = Field(
+        default=None,
+        description="per slot, in the market's currency per kWh: what energy is worth. The site uses it when it must "
+        "plan anew by itself; without prices it seeks the least deviation",
+    )
+    imbalance_price: Annotated[list[float | None] | None, FailFast()] = Field(
+        default=None, description="per slot, likewise: what a kWh of deviation costs"
+    )
 
 
 def plan(content: dict[str, Any], sha256: str, site_id: str) -> Plan | Refused:

@@ -6,9 +6,10 @@ begins, while it can still be given back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from math import sqrt
 
 from agent.core.awards import AwardBook, AwardRefused, sold_w
 from agent.core.decision import Condition, Inputs, State
@@ -16,10 +17,12 @@ from agent.core.deliverability import Deliverability, baseline_ahead, deliverabi
 from agent.core.envelope import projection_s
 from agent.core.events import Severity
 from agent.core.frequency import TROUBLE_TEXT, Trouble, trouble
-from agent.core.orders import NO_ORDERS, Curtailment
+from agent.core.orders import NO_ORDERS, Curtailment, Orders
+from agent.core.reserve import Room
 from agent.core.reserve_duty import room_now
 from agent.core.rules import SiteRules
 from agent.core.site_view import view
+from agent.core.slots_ahead import Energy, SlotAhead, slots_ahead
 from agent.core.units import fleet_now, site_bounds
 from agent.core.writes import refusing
 
@@ -37,22 +40,58 @@ def outlook(rules: SiteRules, state: State, inputs: Inputs) -> tuple[Deliverabil
     book = inputs.awards
     if not book.sold or not inputs.clock_trusted:
         return ()
+    ahead = _as_it_is(rules, state, inputs)
+    last_utc_s = max(line.award.end_utc_s for line in book.sold)
+    return deliverabilities(
+        book,
+        baseline_ahead(inputs.plans, inputs.utc_s, last_utc_s, ahead.others_w),
+        ahead.room,
+        inputs.utc_s,
+        spent_wh=state.reserve.spent_wh,
+        orders=ahead.orders,
+        rated_w_of=ahead.rated_w_of,
+        unanswered=_unanswered(rules, state, book),
+    )
+
+
+def slots_outlook(rules: SiteRules, state: State, inputs: Inputs, until_utc_s: float) -> tuple[SlotAhead, ...]:
+    """What the batteries will do in each slot that a plan has until then; nothing without a trusted clock."""
+    if not inputs.clock_trusted:
+        return ()
+    ahead = _as_it_is(rules, state, inputs)
+    baseline = baseline_ahead(inputs.plans, inputs.utc_s, until_utc_s, ahead.others_w)
+    return slots_ahead(
+        inputs.awards, baseline, ahead.room, ahead.energy,
+        orders=ahead.orders, rated_w_of=ahead.rated_w_of, spent_wh=state.reserve.spent_wh,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """What a forecast begins with."""
+
+    others_w: float
+    room: Room
+    energy: Energy
+    orders: Orders
+    rated_w_of: Mapping[str, float]
+
+
+def _as_it_is(rules: SiteRules, state: State, inputs: Inputs) -> _Ahead:
     now = view(rules, inputs, refusing(state.writes))
     # Orders of now say nothing about then: the forecast takes them at their own times.
     unbound = replace(inputs, orders=NO_ORDERS, narrowings=())
     ahead_s = projection_s(rules, None, inputs.utc_s)
     fleet = fleet_now(rules, state, unbound, now, ahead_s=ahead_s, dt_s=0.0, latches=state.latches)
     bounds = site_bounds(rules, unbound, now, state.writes)
-    last_utc_s = max(line.award.end_utc_s for line in book.sold)
-    return deliverabilities(
-        book,
-        baseline_ahead(inputs.plans, inputs.utc_s, last_utc_s, now.others_w or 0.0),
-        room_now(zip(rules.batteries, now.batteries, fleet.units, strict=True), bounds),
-        inputs.utc_s,
-        spent_wh=state.reserve.spent_wh,
+    capacity_wh = sum(unit.capacity_wh for unit in fleet.units)
+    room = room_now(zip(rules.batteries, now.batteries, fleet.units, strict=True), bounds)
+    return _Ahead(
+        others_w=now.others_w or 0.0,
+        room=room,
+        energy=Energy(now.soc_pct, capacity_wh, sqrt(room.round_trip)),
         orders=replace(inputs.orders, curtailments=inputs.orders.curtailments + as_orders(inputs)),
         rated_w_of={battery.device_id: battery.rated_discharge_w for battery in rules.batteries},
-        unanswered=_unanswered(rules, state, book),
     )
 
 

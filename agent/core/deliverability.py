@@ -107,7 +107,7 @@ def deliverabilities(
             index += 1
         slot = slots[index] if index < len(slots) and slots[index].start_utc_s <= start else None
         lines = awards.at(start)
-        there = _room_then(room, start, orders, rated_w_of or {})
+        there = room_then(room, start, orders, rated_w_of or {})
         # What the response took counts for the awards that are in force already, not for later ones.
         spent = spent_wh if all(line.award.start_utc_s <= now_utc_s for line in lines) else 0.0
         for line, short in _short(lines, there, spent):
@@ -117,7 +117,7 @@ def deliverabilities(
         soon = awards.starting(start, slot_end)
         bounds = baseline_bounds(lines, soon, there, slot_end - start, spent)
         power_w = clamp(slot.power_w if slot is not None else 0.0, bounds)[0]
-        room = _after(room, _physical(power_w, there, end - start), end - start)
+        room = room_after(room, physical_w(power_w, there, end - start), end - start)
     return tuple(_told(line, worst.get(line.award.award_id, (0.0, 0.0)), unanswered or {}) for line in ahead)
 
 
@@ -132,7 +132,7 @@ def _edges(ahead: list[Sold], slots: list[BaselineSlot], orders: Orders, now_utc
     return [now_utc_s, *sorted(edge for edge in edges if now_utc_s < edge <= last)]
 
 
-def _room_then(room: Room, utc_s: float, orders: Orders, rated_w_of: Mapping[str, float]) -> Room:
+def room_then(room: Room, utc_s: float, orders: Orders, rated_w_of: Mapping[str, float]) -> Room:
     """The room with the outages and curtailments of that time."""
     if not orders.outages and not orders.curtailments:
         return room
@@ -170,7 +170,7 @@ def _short(lines: tuple[Sold, ...], room: Room, spent_wh: float) -> list[tuple[S
     return found
 
 
-def _physical(power_w: float, room: Room, for_s: float) -> float:
+def physical_w(power_w: float, room: Room, for_s: float) -> float:
     """`power_w` as the limits and the SoC window let it run for that long."""
     hours = for_s / 3600.0
     upper_w = min(room.discharge_w, max(room.give_wh, 0.0) / hours)
@@ -178,7 +178,7 @@ def _physical(power_w: float, room: Room, for_s: float) -> float:
     return min(max(power_w, lower_w), upper_w)
 
 
-def _after(room: Room, power_w: float, for_s: float) -> Room:
+def room_after(room: Room, power_w: float, for_s: float) -> Room:
     """The room after that baseline; what is given comes back smaller by the round trip."""
     energy_wh = power_w * for_s / 3600.0
     given_wh = energy_wh if energy_wh >= 0.0 else energy_wh * room.round_trip

@@ -32,6 +32,7 @@ from agent.runtime.board import DeviceHealth
 from agent.runtime.clock import Clock
 from agent.runtime.command_side import CommandSide
 from agent.runtime.control import ControlLoop
+from agent.runtime.forecast_side import ForecastSide
 from agent.runtime.site_authority import latch_facts, override_facts
 from agent.store import Store
 
@@ -67,6 +68,9 @@ class CloudSide:
         self._keys = KeyRing(site.cloud.keys() if site.cloud is not None else {})
         self._uplink = self._make_uplink(site.cloud) if site.cloud is not None else None
         self._renewal = self._make_renewal(site.cloud) if site.cloud is not None else None
+        self._forecasts = (
+            ForecastSide(site.site.id, control, self._uplink.forecast) if self._uplink is not None else None
+        )
         self._limits = site.plan_limits()
         self.commands = CommandSide(
             site_id=site.site.id,
@@ -129,11 +133,15 @@ class CloudSide:
             self._shown = shown
             if self._uplink is not None:
                 self._uplink.status_changed()
+            if self._forecasts is not None:
+                self._forecasts.look()
 
     async def beat(self) -> None:
-        """Publishes the status again."""
+        """Publishes the status again, and the forecast where it says more than before."""
         if self._uplink is not None:
             self._uplink.status_changed()
+        if self._forecasts is not None:
+            self._forecasts.look()
 
     def facts(self) -> dict[str, Any] | None:
         """The link as `ems status` shows it; None on a site without a broker."""

@@ -6,13 +6,13 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
 
 from agent.core.authority import PowerOrder
-from agent.core.award_outlook import awarded_rules, notices, outlook
+from agent.core.award_outlook import awarded_rules, notices, outlook, slots_outlook
 from agent.core.awards import awarded_tick_s
 from agent.core.clock_trust import ClockTrust, judge
 from agent.core.command_limits import Narrowing
@@ -23,6 +23,7 @@ from agent.core.orders_in_force import NOTHING_IN_FORCE, OrdersInForce, in_force
 from agent.core.override import Override
 from agent.core.plan import LocalPlan, Plan, Plans
 from agent.core.rules import SiteRules
+from agent.core.slots_ahead import SlotAhead
 from agent.core.snapshot import WriteOutcome
 from agent.core.step import step
 from agent.core.verdict import Verdict, verdict
@@ -94,6 +95,7 @@ class ControlLoop:
     _after_tick: Callable[[Effects], None] | None = None
     _act_again: bool = False
     """A tick was asked for while a write was under way: its device could not be told yet."""
+    _last_inputs: Inputs | None = None
     _reviewed_mono_s: float = float("-inf")
     _wrong: frozenset[tuple[str, str]] = frozenset()
     _notices: tuple[Condition, ...] = ()
@@ -172,6 +174,7 @@ class ControlLoop:
         self._outcomes.clear()
         rules = awarded_rules(self.rules, inputs.awards, utc_s)
         self.state, effects = step(rules, self.state, inputs)
+        self._last_inputs = inputs
         self._look_ahead(inputs, reviewed)
         if not self.read_only:
             for write in effects.writes:
@@ -219,6 +222,13 @@ class ControlLoop:
         self._wrong = wrong
         self.outlook = outlook(self.rules, self.state, inputs)
         self._notices = notices(self.outlook, self.in_force.refused, inputs.utc_s)
+
+    def slots_ahead(self, for_s: float) -> tuple[SlotAhead, ...]:
+        """What the batteries will do in each slot of the next `for_s`, by the newest tick; not made within a tick."""
+        inputs = self._last_inputs
+        if inputs is None:
+            return ()
+        return slots_outlook(self.rules, self.state, replace(inputs, plans=self.plans), inputs.utc_s + for_s)
 
     def _start(self, write: SetpointWrite) -> None:
         self.counters.writes += 1

@@ -6,6 +6,7 @@ from collections import Counter
 
 import paho.mqtt.client as mqtt
 from cloud_documents import SITE
+from cloud_schemas import faults
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -34,7 +35,7 @@ class Cloud:
 
     def __init__(self, broker, *, watermarks=True):
         self.loop = asyncio.get_running_loop()
-        self.statuses, self.messages = [], []
+        self.statuses, self.messages, self.invalid = [], [], []
         self.topics = {}
         self.contents = {}
         self.times_seen = Counter()
@@ -54,6 +55,7 @@ class Cloud:
         content = read_message(message.payload, SITE)
         name = message.topic.removeprefix(PREFIX)
         self.messages.append((name, content))
+        self.invalid += [f"{name}: {fault}" for fault in faults(content)]
         if name == "edge/status":
             self.statuses.append(content)
         if content.get("seq") is None:

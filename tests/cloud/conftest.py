@@ -49,3 +49,4 @@ async def cloud():
     yield make
     for each in clouds:
         each.close()
+    assert [fault for each in clouds for fault in each.invalid] == [], "what the site sends is as the contract has it"

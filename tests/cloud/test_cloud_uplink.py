@@ -1,6 +1,7 @@
 """The session with a real broker: nothing lost, nothing counted twice, each document answered, no harm done."""
 
 import asyncio
+import json
 
 import paho.mqtt.client as mqtt
 import pytest
@@ -8,11 +9,13 @@ from cloud_documents import BAD, NOW, SITE, document
 from cloud_double import until
 from cloud_site import QUICK
 
+from agent.cloud.messages import forecast_message
 from agent.cloud.mqtt_link import ConnectionLost, LinkOptions, MqttLink
 from agent.cloud.transport import Transport
 from agent.cloud.uplink import FLAPS_AFTER, Confirm, UplinkOptions
 from agent.core.events import Event, EventState, Severity
 from agent.core.records import Stream
+from agent.core.slots_ahead import SlotAhead
 from agent.site_file.broker_address import BrokerAddress
 
 
@@ -236,6 +239,21 @@ class TestPresence:
         await site.end()
         await until(lambda: not vpp.statuses[-1]["online"], "offline")
         assert vpp.statuses[-1] == {"schema": "1.0", "site_id": SITE, "online": False}
+
+    async def test_the_forecast_is_retained_and_told_again_on_each_new_connection(self, mosquitto, edge, cloud):
+        broker = mosquitto()
+        site = edge(broker).begin()
+        forecast = forecast_message(SITE, NOW, 50.0, [SlotAhead(NOW, NOW + 1800, 1e5, 9e4, 45.0)], [])
+        site.uplink.forecast(forecast)
+        await until(lambda: site.uplink.connected, "the connection")
+        broker.kill()
+        broker.start()
+        await until(lambda: not site.uplink.connected, "the loss")
+        vpp = await cloud(broker)
+        await until(lambda: vpp.messages_of("edge/forecast"), "the forecast")
+        assert vpp.messages_of("edge/forecast")[0] == json.loads(forecast)
+        late = await cloud(broker)
+        await until(lambda: late.messages_of("edge/forecast"), "the retained one")
 
     async def test_many_changes_at_once_make_few_messages(self, mosquitto, edge, cloud):
         broker = mosquitto()

@@ -12,6 +12,7 @@ from agent.cloud.messages import (
     Status,
     ack_message,
     event_message,
+    forecast_message,
     iso,
     ledger_message,
     local_plan_held,
@@ -33,6 +34,7 @@ from agent.core.orders_in_force import booked
 from agent.core.plan import LocalPlan, Plan, PlanKind, Plans, Slot, Target
 from agent.core.records import Outcome, ParsedDocument, Sample, Stage, Stream
 from agent.core.rules import BatteryRules, LocalRule, SiteRules
+from agent.core.slots_ahead import SlotAhead
 from simulators.cloud_messages import column_values, read_ledger_slot, read_message
 
 SITE = "demo-01"
@@ -49,6 +51,8 @@ def kind_of(example):
         return "orders"
     if "stored" in example:
         return "watermark"
+    if "slots" in example:
+        return "forecast"
     return example.get("stream") or ("status" if example["online"] else "will")
 
 
@@ -56,7 +60,18 @@ BY_KIND = {kind: [e for e in EXAMPLES if kind_of(e) == kind] for kind in map(kin
 
 
 def test_each_message_in_use_has_an_example():
-    assert set(BY_KIND) == {"plan", "orders", "watermark", "ack", "telemetry", "event", "ledger", "status", "will"}
+    assert set(BY_KIND) == {
+        "plan",
+        "orders",
+        "watermark",
+        "ack",
+        "telemetry",
+        "event",
+        "ledger",
+        "forecast",
+        "status",
+        "will",
+    }
 
 
 @pytest.mark.parametrize("example", BY_KIND["plan"])
@@ -203,6 +218,16 @@ def test_a_status_is_sent(example):
         boot_id=example["software"]["boot_id"],
     )
     assert json.loads(status_message(SITE, status)) == example
+
+
+@pytest.mark.parametrize("example", BY_KIND["forecast"])
+def test_a_forecast_is_sent(example):
+    slots = [
+        SlotAhead(unix_time(s["start"]), unix_time(s["end"]), s["planned_w"], s["power_w"], s["soc_end_pct"])
+        for s in example["slots"]
+    ]
+    sent = forecast_message(SITE, unix_time(example["at"]), example["soc_pct"], slots, example["awards"])
+    assert json.loads(sent) == example
 
 
 def test_a_local_plan_made_from_other_plans_than_those_held_is_not_told():

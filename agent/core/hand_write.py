@@ -24,7 +24,7 @@ def refuse_hand_write(*, owned: bool, source: Source, awards: Sequence[str]) -> 
     """
     if awards:
         why = f"the award {', '.join(awards)} is in force, and any change at a device may cost its response"
-        hint = "wait until it ends (ems awards shows when), or suspend it by an override: ems override set --help"
+        hint = "wait until it ends (ems awards shows when), or suspend it: ems override set --suspend-awards"
         return HandWriteRefused(why, hint)
     if not owned or source is Source.OVERRIDE:
         return None
@@ -32,4 +32,5 @@ def refuse_hand_write(*, owned: bool, source: Source, awards: Sequence[str]) -> 
         why = "the control owns this point, and the safety latch holds the batteries at 0 kW"
         return HandWriteRefused(why, "find the cause (ems status), then: ems latch reset")
     why = f"the control owns this point and writes it itself ({source} decides)"
-    return HandWriteRefused(why, "take the site over first: ems override set --help; then write it within its time")
+    hint = 'take the site over first: ems override set 0 --for 10m --reason "..."; then write it within that time'
+    return HandWriteRefused(why, hint)

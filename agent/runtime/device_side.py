@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from agent.core.authority import Source
 from agent.core.events import Event
 from agent.runtime.board import DeviceHealth
 from agent.runtime.clock import Clock
@@ -36,10 +37,13 @@ class DeviceSide:
         return {
             **DeviceRequests(self.devices, self.links, profiles, self.health, self.clock).handlers(),
             **DeviceTraces(self.devices, self.links, self.clock).handlers(),
-            **DeviceWrites(self.devices, self.clock, self._standing, self.tell).handlers(),
+            **DeviceWrites(self.devices, self.links, self.clock, self._standing, self.tell).handlers(),
         }
 
     def _standing(self) -> Standing:
         control = self.control
+        source, override = control.decisions[-1].source, control.override
         awards = control.in_force.awards.at(self.clock.utc_s()) if control.trust.trusted else ()
-        return Standing(control.decisions[-1].source, tuple(sold.award.award_id for sold in awards))
+        if source is Source.OVERRIDE and override is not None and override.suspends_awards:
+            awards = ()
+        return Standing(source, tuple(sold.award.award_id for sold in awards))

@@ -15,6 +15,7 @@ from agent.runtime.roles import need_operator
 from drivers.codec import Value
 from drivers.device import Device
 from drivers.errors import DeviceError
+from drivers.link import Link
 from drivers.point_write import PointRefused, PointWrite, Written, prepare, write
 
 WHAT = "devices write"
@@ -30,9 +31,10 @@ class Standing:
 
 @dataclass(frozen=True)
 class DeviceWrites:
-    """The command `device_write`. `devices` are by id, `standing` is asked at each write, `tell` takes the event."""
+    """The command `device_write`. `devices` and `links` are by device id, `standing` is asked at each write, `tell` takes the event."""
 
     devices: Mapping[str, Device]
+    links: Mapping[str, Link]
     clock: Clock
     standing: Callable[[], Standing]
     tell: Callable[[Event], None]
@@ -75,6 +77,9 @@ class DeviceWrites:
         if device is None:
             known = ", ".join(self.devices)
             raise Refusal(WHAT, f"there is no device {device_id!r} at this site", f"name one of {known}")
+        if self.links[device.spec.device_id].read_only:
+            why = "the agent runs in its read-only mode, in which it cannot write to any device"
+            raise Refusal(WHAT, why, 'leave out mode = "read_only" in [control] once the site is commissioned')
         return device
 
     def _event(self, device_id: str, planned: PointWrite, outcome: Written, who: str) -> Event:

@@ -134,10 +134,10 @@ class Acme:
         self._thread.join(5)
 
 
-def acme_agent(make_agent, plant, acme, **changes):
+def acme_agent(make_agent, plant, acme, text=SITE_FILE, **changes):
     """The daemon of that site, not started yet."""
     values = {"acme_port": acme.port, "operator_group": "ems-operator"} | changes
-    agent = make_agent(plant, text=SITE_FILE, **values)
+    agent = make_agent(plant, text=text, **values)
     (agent.folder / "profiles").mkdir()
     (agent.folder / "profiles" / "acme.toml").write_text(PROFILE)
     return agent

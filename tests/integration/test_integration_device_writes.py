@@ -1,5 +1,6 @@
 """Points written by hand through the running daemon, to a SunSpec battery and to one with a profile."""
 
+import itertools
 import json
 import os
 import pty
@@ -9,10 +10,11 @@ import sys
 import time
 
 import pytest
-from integration_acme import FAN, LIMIT, MODE, SETPOINT, Acme, acme_agent
+from integration_acme import FAN, LIMIT, MODE, SETPOINT, SITE_FILE, Acme, acme_agent
 from integration_site import award, ems, orders, until
 
 FOR_A_MINUTE_S = 60.0
+VERSIONS = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +98,10 @@ def test_a_point_of_a_sunspec_device_is_written_by_its_name(agent):
         ("acme", "fan", "nan", "'nan' is not a number", "such as 12"),
         ("acme", "setpoint", "100001", "outside -100000 to 100000 W, the rated_power of the site file", "inside"),
         ("acme", "mode", "fast", "mode: 'fast' is none of its values", "write one of own (0), remote (1)"),
-        ("acme", "mode", "own", "the control owns this point and writes it itself", "ems override set --help"),
-        ("acme", "setpoint", "1000", "the control owns this point and writes it itself", "ems override set --help"),
-        ("bess", "704.WSet", "1000", "the control owns this point and writes it itself", "ems override set --help"),
-        ("bess", "715.ControllerHb", "1", "the control owns this point", "ems override set --help"),
+        ("acme", "mode", "own", "the control owns this point and writes it itself", "ems override set 0 --for 10m"),
+        ("acme", "setpoint", "1000", "the control owns this point and writes it itself", "ems override set 0 --for 10m"),
+        ("bess", "704.WSet", "1000", "the control owns this point and writes it itself", "ems override set 0 --for 10m"),
+        ("bess", "715.ControllerHb", "1", "the control owns this point", "ems override set 0 --for 10m"),
         ("bess", "713.SoC", "50", "SunSpec does not declare 713.SoC writable", "of model 713 these are: "),
         ("bess", "704.None", "50", "the device has no point '704.None'", "can be written to: "),
         ("bess", "704.WSetPct", "100.5", "is outside -100 to 100 %, what a percentage can be", "give a value inside"),
@@ -170,14 +172,50 @@ def test_somebody_at_a_terminal_is_shown_what_would_be_written_and_asked(agent, 
 def test_while_an_award_is_in_force_nothing_is_written(agent, acme):
     before = acme.written_to(FAN)
     now = time.time()
-    agent.import_plan(orders("awards", 1, [award("eprx-1", 10.0, now - 1, now + FOR_A_MINUTE_S)]))
+    agent.import_plan(orders("awards", next(VERSIONS), [award("eprx-1", 10.0, now - 1, now + FOR_A_MINUTE_S)]))
     until(lambda: agent.awards()["awards"], "the award is held")
     done = write(agent, "acme", "fan", "61")
     assert done.returncode == 1
     assert "fan of acme: the award eprx-1 is in force" in done.stderr
     assert acme.written_to(FAN) == before
-    agent.import_plan(orders("awards", 2, []))
+    agent.import_plan(orders("awards", next(VERSIONS), []))
     until(lambda: write(agent, "acme", "fan", "61").returncode == 0, "after it everything may be written again")
+
+
+def test_in_an_override_what_the_control_owns_may_be_written_and_the_control_puts_it_back(agent, acme):
+    refused = write(agent, "acme", "setpoint", "1000")
+    assert "the control owns this point" in refused.stderr
+    override = ems("override", "set", "0", "--for", "60s", "--reason", "a test", socket_path=agent.socket)
+    assert override.returncode == 0, override.stderr
+    done = write(agent, "acme", "setpoint", "1000")
+    assert (done.returncode, done.stdout) == (0, "acme setpoint: 0 W -> 1000 W, confirmed by read-back\n")
+    until(lambda: acme.registers[SETPOINT] == 0, "the control writes its own setpoint again")
+    assert ems("override", "clear", socket_path=agent.socket).returncode == 0
+    assert "the control owns this point" in write(agent, "acme", "setpoint", "1000").stderr
+
+
+def test_an_override_that_suspends_awards_lets_writes_through(agent, acme):
+    now = time.time()
+    held = [award("eprx-2", 10.0, now - 1, now + FOR_A_MINUTE_S)]
+    agent.import_plan(orders("awards", next(VERSIONS), held))
+    until(lambda: write(agent, "acme", "fan", "62").returncode == 1, "the award is in force")
+    words = ("override", "set", "0", "--for", "60s", "--reason", "a test")
+    assert ems(*words, socket_path=agent.socket).returncode == 0
+    assert "the award eprx-2 is in force" in write(agent, "acme", "fan", "62").stderr, "it is still answered"
+    assert ems(*words, "--suspend-awards", socket_path=agent.socket).returncode == 0
+    assert write(agent, "acme", "fan", "62").returncode == 0
+    assert ems("override", "clear", socket_path=agent.socket).returncode == 0
+    agent.import_plan(orders("awards", next(VERSIONS), []))
+
+
+def test_an_agent_that_only_reads_writes_nothing_by_hand_either(parts, acme):
+    text = SITE_FILE.replace('tick = "200 ms"', 'tick = "200 ms"\nmode = "read_only"')
+    agent = acme_agent(parts.agent, parts.plant(), acme, text=text).start()
+    before = list(acme.writes)
+    done = write(agent, "acme", "fan", "63")
+    assert done.returncode == 1
+    assert "read-only mode" in done.stderr
+    assert [one for one in acme.writes if one not in before and one[0] == FAN] == []
 
 
 def test_without_a_daemon_it_says_so(tmp_path):
@@ -188,5 +226,5 @@ def test_without_a_daemon_it_says_so(tmp_path):
 
 def test_the_control_is_left_alone_by_all_of_this(agent, acme):
     assert acme.registers[MODE] == 1
-    assert set(acme.written_to(SETPOINT)) <= {0}
+    assert acme.registers[SETPOINT] == 0
     assert agent.process.poll() is None

@@ -21,6 +21,7 @@ REASONS: Mapping[str, Severity] = {
     "bad_compression": Severity.WARNING,
     "not_json": Severity.WARNING,
     "rate_limited": Severity.WARNING,
+    "id_conflict": Severity.ALARM,
 }
 """The reasons that a cloud in good order never gives. The others are mistakes in what a document says."""
 

@@ -343,6 +343,7 @@ class CountingCloud:
     def __init__(self, broker, *, watermarks=True):
         self._watermarks = watermarks
         self.statuses, self.acks, self.events = [], [], []
+        self.live, self.evidence = [], []
         self.contents, self.conflicts = {}, []
         self.times_seen = Counter()
         self._ready = threading.Event()
@@ -359,7 +360,9 @@ class CountingCloud:
 
     def _arrived(self, message):
         content = read_message(message.payload, SITE)
-        kept = {"status": self.statuses, "ack": self.acks, "event": self.events}
+        kept = {"status": self.statuses, "ack": self.acks, "event": self.events, "evidence": self.evidence}
+        if content.get("seq") is None:
+            kept["telemetry"] = self.live
         name = message.topic.removeprefix(PREFIX + "edge/")
         if content.get("seq") is not None:
             key = (content["stream"], content["seq"])

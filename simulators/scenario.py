@@ -40,6 +40,8 @@ DEFAULT_PRICE_COLUMN = "tokyo_jpy_per_kwh"
 DEFAULT_IRRADIANCE = DATA / "irradiance_1min_day.csv"
 DEFAULT_FREQUENCY = DATA / "grid_frequency_ce_day.csv.gz"
 DEFAULT_FREQUENCY_HZ = 50.0
+DEFAULT_AWARD_SHARE = 0.4
+"""Of what the site can give and take: the rest is left to the energy market."""
 """Nominal frequency of that grid."""
 
 
@@ -159,6 +161,14 @@ def parse_award(text: str, start_utc_s: float, number: int) -> Award:
         raise ScenarioRefusedError(f"--award {text!r}: START must be at least 0 and HOURS above 0")
     begin_utc_s = start_utc_s + start_h * 3600.0
     return Award(f"award-{number}", product, begin_utc_s, begin_utc_s + hours * 3600.0, 1000.0 * power_kw, direction)
+
+
+def award_by_default(rules: SiteRules, days: int) -> str:
+    """An award for a frequency that nothing else answers: of the site's first product, else of EPRX primary."""
+    names = [*sorted(rules.products), f"eprx-primary-online-{rules.nominal_hz:g}hz"]
+    rated_w = min(sum(b.rated_discharge_w for b in rules.batteries), sum(b.rated_charge_w for b in rules.batteries))
+    power_w = DEFAULT_AWARD_SHARE * min(rated_w, rules.export_limit_w, rules.import_limit_w)
+    return f"{names[0]}:{power_w / 1000.0:g}:0:{24 * days}"
 
 
 def sold(texts: Sequence[str], rules: SiteRules, start_utc_s: float) -> AwardBook:

@@ -29,7 +29,10 @@ PricesOption = typer.Option(None, "--prices", help="CSV: slot_start_utc,<price c
 Column = typer.Option(None, "--price-column", help="Its column to use. Default: tokyo_jpy_per_kwh.")
 Irradiance = typer.Option(None, "--irradiance", help="CSV: minute_of_day,ghi_w_per_m2. Default: a very cloudy day.")
 Frequency = typer.Option(
-    None, "--frequency", help="CSV: second_of_day,frequency_hz. Default: with --award a day of Continental Europe."
+    None,
+    "--frequency",
+    help="CSV: second_of_day,frequency_hz. Default: with --award a day of Continental Europe. "
+    "Without --award reserve of 40 % of the site is sold all the time.",
 )
 AwardOption = typer.Option(
     None, "--award", help="PRODUCT:KW:START:HOURS[:up|down] of reserve sold, hours from the start; repeatable."
@@ -93,6 +96,9 @@ def simulate(  # noqa: PLR0917 (a command's options)
         read = scenarios.read_prices(prices or scenarios.DEFAULT_PRICES, price_column or scenarios.DEFAULT_PRICE_COLUMN)
         sizes = _sizes(told.sizes, capacity, pv_peak, load_base)
         start_utc_s = scenarios.first_midnight(read, told.utc_offset_s)
+        if frequency is not None and not award:
+            award = [scenarios.award_by_default(told.rules, days)]
+            typer.echo(f"no --award given, reserve sold: --award {award[0]}", err=True)
         scenario = replace(
             told,
             sizes=replace(sizes, lag_s=lag, counter_wh=counter_step),

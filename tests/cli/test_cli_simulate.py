@@ -58,6 +58,15 @@ def test_an_award_that_the_site_cannot_keep_is_refused_with_the_products_there_a
     assert "ce-fcr-offset" in done.output
 
 
+def test_a_frequency_without_an_award_has_one_sold_and_says_which(tmp_path):
+    frequency = tmp_path / "frequency.csv"
+    frequency.write_text("second_of_day,frequency_hz\n0,sixty\n")
+    done = simulate("--frequency", str(frequency))
+    assert "no --award given, reserve sold: --award eprx-primary-online-50hz:" in done.stderr
+    assert done.exit_code == 1
+    assert "frequency.csv: line 2: frequency_hz" in done.output
+
+
 def test_the_answer_to_an_award_is_told():
     done = simulate("--tick", "60", "--award", "ce-fcr-offset:100:0:0.1", "--no-references")
     assert done.exit_code == 0, done.output

@@ -9,12 +9,14 @@ import pytest
 from scenario_sites import PRICES, scenario, site
 
 from agent.core.awards import NO_AWARDS
+from agent.core.droop_products import PRODUCTS
 from agent.core.orders import Direction
 from agent.core.snapshot import Reading
 from simulators import scenario_fcr, scenario_run
 from simulators.scenario import (
     DEFAULT_FREQUENCY,
     ScenarioRefusedError,
+    award_by_default,
     checked_frequency,
     parse_award,
     read_frequency,
@@ -42,6 +44,16 @@ def test_an_award_is_product_power_start_and_hours():
     assert (award.start_utc_s, award.end_utc_s) == (START + 5400, START + 5400 + 86_400)
     assert award.direction is Direction.BOTH
     assert parse_award("x:1:0:1:up", START, 1).direction is Direction.UP
+
+
+def test_the_award_by_default_is_a_share_of_what_the_site_can_give_and_take():
+    rules = site(1.0, False)
+    text = award_by_default(rules, 2)
+    assert text == "eprx-primary-online-50hz:200:0:48"
+    assert sold([text], rules, START).sold[0].award.power_w == 200e3
+    assert award_by_default(replace(rules, import_limit_w=100e3), 1) == "eprx-primary-online-50hz:40:0:24"
+    own = {"own": replace(PRODUCTS["ce-fcr-gate"], name="own")}
+    assert award_by_default(replace(rules, products=own), 1) == "own:200:0:24"
 
 
 @pytest.mark.parametrize(

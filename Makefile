@@ -28,6 +28,7 @@ mutants: $(VENV)/ready  ## each guard of the core taken out: do its tests notice
 bench: $(VENV)/ready  ## what the daemon and one control tick cost, and how soon it is in control (two minutes)
 	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m tests.benchmarks.daemon_cost $(ARGS)
 	@$(BIN)/python -m tests.benchmarks.step_time
+	@$(BIN)/python -m tests.benchmarks.frame_bytes
 
 lock: $(VENV)/ready  ## renew requirements.lock from pyproject.toml
 	$(BIN)/python -m pip install -q "pip-tools>=7"

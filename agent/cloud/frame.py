@@ -29,8 +29,8 @@ MEANS_IN_A_FRAME = 15
 EARLIEST_MS = 946_684_800_000
 """2000-01-01, the earliest time of the contract: of a summary without a row."""
 SITE_COLUMNS = tuple(f.name for f in fields(Sample) if f.name not in ("boot_id", "at_utc_s", "source", "points"))
-_DIGITS = {"_w": 1, "_wh": 1, "_pct": 3, "_hz": 4, "_c": 2, "_v": 4}
-"""Decimals kept at most, by unit: finer than any meter. What a device resolves coarser takes fewer."""
+_DIGITS = {"_w": 0, "_wh": 0, "_pct": 3, "_hz": 4, "_c": 2, "_v": 4}
+"""Decimals kept at most, by unit: finer than a meter at a grid battery. What a device resolves coarser takes fewer."""
 _OTHER_DIGITS = 3
 Value = float | str | None
 

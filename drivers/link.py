@@ -59,6 +59,8 @@ class LinkStats:
     late_replies: int = 0
     last_latency_s: float | None = None
     """From sending to the last good answer."""
+    connected_mono_s: float | None = None
+    """When the newest connection was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,6 +385,7 @@ class Link:
         self._timeouts_in_a_row = 0
         self.stats.reconnects += self.stats.connects > 0
         self.stats.connects += 1
+        self.stats.connected_mono_s = self._clock()
         self._quiet_until_s = self._clock() + self._after_connect_s
         return wire
 

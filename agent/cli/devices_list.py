@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from agent.cli.client import JsonOption, SocketOption, ask, show_json
-from agent.cli.text import fitted
+from agent.cli.text import ago, fitted
 
 TROUBLES = {
     "timeouts": "timeouts", "refusals": "refusals", "bad_replies": "bad answers", "late_replies": "late answers",
@@ -72,7 +72,7 @@ def _last_hour(hour: dict[str, Any]) -> str:
 
 
 def _link(link: dict[str, Any]) -> str:
-    state = "connected" if link["connected"] else "NOT connected"
+    state = "NOT connected" if link["connected_s"] is None else f"connected for {ago(link['connected_s'])}"
     told = [f"{link[key]} {name}" for key, name in TROUBLES.items() if link[key]]
     return f"{state}; {', '.join(told) or 'no trouble'} since the start"
 

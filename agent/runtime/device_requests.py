@@ -56,7 +56,7 @@ class DeviceRequests:
             "remote": accepts_remote(device),
             "dead_man": has_dead_man(device),
             "unit": _unit(link.unit(spec.unit_id)),
-            "link": {"connected": link.connected, "read_only": link.read_only, **asdict(link.stats)},
+            "link": _link(link, now_s),
         }
 
     async def _read(self, request: dict[str, Any], _peer: Peer) -> dict[str, Any]:
@@ -75,6 +75,14 @@ class DeviceRequests:
             hint = error.hint or "ems devices list shows how its link does"
             raise Refusal("device_read", str(error), hint) from error
         return {"identified": not found.mismatch, "mismatch": list(found.mismatch), "points": point_rows(found.points)}
+
+
+def _link(link: Link, now_s: float) -> dict[str, Any]:
+    """The connection, and what has happened on it."""
+    counted = asdict(link.stats)
+    since_s = counted.pop("connected_mono_s")
+    connected_s = round(now_s - since_s, 3) if link.connected and since_s is not None else None
+    return {"connected": link.connected, "connected_s": connected_s, "read_only": link.read_only, **counted}
 
 
 def _unit(facts: UnitFacts) -> dict[str, Any]:

@@ -31,12 +31,13 @@ class Standing:
 
 @dataclass(frozen=True)
 class DeviceWrites:
-    """The command `device_write`. `devices` and `links` are by device id, `standing` is asked at each write, `tell` takes the event."""
+    """The command `device_write`. `devices` and `links` are by device id; `tell` takes the event of each write."""
 
     devices: Mapping[str, Device]
     links: Mapping[str, Link]
     clock: Clock
     standing: Callable[[], Standing]
+    """Asked at each write."""
     tell: Callable[[Event], None]
 
     def handlers(self) -> dict[str, Handler]:

@@ -25,9 +25,10 @@ check: $(VENV)/ready  ## ruff, mypy --strict, import rules
 mutants: $(VENV)/ready  ## each guard of the core taken out: do its tests notice? (some minutes)
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
-bench: $(VENV)/ready  ## what the daemon and one control tick cost, and how soon it is in control (two minutes)
+bench: $(VENV)/ready  ## what the daemon, one control tick and the polling of ten devices cost (six minutes)
 	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m tests.benchmarks.daemon_cost $(ARGS)
 	@$(BIN)/python -m tests.benchmarks.step_time
+	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m tests.benchmarks.poll_cost
 	@$(BIN)/python -m tests.benchmarks.frame_bytes
 
 lock: $(VENV)/ready  ## renew requirements.lock from pyproject.toml

@@ -36,7 +36,7 @@ from agent.runtime.device_side import DeviceSide
 from agent.runtime.local_socket import LocalSocket
 from agent.runtime.models import LearnedModels, models_held
 from agent.runtime.notify import Notifier
-from agent.runtime.poller import EndpointPoller, Polled
+from agent.runtime.poller import PHASE_S, EndpointPoller, Polled
 from agent.runtime.pv_ceilings import PvCeilings
 from agent.runtime.recorder import Recorder, Summaries
 from agent.runtime.replan_side import ReplanOptions, ReplanSide, with_kept
@@ -248,7 +248,10 @@ class Daemon:
         for device in self._site.device:
             endpoint = parse_url(device.url)
             behind.setdefault(endpoint, []).append(self._polled(device, endpoint))
-        return [EndpointPoller(polled, self._board, self._clock, self._tell) for polled in behind.values()]
+        return [
+            EndpointPoller(polled, self._board, self._clock, self._tell, phase_s=index * PHASE_S)
+            for index, polled in enumerate(behind.values())
+        ]
 
     def _polled(self, section: DeviceSection, endpoint: Endpoint) -> Polled:
         link = self._links[endpoint]

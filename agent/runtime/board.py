@@ -61,6 +61,10 @@ class Board:
         elif sample.device_id == self._meter_id:
             self._meter = sample
 
+    def may_hurry(self, device_id: str) -> bool:
+        """Whether `period_s` of this device can ever be shorter than its own."""
+        return device_id == self._meter_id
+
     def period_s(self, device_id: str, own_s: float) -> float:
         """From one reading of this device to the next, s, given its own period."""
         if self.hurry_s is None or device_id != self._meter_id:

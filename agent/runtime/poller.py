@@ -22,6 +22,8 @@ STRANGER_EVERY_S = 10.0
 """A device that answers, but not as what it should be, is looked at anew this often; one that does not answer is tried
 again when its link allows it (`drivers.patience`)."""
 FAILURES_UNTIL_STRANGE = 3
+PHASE_S = 0.002
+"""Between the pollers of a site: the readings stay of nearly one instant, and each of them comes on time."""
 LONGEST_NAP_S = 0.25
 """At least this often it is looked whether a device must be read sooner now."""
 
@@ -64,21 +66,33 @@ class Polled:
 class EndpointPoller:
     """Polls the devices behind one endpoint, each at its own period, never faster than they answer."""
 
-    def __init__(self, polled: Sequence[Polled], board: Board, clock: Clock, tell: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        polled: Sequence[Polled],
+        board: Board,
+        clock: Clock,
+        tell: Callable[[Event], None],
+        *,
+        phase_s: float = 0.0,
+    ) -> None:
+        """`phase_s` keeps the first requests of several pollers, and so all that follow, out of each other's way."""
         self._polled = list(polled)
         self._board = board
         self._clock = clock
         self._tell = tell
+        self._phase_s = phase_s
+        self._may_hurry = any(board.may_hurry(one.health.device_id) for one in self._polled)
         self.first_round = asyncio.Event()
         """Set when each device here was read, or failed, once."""
 
     async def run(self) -> None:
         """Polls for ever."""
+        await self._clock.sleep_until(self._clock.mono_s() + self._phase_s)
         while True:
             now_s = self._clock.mono_s()
             self._hurry(now_s)
             due = min(self._polled, key=lambda polled: polled.next_mono_s)
-            if due.next_mono_s > now_s + LONGEST_NAP_S:
+            if self._may_hurry and due.next_mono_s > now_s + LONGEST_NAP_S:
                 await self._clock.sleep_until(now_s + LONGEST_NAP_S)
                 continue
             await self._clock.sleep_until(due.next_mono_s)

@@ -76,7 +76,7 @@ def test_a_unit_rests_exactly_after_three_failures_in_a_row_and_never_longer_tha
 
 @given(EVENTS)
 def test_only_one_trial_of_a_resting_unit_is_under_way(events):
-    known, now_s = lived([*events, None, None, None])
+    known, _ = lived([*events, None, None, None])
     trial_s = known.retry_mono_s
     assert known.may_ask(trial_s)
     asked = known.asked()

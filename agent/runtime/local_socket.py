@@ -7,6 +7,7 @@ root.
 
 from __future__ import annotations
 
+import array
 import asyncio
 import grp
 import os
@@ -28,6 +29,10 @@ MAX_REQUEST_BYTES = 4 * 1024 * 1024
 """A yearly plan on a stick, base64 in JSON, stays below this."""
 MAX_CLIENTS = 16
 IDLE_TIMEOUT_S = 60.0
+SO_PEERGROUPS = 59
+"""The supplementary groups of the peer (Linux, asm-generic/socket.h); Python does not name it."""
+MAX_GROUPS = 256
+"""Python reads options of at most 1024 bytes; of somebody in more groups the user database tells."""
 
 
 class Refusal(Exception):  # noqa: N818  # an answer, not a fault
@@ -54,6 +59,27 @@ class Peer:
             return f"uid {self.uid}"
 
 
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A process on the other end of a Unix socket."""
+
+    uid: int
+    gid: int
+    groups: frozenset[int]
+    """Its supplementary groups."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """What the system knows of users and groups."""
+
+    own_uid: Callable[[], int]
+    gid_of: Callable[[str], int | None]
+    """The number of a group, None where there is no such group."""
+    groups_of: Callable[[int, int], frozenset[int]]
+    """The groups of a user (uid, primary gid) by the user database: a new member need not log in again."""
+
+
 _T = TypeVar("_T")
 Handler = Callable[[dict[str, Any], Peer], Awaitable[Any]]
 
@@ -62,11 +88,17 @@ class LocalSocket:
     """Serves `handlers` by command name; the socket file is 0660 and belongs to the read group where that exists."""
 
     def __init__(
-        self, path: Path, handlers: dict[str, Handler], read_group: str | None, operator_group: str | None
+        self,
+        path: Path,
+        handlers: dict[str, Handler],
+        read_group: str | None,
+        operator_group: str | None,
+        accounts: Accounts | None = None,
     ) -> None:
         self._path = path
         self._handlers = handlers
-        self._read_group = _gid(read_group)
+        self._accounts = accounts or SYSTEM
+        self._read_group = self._accounts.gid_of(read_group) if read_group else None
         self._operator_group = operator_group
         self._server: asyncio.Server | None = None
         self._clients = 0
@@ -127,31 +159,48 @@ class LocalSocket:
         return self._handlers.get(command) if isinstance(command, str) else None
 
     def _peer(self, writer: asyncio.StreamWriter) -> Peer:
-        raw = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        _, uid, gid = struct.unpack("3i", raw)
-        return Peer(uid, self._is_operator(uid, gid))
+        who = credentials(writer.get_extra_info("socket"))
+        return Peer(who.uid, is_operator(who, self._operator_group, self._accounts))
 
-    def _is_operator(self, uid: int, gid: int) -> bool:
-        if uid in (0, os.geteuid()):
-            return True
-        operator_gid = _gid(self._operator_group)
-        if operator_gid is None:
-            return False
-        try:
-            name = pwd.getpwuid(uid).pw_name
-        except KeyError:
-            return gid == operator_gid
-        return operator_gid in os.getgrouplist(name, gid)
+
+def credentials(peer: socket.socket) -> Credentials:
+    """Who is on the other end of a Unix socket, by the kernel."""
+    _, uid, gid = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    try:
+        groups = array.array("I", peer.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 4 * MAX_GROUPS))
+    except OSError:  # an old kernel, or too many groups: the user database still knows them
+        groups = array.array("I")
+    return Credentials(uid, gid, frozenset(groups))
+
+
+def is_operator(who: Credentials, operator_group: str | None, accounts: Accounts) -> bool:
+    """Whether they may change things: root, the daemon's own user, and the members of the operator group."""
+    if who.uid in {0, accounts.own_uid()}:
+        return True
+    wanted = accounts.gid_of(operator_group) if operator_group else None
+    if wanted is None:
+        return False
+    return wanted in {who.gid, *who.groups, *accounts.groups_of(who.uid, who.gid)}
+
+
+def _gid_of(group: str) -> int | None:
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        return None
+
+
+def _groups_of(uid: int, gid: int) -> frozenset[int]:
+    try:
+        return frozenset(os.getgrouplist(pwd.getpwuid(uid).pw_name, gid))
+    except KeyError:
+        return frozenset()
+
+
+SYSTEM = Accounts(os.geteuid, _gid_of, _groups_of)
 
 
 async def _soon(job: Awaitable[_T]) -> _T:
     """The job's result, or TimeoutError from a client that does not go on; wait_for of 3.11 can lose a cancellation."""
     async with asyncio.timeout(IDLE_TIMEOUT_S):
         return await job
-
-
-def _gid(group: str | None) -> int | None:
-    try:
-        return grp.getgrnam(group).gr_gid if group else None
-    except KeyError:
-        return None

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import grp
 import json
+import os
+import shutil
 import stat
+import tempfile
+from pathlib import Path
 
 import pytest
 
-from agent.runtime.local_socket import MAX_REQUEST_BYTES, LocalSocket, Refusal
+from agent.runtime.local_socket import MAX_REQUEST_BYTES, Accounts, Credentials, LocalSocket, Refusal, is_operator
 
 
 async def echo(request, peer):
@@ -97,3 +102,72 @@ async def test_a_stale_socket_file_is_replaced(tmp_path):
     await second.stop()
     assert not (tmp_path / "ems.sock").exists()
     await first.stop()
+
+
+DAEMON, ALICE, BOB = 500, 1000, 1001
+USERS, OPERATORS = 100, 200
+KNOWN = Accounts(
+    own_uid=lambda: DAEMON,
+    gid_of={"ems-operator": OPERATORS}.get,
+    groups_of=lambda uid, gid: frozenset({gid, OPERATORS} if uid == ALICE else {gid}),
+)
+
+
+@pytest.mark.parametrize(
+    ("who", "allowed"),
+    [
+        (Credentials(0, 0, frozenset()), True),
+        (Credentials(DAEMON, USERS, frozenset()), True),
+        (Credentials(ALICE, USERS, frozenset()), True),
+        (Credentials(BOB, USERS, frozenset()), False),
+        (Credentials(BOB, OPERATORS, frozenset()), True),
+        (Credentials(BOB, USERS, frozenset({USERS, OPERATORS})), True),
+        (Credentials(BOB, USERS, frozenset({USERS, 201})), False),
+    ],
+    ids=["root", "the daemon's user", "by the user database", "nobody", "by group", "by supplementary group", "other"],
+)
+def test_an_operator_is_root_the_daemons_user_or_a_member_of_the_group(who, allowed):
+    assert is_operator(who, "ems-operator", KNOWN) is allowed
+
+
+@pytest.mark.parametrize("group", [None, "", "no-such-group"])
+def test_without_an_operator_group_only_root_and_the_daemons_user_are_operators(group):
+    assert is_operator(Credentials(0, 0, frozenset()), group, KNOWN)
+    assert is_operator(Credentials(DAEMON, 1, frozenset()), group, KNOWN)
+    assert not is_operator(Credentials(ALICE, OPERATORS, frozenset({OPERATORS})), group, KNOWN)
+
+
+ASK = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as line:
+    line.connect(sys.argv[1])
+    line.sendall(b'{"cmd": "echo"}' + bytes([10]))
+    print(line.makefile().readline())
+"""
+
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that everybody may enter, unlike those of pytest."""
+    made = Path(tempfile.mkdtemp())
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize(("extra", "operator"), [((), False), (("daemon",), True)])
+async def test_the_kernel_tells_who_asks_with_supplementary_groups(open_folder, extra, operator):
+    path = open_folder / "ems.sock"
+    served = LocalSocket(path, {"echo": echo}, grp.getgrgid(NOBODY).gr_name, "daemon")
+    await served.start()
+    process = await asyncio.create_subprocess_exec(
+        "/usr/bin/python3", "-S", "-c", ASK, str(path), stdout=asyncio.subprocess.PIPE,
+        user=NOBODY, group=NOBODY, extra_groups=[grp.getgrnam(name).gr_gid for name in extra],
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    await served.stop()
+    assert json.loads(out)["result"]["operator"] is operator

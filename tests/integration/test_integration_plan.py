@@ -1,5 +1,7 @@
 """A plan's way from the cloud to the battery's terminals, and what happens where it says nothing."""
 
+from statistics import fmean
+
 import pytest
 from integration_site import TICK_S, document, edge_ahead, near, unix, until
 
@@ -40,11 +42,13 @@ def test_a_plan_for_the_connection_point_leaves_room_for_pv_and_load(site):
     plant, cloud, _ = site
     cloud.send(document(1, [100.0] * 300, slot_s=2, target="grid"))
 
-    def steady():
-        lately = list(plant.truths.values())[-3:]
-        return all(near(truth.grid_w, 100_000.0) and near(truth.battery_w, 80_000.0) for truth in lately)
+    def five_slots_long():
+        """In the mean: within a slot the tracker makes good what a late tick missed."""
+        lately = list(plant.truths.values())[-10:]
+        grid_w, battery_w = fmean(t.grid_w for t in lately), fmean(t.battery_w for t in lately)
+        return len(lately) == 10 and near(grid_w, 100_000.0) and near(battery_w, 80_000.0)
 
-    until(steady, "50 kW of PV less 30 kW of load and 80 kW of battery export what was sold, three seconds long")
+    until(five_slots_long, "50 kW of PV less 30 kW of load and 80 kW of battery export what was sold")
 
 
 def test_when_the_agent_is_killed_the_retained_status_says_offline(site, parts):

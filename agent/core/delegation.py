@@ -145,13 +145,18 @@ class Handed:
     lines: tuple[DroopLine, ...]
     answers: Mapping[str, Answering]
     """Of the batteries whose device answers, or may."""
-    response_w: float
-    """All response on top of the baseline, by devices and agent."""
+    by_agent_w: float
+    """The response that is left to the agent, on top of the baseline."""
 
-    @property
-    def answers_w(self) -> Mapping[str, float]:
-        """The likely answer of each device."""
-        return {device_id: answering.power_w for device_id, answering in self.answers.items()}
+    def answers_w(self, units: Sequence[Unit]) -> Mapping[str, float]:
+        """The likely answer of each device that takes part; what another one still gives shows at the meter."""
+        if not self.answers:
+            return NO_ANSWERS
+        return {
+            unit.device_id: self.answers[unit.device_id].power_w
+            for unit in units
+            if unit.device_id in self.answers and unit.room.hard != REST
+        }
 
     def range_w(self, device_id: str) -> tuple[float, float]:
         """The least and the most that this device may give by itself now."""
@@ -163,22 +168,21 @@ class Handed:
         return bool(self.lines) and all(line.theirs for line in self.lines)
 
 
+REST: Final = (0.0, 0.0)
+NO_ANSWERS: Final[Mapping[str, float]] = {}
 NOBODY: Final = Handed((), {}, 0.0)
 """On a site that hands nothing over."""
 
 
-def beneath(
-    shares_w: Mapping[str, float], units: Sequence[Unit], answers_w: Mapping[str, float]
-) -> Mapping[str, float]:
-    """The setpoints beneath the devices' own answers; a battery that takes no part is told its share, which is 0."""
+def beneath(shares_w: Mapping[str, float], answers_w: Mapping[str, float]) -> Mapping[str, float]:
+    """The setpoints beneath the devices' own answers."""
     if not answers_w:
         return shares_w
     # What is left of a difference of equal powers is rest, and rest is exact.
     return {
-        unit.device_id: round(shares_w[unit.device_id] - answers_w.get(unit.device_id, 0.0), 3) + 0.0
-        if unit.room.hard != (0.0, 0.0) else shares_w[unit.device_id]
-        for unit in units
-    }  # fmt: skip
+        device_id: round(share_w - answers_w[device_id], 3) + 0.0 if device_id in answers_w else share_w
+        for device_id, share_w in shares_w.items()
+    }
 
 
 def answered(
@@ -219,14 +223,13 @@ def answered(
             line, sample, battery, owned_w.get(line.device_id), answering if hz is not None else None, mono_s=mono_s
         )
         after.append(line)
-        all_w += present_w if line.ours else rated_w
+        all_w += present_w if line.off else rated_w
         ours_w += present_w if line.ours else 0.0
         if line.theirs and line.part is not None and answering is not None and hz is not None:
             over_w = max(abs(answering.power_w) - line.part.award_w, 0.0)
             excess_w += math.copysign(over_w, answering.power_w)
     by_agent_w = owed_w * ours_w / all_w if all_w > 0.0 else owed_w
-    response_w = by_agent_w + sum(one.power_w for one in answers.values()) - excess_w
-    return Handed(tuple(after), answers, response_w)
+    return Handed(tuple(after), answers, by_agent_w - excess_w)
 
 
 def allowing(bounds: tuple[Bound, ...], answers: Mapping[str, Answering]) -> tuple[Bound, ...]:

@@ -10,6 +10,7 @@ from agent.core.awards import AwardBook, Sold
 from agent.core.decision import Condition, SetpointWrite
 from agent.core.delegable import Part, curve_unfit, parts_of
 from agent.core.delegation import (
+    REST,
     DroopLine,
     DroopWrite,
     Handed,
@@ -24,7 +25,6 @@ from agent.core.writes import FAILURES_UNTIL_ALARM, WriteState
 
 READY_BEFORE_S = 10.0
 """Curves are put ready in the devices this long before an award begins."""
-REST = (0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)

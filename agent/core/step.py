@@ -65,10 +65,11 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
     bounds = site_bounds(rules, inputs, now, state.writes, handed)
     batteries = zip(rules.batteries, now.batteries, fleet.units, strict=True)
     reserved, short = award_bounds(duty, awards, batteries, bounds, utc_s=utc_s, ahead_s=ahead_s)
-    owed_w, by_device_w = duty.response.power_w, handed.answers_w
-    request = Request(aim_w, handed.response_w if rules.delegated else owed_w, reserved, by_device_w)
+    owed_w, by_device_w = duty.response.power_w, handed.answers_w(fleet.units)
+    response_w = handed.by_agent_w + sum(by_device_w.values()) if rules.delegated else owed_w
+    request = Request(aim_w, response_w, reserved, by_device_w)
     done, dispatching = dispatch(request, fleet.units, bounds, rules.limits.ramp, state.dispatch, mono_s=mono_s)
-    setpoints_w = beneath(done.shares_w, fleet.units, by_device_w)
+    setpoints_w = beneath(done.shares_w, by_device_w)
     ledger, writes, events = _write(rules, state, inputs, now, setpoints_w, handed=handed)
     droops = NO_HAND_OVER
     if rules.delegated:

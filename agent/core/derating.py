@@ -121,6 +121,12 @@ def derate(deratings: tuple[Derating, ...], cells: Cells, before: Shares | None,
     return Shares(charge, discharge), limit
 
 
+def lasting_shares(deratings: tuple[Derating, ...], temperature_c: float | None) -> Shares:
+    """What the temperature leaves of the rating: it stays for hours, while voltage and SoC move with each plan."""
+    by_temperature = tuple(item for item in deratings if item.quantity is Quantity.TEMPERATURE_C)
+    return derate(by_temperature, Cells(temperature_c), None, 0.0)[0]
+
+
 def derating_bound(shares: Shares, limit: str, rated_charge_w: float, rated_discharge_w: float, owner: str) -> Bound:
     """What these shares leave of the rating."""
     return Bound(limit, owner, -rated_charge_w * shares.charge, rated_discharge_w * shares.discharge)

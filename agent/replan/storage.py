@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from agent.core.battery_model import BatteryModel
+from agent.core.derating import lasting_shares
 from agent.core.rules import BatteryRules
 from agent.core.snapshot import BatterySample, Reading
 from agent.core.units import CONTRADICTED_MARGIN_PCT
@@ -62,8 +63,9 @@ def _one(rules: BatteryRules, model: BatteryModel | None, sample: BatterySample,
     margin_pct = CONTRADICTED_MARGIN_PCT if model is not None and model.contradicted else 0.0
     low_pct = max(rules.soc_min_pct, rules.limits.reserve_pct or 0.0) + margin_pct
     high_pct = max(rules.soc_max_pct - margin_pct, low_pct)
-    charge_w = _limit_w(rules.rated_charge_w, sample.rated_charge_w, mono_s)
-    discharge_w = _limit_w(rules.rated_discharge_w, sample.rated_discharge_w, mono_s)
+    warm = lasting_shares(rules.limits.deratings, sample.temperature_c.at(mono_s).value)
+    charge_w = _limit_w(rules.rated_charge_w * warm.charge, sample.rated_charge_w, mono_s)
+    discharge_w = _limit_w(rules.rated_discharge_w * warm.discharge, sample.rated_discharge_w, mono_s)
     if soc_pct <= high_pct - NEAR_EDGE_PCT:
         charge_w = _limit_w(charge_w, sample.live_charge_limit_w, mono_s)
     if soc_pct >= low_pct + NEAR_EDGE_PCT:

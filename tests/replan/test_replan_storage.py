@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from agent.core.battery_model import CAPACITY_BOUNDS, fresh_model
+from agent.core.derating import Curve, Derating, Quantity
 from agent.core.envelope_rules import BatteryLimits
 from agent.core.replan_request import MAX_STANDBY_PER_H
 from agent.core.rules import BatteryRules
@@ -98,6 +99,14 @@ def test_limits_of_the_device_count():
     assert storage((A, rated)).units == (Unit("a", 300e3, 350e3),)
     assert storage((A, sample(**LIVE))).units == (Unit("a", 100e3, 200e3),)
     assert storage((A, sample(live_charge_limit_w=-5.0))).units == (Unit("a", 0.0, 500e3),)
+
+
+def test_what_the_temperature_takes_counts_and_what_voltage_and_soc_take_does_not():
+    cold = Derating(Quantity.TEMPERATURE_C, charge=Curve(((0.0, 0.0), (20.0, 1.0))), share_when_unknown=0.25)
+    empty = Derating(Quantity.SOC_PCT, discharge=Curve(((50.0, 0.1),)))
+    rules = replace(A, limits=BatteryLimits(deratings=(cold, empty)))
+    assert storage((rules, sample(temperature_c=10.0))).units == (Unit("a", 200e3, 500e3),)
+    assert storage((rules, sample())).units == (Unit("a", 100e3, 500e3),)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import typer
 
 from agent.cli.client import EXIT_REFUSED, EXIT_USAGE, JsonOption, SocketOption, ask, fail, show_json
 from agent.cli.config_check import DEFAULT_CONFIG
+from agent.cli.devices_check import profile_path
 from agent.cli.text import fitted
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 MAX_VALUE_LETTERS = 22
 """Longer texts are cut in the table; --json has them whole."""
 
-ProfileArgument = typer.Argument(..., help="A profile file, or the name of a profile.", metavar="PROFILE")
 ProfileOption = typer.Option(None, "--profile", "-p", help="Try this profile: a file, or the name of a profile.")
 UrlOption = typer.Option(None, "--url", help="With --profile: where the device is, such as tcp://192.168.1.20:502.")
 UnitOption = typer.Option(1, "--unit", min=0, max=255, help="Its unit id.")
@@ -64,26 +64,6 @@ def profiles(folder: Path = FolderOption, as_json: bool = JsonOption) -> None:
     for row in rows:
         maker = row["maker"] or f"broken: ems devices check {row['name']}"
         typer.echo(f"{row['name']:<24} {row['origin']:<8} {', '.join(row['roles']):<20} {maker}")
-
-
-def check(profile: str = ProfileArgument, folder: Path = FolderOption, as_json: bool = JsonOption) -> None:
-    """Check a profile: each problem with its file, place and reason; exit code 1 when it would be refused."""
-    from drivers.profile.load import examine  # noqa: PLC0415 (the CLI starts fast)
-
-    path = _path(profile, folder, as_json=as_json)
-    found, problems = examine(path)
-    usable = not any(problem.severity == "error" for problem in problems)
-    if as_json:
-        shown = [{"where": p.where, "reason": p.reason, "severity": p.severity} for p in problems]
-        show_json({"usable": usable, "path": str(path), "problems": shown})
-    else:
-        for problem in problems:
-            typer.echo(problem.line(str(path)), err=problem.severity == "error")
-        if usable and found is not None:
-            roles = ", ".join(found.roles)
-            typer.echo(f"{path}: usable: {found.about.maker}, {roles}, {len(found.points)} points")
-    if not usable:
-        raise typer.Exit(EXIT_REFUSED)
 
 
 def schema() -> None:
@@ -167,19 +147,11 @@ async def _trial(profile: Profile, url: str, unit: int, timeout_s: float, points
 
 def _path(profile: str, folder: Path, *, as_json: bool) -> Path:
     """The file of a profile given by path or by name."""
-    from drivers.profile.load import available  # noqa: PLC0415 (the CLI starts fast)
-    from drivers.profile.problem import BadProfile  # noqa: PLC0415 (as above)
-
-    if profile.endswith(".toml") or "/" in profile:
-        return Path(profile)
-    try:
-        known = available(folder)
-    except BadProfile as bad:
-        fail({"what": "profiles", "why": str(bad), "next": "rename that file"}, EXIT_REFUSED, as_json=as_json)
-    if profile not in known:
+    path = profile_path(profile, folder, as_json=as_json)
+    if path is None:
         why = f"there is no profile {profile!r}, neither shipped nor in {folder}"
         fail({"what": "profile", "why": why, "next": "ems devices profiles"}, EXIT_USAGE, as_json=as_json)
-    return known[profile].path
+    return path
 
 
 def _lines(maker: str, found: dict[str, Any]) -> list[str]:

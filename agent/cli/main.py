@@ -9,6 +9,7 @@ from agent.cli import (
     config_check,
     contract,
     devices,
+    devices_check,
     devices_list,
     devices_scan,
     devices_trace,
@@ -22,6 +23,7 @@ from agent.cli import (
     run,
     simulate,
     status,
+    telemetry,
     watch,
 )
 
@@ -57,6 +59,8 @@ app.add_typer(latch_app, name="latch")
 app.add_typer(config_app, name="config")
 app.add_typer(devices_app, name="devices")
 app.add_typer(contract_app, name="contract")
+telemetry_app = typer.Typer(help="What was measured.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(telemetry_app, name="telemetry")
 
 app.command("run")(run.run)
 app.command("status")(status.status)
@@ -75,11 +79,12 @@ override_app.command("set", context_settings={"ignore_unknown_options": True})(o
 override_app.command("clear")(override.clear)
 latch_app.command("reset")(latch.reset)
 config_app.command("check")(config_check.check)
+telemetry_app.command("export")(telemetry.export)
 contract_app.command("export")(contract.export)
 contract_app.command("tables")(contract.tables)
 devices_app.command("list")(devices_list.list_)
 devices_app.command("profiles")(devices.profiles)
-devices_app.command("check")(devices.check)
+devices_app.command("check")(devices_check.check)
 devices_app.command("read")(devices.read)
 devices_app.command("scan")(devices_scan.scan)
 devices_app.command("trace")(devices_trace.trace)

@@ -10,6 +10,7 @@ from agent.core.events import Event
 from agent.runtime.board import DeviceHealth
 from agent.runtime.clock import Clock
 from agent.runtime.control import ControlLoop
+from agent.runtime.device_checks import DeviceChecks
 from agent.runtime.device_requests import DeviceRequests
 from agent.runtime.device_traces import DeviceTraces
 from agent.runtime.device_writes import DeviceWrites, Standing
@@ -36,6 +37,7 @@ class DeviceSide:
         profiles = {section.id: section.profile for section in self.sections}
         return {
             **DeviceRequests(self.devices, self.links, profiles, self.health, self.clock).handlers(),
+            **DeviceChecks(self.sections, self.devices, self.clock, lambda: self.control.board.batteries).handlers(),
             **DeviceTraces(self.devices, self.links, self.clock).handlers(),
             **DeviceWrites(self.devices, self.links, self.clock, self._standing, self.tell).handlers(),
         }

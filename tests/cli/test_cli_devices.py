@@ -176,7 +176,10 @@ def test_profiles_are_listed_with_their_origin(profile, tmp_path):
 
 
 def test_a_name_that_nobody_has_says_where_to_look(tmp_path):
-    told = run("check", "none", "--folder", tmp_path)
+    told = run("check", "none", "--folder", tmp_path, "--socket", tmp_path / "none.sock")
+    assert told.exit_code == 3
+    assert "the daemon is not running" in told.stderr
+    told = run("read", "--profile", "none", "--url", "tcp://127.0.0.1:1", "--folder", tmp_path)
     assert told.exit_code == 2
     assert "there is no profile 'none', neither shipped nor in" in told.stderr
 

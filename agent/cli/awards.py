@@ -6,13 +6,13 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from datetime import datetime
 from typing import Any
 
 import typer
 
 from agent.cli.client import JsonOption, SocketOption, ask, show_json
+from agent.cli.span import Format, FormatOption, FromOption, ToOption, span
 from agent.cli.text import fitted, kw
 
 LABEL_WIDTH = 9
@@ -31,13 +31,6 @@ COLUMNS = (
     "trouble",
     "ticks",
 )
-
-
-class Format(StrEnum):
-    """How evidence is written."""
-
-    CSV = "csv"
-    JSONL = "jsonl"
 
 
 def awards(context: typer.Context, socket: str | None = SocketOption, as_json: bool = JsonOption) -> None:
@@ -96,28 +89,6 @@ def _time(iso_utc: str, *, day: bool = True) -> str:
     return datetime.fromisoformat(iso_utc).astimezone().strftime("%Y-%m-%d %H:%M" if day else "%H:%M")
 
 
-def _moment(text: str) -> datetime:
-    try:
-        return datetime.fromisoformat(text).astimezone()
-    except ValueError as error:
-        why = f"{text!r} is not a time; write it as 2024-01-15T03:00, or with its zone as 2024-01-15T03:00Z"
-        raise typer.BadParameter(why) from error
-
-
-FromOption = typer.Option(
-    None,
-    "--from",
-    parser=_moment,
-    metavar="TIME",
-    help="First second. Default: an hour earlier.",
-    show_default=False,
-)
-ToOption = typer.Option(
-    None, "--to", parser=_moment, metavar="TIME", help="Up to here. Default: now.", show_default=False
-)
-FormatOption = typer.Option(Format.CSV, "--format", help="CSV with a header, or one JSON object per line.")
-
-
 def evidence(
     begin: datetime | None = FromOption,
     end: datetime | None = ToOption,
@@ -129,10 +100,7 @@ def evidence(
     Times are of this machine where they carry no zone; the rows are in UTC. W, + toward the grid. A second with 0
     ticks is one in which the loop stood still; for a second without a row the agent did not run, or had no award.
     """
-    end = end or datetime.now(UTC)
-    begin = begin or end - timedelta(hours=1)
-    if not begin < end:
-        raise typer.BadParameter("--from must lie before --to")
+    begin, end = span(begin, end)
     if form is Format.CSV:
         typer.echo(",".join(COLUMNS))
     for rows in _pages(socket, begin.timestamp(), end.timestamp()):

@@ -49,6 +49,8 @@ class Frame:
     start_utc_s: float
     t_ms: Sequence[int]
     columns: Mapping[str, Sequence[Value]]
+    period_s: float | None = None
+    """Of means: the time that each row sums up; None = each row is a sample."""
 
 
 def telemetry_frame(
@@ -121,7 +123,8 @@ def read_frame(payload: bytes) -> Frame:
         if any(len(column) != len(t_ms) for column in columns.values()):
             raise NotAFrame("a column is not as long as t_ms")
         start_utc_s = unix_time(content["start"])
-        return Frame(content["stream"], content["seq"], content["boot_id"], start_utc_s, t_ms, columns)
+        head = (content["stream"], content["seq"], content["boot_id"], start_utc_s)
+        return Frame(*head, t_ms, columns, content.get("period_s"))
     except (KeyError, TypeError, ValueError, AttributeError, zstandard.ZstdError) as error:
         raise NotAFrame(f"{type(error).__name__}: {error}") from error
 

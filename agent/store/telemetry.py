@@ -27,7 +27,7 @@ KEEP_SLOTS = 200_000
 """Eleven years of half hours."""
 
 _SAMPLE_FIELDS = tuple(f.name for f in fields(Sample) if f.name != "points")
-_SAMPLE_COLUMNS = ", ".join((*_SAMPLE_FIELDS, "points"))
+SAMPLE_COLUMNS = ", ".join((*_SAMPLE_FIELDS, "points"))
 _SLOT_FIELDS = tuple(f.name for f in fields(SlotRow) if f.name not in ("closed", "paths"))
 _PATH_FIELDS = tuple(f.name for f in fields(EnergyPaths))
 _SLOT_COLUMNS = ", ".join((*_SLOT_FIELDS, "closed", *_PATH_FIELDS))
@@ -128,7 +128,7 @@ class TelemetryDb:
         """The sample waits for its frame; it survives kill -9 (not a power cut) from here on."""
         with self.database.transaction() as db:
             values = (*(getattr(sample, name) for name in _SAMPLE_FIELDS), json.dumps(dict(sample.points)))
-            db.execute(f"INSERT INTO staged ({_SAMPLE_COLUMNS}) VALUES ({_SAMPLE_MARKS})", values)  # noqa: S608
+            db.execute(f"INSERT INTO staged ({SAMPLE_COLUMNS}) VALUES ({_SAMPLE_MARKS})", values)  # noqa: S608
             self._appended += 1
             if self._appended % STAGED_CHECK_EVERY == 0:
                 db.execute("DELETE FROM staged WHERE id <= (SELECT max(id) FROM staged) - ?", (MAX_STAGED_SAMPLES,))
@@ -137,8 +137,8 @@ class TelemetryDb:
         """The newest sample that waits for its frame."""
         db = self.database.connection()
         with self.database.failures_named():
-            row = db.execute(f"SELECT {_SAMPLE_COLUMNS} FROM staged ORDER BY id DESC LIMIT 1").fetchone()  # noqa: S608
-        return _sample(row) if row else None
+            row = db.execute(f"SELECT {SAMPLE_COLUMNS} FROM staged ORDER BY id DESC LIMIT 1").fetchone()  # noqa: S608
+        return sample_of(row) if row else None
 
     def seal_frame(self, build: BuildFrame, now_utc_s: float, stream: Stream) -> int | None:
         """The sequence of the frame made of the oldest samples, or None when none wait.
@@ -148,10 +148,10 @@ class TelemetryDb:
         """
         with self.database.transaction(durable=True) as db:
             rows = db.execute(
-                f"SELECT id, {_SAMPLE_COLUMNS} FROM staged ORDER BY id LIMIT ?",  # noqa: S608 - constants
+                f"SELECT id, {SAMPLE_COLUMNS} FROM staged ORDER BY id LIMIT ?",  # noqa: S608 - constants
                 (MAX_FRAME_SAMPLES,),
             ).fetchall()
-            samples = _first_run([_sample(row[1:]) for row in rows])
+            samples = _first_run([sample_of(row[1:]) for row in rows])
             if not samples:
                 return None
             outbox.make_room(db, self._quota, now_utc_s)
@@ -247,7 +247,8 @@ class TelemetryDb:
         return [_slot(row) for row in rows]
 
 
-def _sample(values: Sequence[Any]) -> Sample:
+def sample_of(values: Sequence[Any]) -> Sample:
+    """A row of `SAMPLE_COLUMNS` as the sample that it was."""
     told = dict(zip(_SAMPLE_FIELDS, values[:-1], strict=True))
     return Sample(**told, points=json.loads(values[-1]))
 

@@ -66,6 +66,8 @@ class ProfileDevice:
         """Everything that was written is lost; the owner's settings are as they were."""
         self._values = {name: NAME if place.point.type == "string" else 0.0 for name, place in self._places.items()}
         self._revert_done()
+        for condition in self._alarms():
+            self._make(condition, holds=False)
         for condition in self._conditions():
             self._make(condition, holds=True)
         if self._control is not None:
@@ -108,7 +110,7 @@ class ProfileDevice:
                 shown.setdefault(name, self._in_unit(name, self._plant.frequency_hz))
         self._values.update(shown)
         battery = self.profile.battery
-        if battery is not None and battery.ready:
+        if battery is not None and battery.ready and self._holds(battery.ready[0]) is not self._plant.ready:
             self._make(battery.ready[0], holds=self._plant.ready)
         for name, place in self._places.items():
             exponent = self._exponent(place)
@@ -194,6 +196,11 @@ class ProfileDevice:
         if self._control is not None and self._control.remote is not None:
             yield self._control.remote
 
+    def _alarms(self) -> Iterator[Condition]:
+        alarms = self.profile.battery.alarms if self.profile.battery is not None else None
+        for name in type(alarms).model_fields if alarms is not None else ():
+            yield from getattr(alarms, name)
+
     def _make(self, condition: Condition, *, holds: bool) -> None:
         """Give the point a value for which the condition holds, or does not."""
         name = condition.point
@@ -246,6 +253,8 @@ class ProfileDevice:
             )
             and all(word >> bits[label] & 1 for label in condition.bits or [])
             and not any(word >> bits[label] & 1 for label in condition.no_bits or [])
+            and (condition.at_least is None or value >= condition.at_least)
+            and (condition.at_most is None or value <= condition.at_most)
         )
 
     def _literal(self, name: str, stated: str | float) -> float:

@@ -10,6 +10,7 @@ from drivers.profile.check_control import check_control
 from drivers.profile.check_points import check_points
 from drivers.profile.model import (
     MAGNITUDE,
+    Alarms,
     Battery,
     Combined,
     Condition,
@@ -72,6 +73,9 @@ def _all(profile: Profile) -> Iterator[Problem]:
                 yield Problem("battery.soc_pct", reason, "warning")
             for index, condition in enumerate(part.ready):
                 yield from check_condition(profile, condition, f"battery.ready[{index}]")
+            for name in Alarms.model_fields:
+                for index, condition in enumerate(getattr(part.alarms, name)):
+                    yield from check_condition(profile, condition, f"battery.alarms.{name}[{index}]")
         if isinstance(part, Pv) and part.limit_covers == "inverter" and profile.battery is None:
             yield Problem("pv.limit_covers", '"inverter" adds the power of the battery: this profile has none')
         control = getattr(part, "control", None)

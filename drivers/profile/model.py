@@ -277,6 +277,19 @@ class Combined(Part):
 Source = PointName | Combined
 
 
+class Alarms(Part):
+    """What stops the agent until somebody on site resets it; each stands while any of its conditions holds.
+
+    Only what is dangerous: what the device cures by itself belongs into `ready`.
+    """
+
+    emergency_stop: list[Condition] = Field(default_factory=list)
+    """Stops every battery of the site."""
+    breaker_open: list[Condition] = Field(default_factory=list)
+    bms_fault: list[Condition] = Field(default_factory=list)
+    insulation_fault: list[Condition] = Field(default_factory=list)
+
+
 class Battery(Part):
     """The readings of a battery system, by the names of `agent.core.snapshot.BatterySample`, and its control."""
 
@@ -293,6 +306,7 @@ class Battery(Part):
     cell_max_v: Source | None = None
     ready: list[Condition] = Field(default_factory=list)
     """Power is possible while all hold."""
+    alarms: Alarms = Alarms()
     control: Control | None = None
     """Missing: the battery can only be looked at."""
 

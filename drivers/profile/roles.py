@@ -23,7 +23,7 @@ from drivers.profile.reads import ProfileReads, Spots
 from drivers.profile.session import ProfileSession
 from drivers.profile.settings import OwnersSettings
 from drivers.profile.trial import Trial, trial
-from drivers.profile.values import Values, names_in
+from drivers.profile.values import ALARMS, Values, names_in
 from drivers.profile.wear import StoredBudget, StoredWrites, Wear
 from drivers.pv_ceiling import NO_BESIDE
 from drivers.readings import or_stated
@@ -33,7 +33,7 @@ from drivers.spec import DeviceSpec, Identity
 
 CELL_MAX_V = 10.0
 """No battery cell of any chemistry reaches it."""
-NO_READINGS = frozenset({"ready", "control", "limit_covers"})
+NO_READINGS = frozenset({"ready", "alarms", "control", "limit_covers"})
 """Keys of a role that are not made of points."""
 HAND_WRITES_PER_DAY = 24
 """Of registers that wear out, where no control of the profile states a budget."""
@@ -120,7 +120,8 @@ class ProfileBattery(_ProfileDevice):
         self._ready: list[Condition] = list(role.ready)
         if role.control is not None and role.control.remote is not None:
             self._ready.append(role.control.remote)
-        watched = [condition.point for condition in self._ready]
+        alarmed = [condition.point for name in ALARMS for condition in getattr(role.alarms, name)]
+        watched = [*(condition.point for condition in self._ready), *alarmed]
         self.session = self._known(role, [*watched, *(self._control.names if self._control is not None else [])])
 
     @property
@@ -158,6 +159,7 @@ class ProfileBattery(_ProfileDevice):
             temperature_c=values.reading(role.temperature_c),
             cell_min_v=values.reading(role.cell_min_v).within(0.0, CELL_MAX_V),
             cell_max_v=values.reading(role.cell_max_v).within(0.0, CELL_MAX_V),
+            alarms=values.alarms(role.alarms),
         )
 
     async def write_setpoint(self, power_w: float) -> WriteOutcome:

@@ -6,14 +6,22 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+from agent.core.latch import Alarm
 from agent.core.snapshot import NEVER, Quality, Reading
 from drivers.profile.conditions import holds
-from drivers.profile.model import ASK_SITE, TOWARD_GRID, Combined, Condition, Point, Profile, Source
+from drivers.profile.model import ASK_SITE, TOWARD_GRID, Alarms, Combined, Condition, Point, Profile, Source
 from drivers.profile.units import UNITS
 from drivers.read_plan import Reads
 from drivers.readings import first_present, judged, smallest
 from drivers.spec import Positive
 
+ALARMS: Final = {
+    "emergency_stop": Alarm.E_STOP,
+    "breaker_open": Alarm.BREAKER,
+    "bms_fault": Alarm.BMS_FAULT,
+    "insulation_fault": Alarm.INSULATION,
+}
+"""What each key of `[battery.alarms]` means to the safety latch."""
 FACTORS: Final = {name: float(unit.factor) for name, unit in UNITS.items()}
 
 
@@ -83,6 +91,18 @@ class Values:
         if False in verdicts:
             return Reading(0.0, read_mono_s)
         return Reading(None, read_mono_s, Quality.MISSING) if None in verdicts else Reading(1.0, read_mono_s)
+
+    def alarms(self, alarms: Alarms) -> Reading:
+        """The sum of the alarms that stand (`agent.core.latch.Alarm`); missing while no point tells any."""
+        stated = [(ALARMS[name], condition) for name in ALARMS for condition in getattr(alarms, name)]
+        verdicts = [(alarm, holds(self._profile, condition, self._reads)) for alarm, condition in stated]
+        told = [read for _, condition in stated if (read := self._reads.get(condition.point)) is not None]
+        if all(verdict is None for _, verdict in verdicts) or not told:
+            return NEVER
+        found = Alarm(0)
+        for alarm, verdict in verdicts:
+            found |= alarm if verdict else Alarm(0)
+        return Reading(float(found), min(read.read_mono_s for read in told))
 
     def _combined(self, source: Combined) -> Reading:
         if source.sum is not None:

@@ -6,6 +6,7 @@ import pytest
 from drivers_peers import until
 from drivers_profiles import a_profile, bank_of, bench, words
 
+from agent.core.latch import Alarm
 from agent.core.snapshot import Quality
 from drivers.errors import DeviceError, IdentityMismatch
 from drivers.profile.load import find
@@ -269,3 +270,47 @@ power_w = "power"
         it.link.read_holding = swapped
         with pytest.raises(IdentityMismatch, match="it says 8"):
             await it.device.identify()
+
+
+ALARMED = """
+[identity]
+check = [{ point = "kind", is = 7 }]
+[points]
+kind = { address = 1, type = "u16" }
+power = { address = 2, type = "i16", unit = "W", positive = "discharge" }
+flags = { address = 3, type = "bitfield16", bits = { stop = 0, leak = 4 } }
+state = { address = 4, type = "enum16", sentinels = [0xFFFF], values = { fine = 0, broken = 3, burnt = 4 } }
+[battery]
+power_w = "power"
+[battery.alarms]
+emergency_stop = [{ point = "flags", bits = ["stop"] }]
+insulation_fault = [{ point = "flags", bits = ["leak"] }]
+bms_fault = [{ point = "state", is = "broken" }, { point = "state", is = "burnt" }]
+breaker_open = [{ point = "state", is = "burnt" }]
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "state", "alarms"),
+    [
+        (0, 0, 0),
+        (2, 0, 0),
+        (1, 0, Alarm.E_STOP),
+        (0x11, 0, Alarm.E_STOP | Alarm.INSULATION),
+        (0, 3, Alarm.BMS_FAULT),
+        (0, 4, Alarm.BMS_FAULT | Alarm.BREAKER),
+        (16, 0xFFFF, Alarm.INSULATION),
+    ],
+)
+async def test_safety_alarms_are_the_sum_of_those_that_stand(tmp_path, flags, state, alarms):
+    async with bench(a_profile(tmp_path, ALARMED), "battery", {1: 7, 2: 0, 3: flags, 4: state}) as it:
+        assert (await it.device.read()).alarms.value == alarms
+
+
+async def test_without_a_point_that_tells_any_alarms_are_not_known(tmp_path):
+    text = ALARMED.replace("emergency_stop =", "# ").replace("insulation_fault =", "# ")
+    async with bench(a_profile(tmp_path, text), "battery", {1: 7, 2: 0, 3: 0, 4: 0xFFFF}) as it:
+        assert (await it.device.read()).alarms.value is None
+    plain = ALARMED[: ALARMED.index("[battery.alarms]")]
+    async with bench(a_profile(tmp_path, plain), "battery", {1: 7, 2: 0, 3: 1, 4: 4}) as it:
+        assert (await it.device.read()).alarms.value is None

@@ -84,9 +84,10 @@ class DeviceChecks:
                 continue
             text = f"{name}: {ours_w / 1000:g} kW in the site file, {theirs_w / 1000:g} kW by the device"
             apart = abs(ours_w - theirs_w) > RATING_APART * theirs_w
-            yield Found(
-                "rated power", "warning" if apart else "ok", text + ("; the smaller one holds" if apart else "")
-            )
+            if apart:
+                yield Found("rated power", "warning", f"{text}; the smaller one holds")
+            else:
+                yield Found("rated power", "ok", text)
 
 
 def _points(device: Device, seen: Look) -> Iterator[Found]:

@@ -24,7 +24,6 @@ from agent.cli import (
     simulate,
     status,
     telemetry,
-    telemetry,
     watch,
 )
 
@@ -62,8 +61,6 @@ app.add_typer(devices_app, name="devices")
 app.add_typer(contract_app, name="contract")
 telemetry_app = typer.Typer(help="What was measured.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(telemetry_app, name="telemetry")
-telemetry_app = typer.Typer(help="What was measured.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(telemetry_app, name="telemetry")
 
 app.command("run")(run.run)
 app.command("status")(status.status)
@@ -82,7 +79,6 @@ override_app.command("set", context_settings={"ignore_unknown_options": True})(o
 override_app.command("clear")(override.clear)
 latch_app.command("reset")(latch.reset)
 config_app.command("check")(config_check.check)
-telemetry_app.command("export")(telemetry.export)
 telemetry_app.command("export")(telemetry.export)
 contract_app.command("export")(contract.export)
 contract_app.command("tables")(contract.tables)

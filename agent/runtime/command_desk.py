@@ -183,6 +183,7 @@ class CommandDesk:
         self.book, _ = taken(self.book, command, utc_s, mono_s)
         self._reach.in_force(self.book)
         self._reach.act()
+        await asyncio.sleep(0)  # the setpoint goes out before anything is said
         self._courtesy(Outcome(utc_s, command.type.value, None, command.sha256, Stage.RECEIVED, subject="command",
                                command_id=command.command_id))  # fmt: skip
         match command.params:

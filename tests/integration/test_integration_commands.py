@@ -26,6 +26,11 @@ def linked(agent):
     return agent
 
 
+def later(type_, command_id, **params):
+    """A command that is made now and sent some minutes later."""
+    return command(type_, command_id, valid_s=7200.0, **params)
+
+
 def stages(cloud, command_id):
     return [ack["stage"] for ack in cloud.command_acks(command_id)]
 
@@ -108,20 +113,20 @@ def test_the_same_command_again_gets_the_same_answer_and_no_second_effect(site):
     ("payload", "reason", "field"),
     [
         (command("set_power", "r-late", issued=time.time() - 100, power=1.0, duration_s=9.0), "command_expired", "expires_at"),
-        (command("set_power", "r-far", issued=time.time() + 900, power=1.0, duration_s=9.0), "from_the_future", "issued_at"),
+        (command("set_power", "r-far", issued=time.time() + 9000, power=1.0, duration_s=9.0), "from_the_future", "issued_at"),
         (command("hold", "r-valid", valid_s=90_000.0, duration_s=9.0), "too_long", "expires_at"),
-        (command("set_power", "r-big", power=9000.0, duration_s=9.0), "beyond_rating", "params.power"),
-        (command("set_power", "r-dur", power=1.0, duration_s=1e9), "bad_value", "params.duration_s"),
-        (command("set_power", "r-unit", power=1.0, duration_s=9.0, unit="hp"), "bad_value", "params.unit"),
-        (command("narrow_limits", "r-wide", export_limit=9000.0, duration_s=9.0), "not_tighter", "params.export_limit"),
-        (command("narrow_limits", "r-none", duration_s=9.0), "bad_value", "params"),
-        (command("release", "r-rel", id="nobody"), "unknown_command", "params.id"),
-        (command("explode", "r-type"), "unknown_type", "type"),
-        (command("hold", "r-no", without=("expires_at",), duration_s=9.0), "missing_field", "expires_at"),
-        (command("report", "r-more", more=1), "unknown_field", "params.more"),
-        (command("resend", "r-seq", stream="ack", from_seq=9, to_seq=1), "bad_value", "params.to_seq"),
-        (command("resend", "r-many", stream="ack", from_seq=1, to_seq=200_000), "too_long", "params.to_seq"),
-        (command("fcr_evidence", "r-ev", **{"from": "2024-01-01T00:00Z", "to": "2024-03-01T00:00Z"}), "too_long", "params.to"),
+        (later("set_power", "r-big", power=9000.0, duration_s=9.0), "beyond_rating", "params.power"),
+        (later("set_power", "r-dur", power=1.0, duration_s=1e9), "bad_value", "params.duration_s"),
+        (later("set_power", "r-unit", power=1.0, duration_s=9.0, unit="hp"), "bad_value", "params.unit"),
+        (later("narrow_limits", "r-wide", export_limit=9000.0, duration_s=9.0), "not_tighter", "params.export_limit"),
+        (later("narrow_limits", "r-none", duration_s=9.0), "bad_value", "params"),
+        (later("release", "r-rel", id="nobody"), "unknown_command", "params.id"),
+        (later("explode", "r-type"), "unknown_type", "type"),
+        (later("hold", "r-no", without=("expires_at",), duration_s=9.0), "missing_field", "expires_at"),
+        (later("report", "r-more", more=1), "unknown_field", "params.more"),
+        (later("resend", "r-seq", stream="ack", from_seq=9, to_seq=1), "bad_value", "params.to_seq"),
+        (later("resend", "r-many", stream="ack", from_seq=1, to_seq=200_000), "too_long", "params.to_seq"),
+        (later("fcr_evidence", "r-ev", **{"from": "2024-01-01T00:00Z", "to": "2024-03-01T00:00Z"}), "too_long", "params.to"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip

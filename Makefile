@@ -25,11 +25,12 @@ check: $(VENV)/ready  ## ruff, mypy --strict, import rules
 mutants: $(VENV)/ready  ## each guard of the core taken out: do its tests notice? (some minutes)
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
-bench: $(VENV)/ready  ## what the daemon, one control tick and the polling of ten devices cost (six minutes)
+bench: $(VENV)/ready  ## what the daemon, one control tick and the polling of ten devices cost, how soon a command moves (seven minutes)
 	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m tests.benchmarks.daemon_cost $(ARGS)
 	@$(BIN)/python -m tests.benchmarks.step_time
 	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m tests.benchmarks.poll_cost
 	@$(BIN)/python -m tests.benchmarks.frame_bytes
+	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m tests.benchmarks.command_path
 
 lock: $(VENV)/ready  ## renew requirements.lock from pyproject.toml
 	$(BIN)/python -m pip install -q "pip-tools>=7"

@@ -194,13 +194,9 @@ def make_room(db: sqlite3.Connection, quota: Quota, now_utc_s: float) -> None:
     """
     now = held(db)
     rows, size = sum(one.rows for one in now.values()), sum(one.payload_bytes for one in now.values())
-    share = 0.0
-    if rows + 1 > quota.rows:
-        share = max(quota.drop_share, (rows + 1 - quota.rows) / rows)
-    if size > quota.payload_bytes:
-        share = max(share, quota.drop_share, (size - quota.payload_bytes) / size)
-    if share:
-        _evict(db, max(1, int(rows * share)), int(size * share), now_utc_s)
+    need = (max(0, rows + 1 - quota.rows), max(0, size - quota.payload_bytes))
+    if any(need):
+        _evict(db, need, quota.drop_share, now_utc_s)
     for stream in (Stream.LEDGER, Stream.EVENT, Stream.ACK):
         over = now[stream].rows - quota.other_rows
         if over >= 0:
@@ -210,17 +206,24 @@ def make_room(db: sqlite3.Connection, quota: Quota, now_utc_s: float) -> None:
         _tell_gap(db, Stream.LEDGER, dropped, now_utc_s)
 
 
-def _evict(db: sqlite3.Connection, rows: int, size: int, now_utc_s: float) -> None:
-    """So many messages go, or as many as hold so many bytes, whichever frees more."""
+def _evict(db: sqlite3.Connection, need: tuple[int, int], share: float, now_utc_s: float) -> None:
+    """At least so many (messages, bytes) go, and of what goes at least this share of all, so that it is not soon again.
+
+    A class is touched only while those before it did not give what is needed.
+    """
+    now = held(db)
+    rows, size = need
+    want_rows = max(rows, int(sum(one.rows for one in now.values()) * share)) if rows else 0
+    want_size = max(size, int(sum(one.payload_bytes for one in now.values()) * share)) if size else 0
     todo = [(stream, False) for stream in EVICTED_FIRST] + [(stream, True) for stream in MAY_BE_LOST]
     for stream, waiting in todo:
-        one = held(db)[stream]
-        mean = max(1, one.payload_bytes // max(1, one.rows))
-        dropped = _drop(db, stream, max(rows, -(-size // mean)), waiting=waiting)
+        mean = max(1, now[stream].payload_bytes // max(1, now[stream].rows))
+        dropped = _drop(db, stream, max(want_rows, -(-want_size // mean)), waiting=waiting)
         if waiting:
             _tell_gap(db, stream, dropped, now_utc_s)
-        rows -= len(dropped)
-        size -= sum(length for _, length in dropped)
+        freed = sum(length for _, length in dropped)
+        rows, size = rows - len(dropped), size - freed
+        want_rows, want_size = max(want_rows - len(dropped), 0), max(want_size - freed, 0)
         if rows <= 0 and size <= 0:
             return
 

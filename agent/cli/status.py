@@ -57,6 +57,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
         shown.append("cloud    none in the site file")
     else:
         link = "connected" if cloud["connected"] else "NOT connected"
+        link += " (metered link: means are sent)" if cloud["link"] == "metered" else ""
         shown.append(f"cloud    {link} to {cloud['broker']}, {cloud['outbox_depth']} messages waiting on disk")
         if cloud["trouble"]:
             shown.append(f"         {cloud['trouble']}")

@@ -150,6 +150,7 @@ class CloudSide:
         return {
             "broker": self._site.cloud.broker,
             "connected": self._uplink.connected,
+            "link": self._site.cloud.link,
             "trouble": None if self._uplink.connected else self._uplink.last_trouble,
             "outbox_depth": self._store.outbox_depth,
             "certificates": self._renewal.facts() if self._renewal is not None else [],

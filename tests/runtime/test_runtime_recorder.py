@@ -1,0 +1,123 @@
+"""What the recorder writes: frames that leave nothing behind, means on a metered link, points of devices."""
+
+from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+
+from agent.cloud.frame import read_frame, summary_frame, telemetry_frame
+from agent.cloud.messages import ack_message, event_message, ledger_message
+from agent.core.records import Stream
+from agent.runtime import recorder as module
+from agent.runtime.recorder import Recorder, Summaries
+from agent.store import Announce, Store
+
+SITE, T0 = "demo-01", 1_705_287_600.0
+
+
+@dataclass
+class Decision:
+    """As much of one as a sample is made of."""
+
+    utc_s: float
+    grid_w: float = 1.0
+    battery_w: float = 2.0
+    pv_w: float | None = None
+    load_w: float | None = None
+    soc_pct: float = 50.0
+    frequency_hz: float = 50.0
+    target_w: float = 2.0
+    setpoint_w: float = 2.0
+    slot = None
+    clips = ()
+    source = SimpleNamespace(value="rolling")
+
+
+def effects(second, **changes):
+    return SimpleNamespace(decision=Decision(T0 + second, **changes), events=(), evidence=(), closed=None, running=None)
+
+
+@pytest.fixture
+async def site(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "explanation", lambda *_: {})
+    announce = Announce(
+        ack=partial(ack_message, SITE), event=partial(event_message, SITE), ledger=partial(ledger_message, SITE)
+    )
+    store = await Store.open(tmp_path / "state", announce, lambda: T0)
+    kept = []
+
+    def recorder(*, metered=False, frame_s=60.0, points=dict):
+        stream = Stream.FULL_RATE if metered else Stream.TELEMETRY
+        summaries = Summaries(120.0, lambda seq, frames: summary_frame(SITE, seq, frames, 60.0)) if metered else None
+        return Recorder(
+            store=store,
+            boot_id="b1",
+            frame_s=frame_s,
+            sample_s=1.0,
+            build_frame=lambda seq, samples: telemetry_frame(SITE, seq, samples, stream),
+            points=points,
+            summaries=summaries,
+            on_kept=lambda: kept.append(1),
+        )
+
+    yield SimpleNamespace(store=store, recorder=recorder, kept=kept)
+    await store.close()
+
+
+async def ticks(recorder, seconds, **changes):
+    for second in seconds:
+        recorder.put(effects(second, **changes))
+        await recorder.flush()
+
+
+async def frames(store, stream=Stream.TELEMETRY):
+    return [read_frame(payload) for _, payload in await store.kept(stream, 0, 2**62, 100)]
+
+
+async def test_points_are_those_of_the_moment_of_the_tick(site):
+    told = {"bess.soc_pct": 41.0}
+    recorder = site.recorder(points=lambda: dict(told))
+    recorder.put(effects(0))
+    told["bess.soc_pct"] = 42.0
+    recorder.put(effects(1))
+    await recorder.flush()
+    await recorder.seal()
+    (frame,) = await frames(site.store)
+    assert frame.columns["bess.soc_pct"] == [41, 42]
+
+
+async def test_a_frame_longer_than_one_holds_leaves_nothing_behind(site):
+    recorder = site.recorder(frame_s=3600.0)
+    await ticks(recorder, range(700))
+    await recorder.seal()
+    assert [len(frame.t_ms) for frame in await frames(site.store)] == [600, 100]
+    assert recorder.frames_sealed == len(site.kept) == 2
+
+
+async def test_a_metered_link_gets_means_and_the_disk_every_sample(site):
+    recorder = site.recorder(metered=True)
+    await ticks(recorder, range(60), grid_w=10.0)
+    await ticks(recorder, range(60, 120), grid_w=30.0)
+    assert await frames(site.store) == []
+    await ticks(recorder, range(120, 125))
+    (means,) = await frames(site.store)
+    assert (means.period_s, means.t_ms, means.columns["grid_w"]) == (60.0, [0, 60_000], [10, 30])
+    assert [len(frame.t_ms) for frame in await frames(site.store, Stream.FULL_RATE)] == [60, 60]
+    assert [seq for seq, _ in await site.store.pending(Stream.TELEMETRY, 0, 9)] == [1], "the means wait for the cloud"
+    assert await site.store.pending(Stream.FULL_RATE, 0, 9) == []
+
+
+async def test_a_start_in_the_middle_sums_up_what_the_run_before_left(site):
+    await ticks(site.recorder(metered=True), range(61))
+    again = site.recorder(metered=True)
+    await ticks(again, range(90, 122))
+    (means,) = await frames(site.store)
+    assert means.t_ms == [0, 60_000]
+
+
+async def test_without_a_metered_link_every_sample_waits_for_the_cloud(site):
+    await ticks(site.recorder(), range(61))
+    (frame,) = await frames(site.store)
+    assert (frame.period_s, len(frame.t_ms)) == (None, 60)
+    assert await frames(site.store, Stream.FULL_RATE) == []

@@ -34,12 +34,12 @@ def verdict(state: WriteState, held: Reading, power: Reading, rules: BatteryRule
     held, power = held.at(now_mono_s), power.at(now_mono_s)
     if state.in_flight:
         return Verdict.SETTLING
-    if state.failures:
-        return Verdict.NOT_APPLIED
-    if state.owned_w is None:
+    if state.owned_w is None and not state.failures:
         return Verdict.UNWRITTEN
     if held.quality is Quality.STALE or power.value is None:
         return Verdict.STALE
+    if state.failures:
+        return Verdict.NOT_APPLIED
     if lost(state, held, rules):
         return Verdict.EXTERNAL_CHANGE
     if now_mono_s - state.last_done_mono_s > rules.dead_man_s:

@@ -83,8 +83,12 @@ def test_power_that_never_follows_is_not_applied():
 def test_a_write_that_failed_or_reads_back_other_is_not_applied():
     site = Site()
     site.tick()
-    site.tick(outcome=WriteOutcome("bess", WANTED_W, 0.0, False, "accepted but not applied", 0.0))
+    failed = WriteOutcome("bess", WANTED_W, 0.0, False, "accepted but not applied", 0.0)
+    site.tick(outcome=failed)
     assert site.word is Verdict.NOT_APPLIED
+    site.tick(read=False, seconds=14)
+    site.tick(read=False, outcome=failed)
+    assert site.word is Verdict.STALE, "it may hold what was refused by now"
 
 
 @pytest.mark.parametrize("held_w", [None, 0.0, WANTED_W + 5000.0])

@@ -63,6 +63,10 @@ class ReadOnly(DeviceError):  # noqa: N818  # named for the state, like the othe
     """The agent is in its read-only mode; nothing was sent."""
 
 
+class Frozen(DeviceError):  # noqa: N818  # named for the state, like the others
+    """The device answers, but its values stand still while it gives power: they are not believed."""
+
+
 class ModbusRefused(DeviceError):  # noqa: N818  # the device's answer, not a fault of ours
     """The device answered with a Modbus exception; `code` is its number."""
 

@@ -27,6 +27,8 @@ class DeviceHealth:
     """When it was last read without a failure."""
     stranger: str | None = None
     """Why another device answers than the site file and the profile describe; None while none does."""
+    frozen: str | None = None
+    """Why its values are not believed although it answers; None while they are."""
     resting: str | None = None
     """Why its unit is left alone but for single trials; None while it is not."""
     record: PollRecord = field(default_factory=PollRecord)

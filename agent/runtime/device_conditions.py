@@ -19,11 +19,13 @@ READ_ONLY_TEXT = (
 
 
 def device_conditions(devices: Iterable[DeviceHealth], *, read_only: bool) -> tuple[Condition, ...]:
-    """`wrong_identity`: another device answers. `unit_resting`: none does. `read_only`: nothing is written."""
+    """`wrong_identity`: another device answers. `unit_resting`: none does. `readings_frozen`, `read_only`."""
     found = [Condition("read_only", "site", Severity.WARNING, READ_ONLY_TEXT)] if read_only else []
     for device in devices:
         if device.stranger is not None:
             found.append(Condition("wrong_identity", device.device_id, Severity.ALARM, device.stranger))
+        if device.frozen is not None:
+            found.append(Condition("readings_frozen", device.device_id, Severity.ALARM, device.frozen))
         if device.resting is not None:
             found.append(Condition("unit_resting", device.device_id, Severity.WARNING, device.resting))
     return tuple(found)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from drivers.errors import (
     BadReply,
     DeviceError,
+    Frozen,
     IdentityMismatch,
     LinkDown,
     LinkTimeout,
@@ -31,6 +32,7 @@ KINDS: tuple[tuple[type[DeviceError], str], ...] = (
     (IdentityMismatch, "wrong identity"),
     (NotSunSpec, "not SunSpec"),
     (ModelMissing, "model missing"),
+    (Frozen, "frozen values"),
 )
 
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 import structlog
 
 from agent.core.events import Event, EventState, Severity
-from agent.runtime.board import Board, DeviceHealth
+from agent.core.snapshot import BatterySample
+from agent.runtime.board import Board, DeviceHealth, Sample
 from agent.runtime.clock import Clock
 from drivers.device import Device
-from drivers.errors import DeviceError, IdentityMismatch, UnitResting
+from drivers.errors import DeviceError, Frozen, IdentityMismatch, UnitResting
+from drivers.frozen import Stillness
 from drivers.link import Link
 from drivers.spec import Identity
 
@@ -38,8 +40,23 @@ class Polled:
     link: Link
     identified: bool = False
     next_mono_s: float = 0.0
+    stillness: Stillness = field(default_factory=Stillness)
     told_refused: set[str] = field(default_factory=set)
     """Points whose refusal was told."""
+
+    def check_alive(self, sample: Sample, now_s: float) -> None:
+        """`Frozen` when a battery's values stand still while it gives power; then they are not believed."""
+        if not isinstance(sample, BatterySample):
+            return
+        self.stillness = self.stillness.looked(sample, now_s)
+        still_s = self.stillness.frozen_s(now_s)
+        self.health.frozen = None
+        if still_s is not None:
+            what = f"it gives power, and its values have not changed by a bit for {still_s:.0f} s"
+            hint = "restart the device or its gateway: it repeats old values"
+            frozen = Frozen(what, endpoint=self.link.name, unit_id=self.device.spec.unit_id, hint=hint)
+            self.health.frozen = str(frozen)
+            raise frozen
 
     @property
     def retry_mono_s(self) -> float:
@@ -125,7 +142,9 @@ class EndpointPoller:
                 health.identity = _named(identity)
                 polled.identified = True
                 log.info("device_found", device=health.device_id, endpoint=health.endpoint, identity=health.identity)
-            self._board.post(await polled.device.read())
+            sample = await polled.device.read()
+            polled.check_alive(sample, self._clock.mono_s())
+            self._board.post(sample)
         except UnitResting:
             health.resting = polled.resting  # another device behind the same unit id found out; nothing was asked
         except DeviceError as error:

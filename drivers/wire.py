@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import termios
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Literal
 
@@ -102,6 +103,9 @@ class Wire:
                 self._opened = await self._open()
                 # A serial port is opened at once, but its reader only when the loop comes round.
                 await self._made.wait()
+        except termios.error as error:  # the port does not know these settings; it is no OSError
+            self.drop()
+            raise OSError(*error.args) from error
         except BaseException:
             self.drop()
             raise
@@ -139,7 +143,12 @@ class Wire:
         self._held = self.open_bytes = 0
         self._client.ctx.comm_params.timeout_connect = within_s
         try:
-            return await answer
+            reply = await answer
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # pymodbus waits by `wait_for`, which on Python 3.11 loses a cancellation that comes with the answer.
+                raise asyncio.CancelledError
+            return reply
         finally:
             self._request = None
             self._client.ctx.request_transaction_id = NO_TRANSACTION

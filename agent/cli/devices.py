@@ -83,10 +83,16 @@ def read(  # noqa: PLR0917 (a command's options)
     socket: str | None = SocketOption,
     as_json: bool = JsonOption,
 ) -> None:
-    """Read a device: value, raw, registers, age, quality. It cannot write.
+    """Read a device: value, unit, registers in hex, age, quality. It cannot write.
 
-    `ems devices read DEVICE [POINT]...` asks the daemon. With --profile and --url the device is asked directly, to
-    try a profile; where a device allows one client only, stop the daemon first.
+    `ems devices read DEVICE [POINT]...` asks the daemon, which reads the device over its own connection now. Points of
+    a profile go by their names, those of a SunSpec device by model and point (701.W), or all of a model (701).
+
+    With --profile and --url the device is asked directly, without a daemon, to try a profile; where a device allows
+    one client only, stop the daemon first.
+
+    Exit codes: 0 done; 1 the device cannot be read, or is not what its profile describes; 2 wrong command line, or no
+    such point; 3 the daemon is not reachable.
     """
     if (profile is None) != (url is None):
         why = "--profile and --url belong together"
@@ -167,7 +173,8 @@ def _lines(maker: str, found: dict[str, Any]) -> list[str]:
         raw = " ".join(f"{register:04X}" for register in registers[:4]) + (" ..." if len(registers) > 4 else "")
         age = "" if point["age_s"] is None else f"  {1000 * point['age_s']:.0f} ms"
         left = f"{point['point']:<{width}}  {f'{shown[:MAX_VALUE_LETTERS]} {unit}'.rstrip()}{label}"
-        lines.append(f"{left}{f'  [{raw}]' if raw else ''}{age}  {point['quality']}")
+        writable = "  writable" if point["writable"] else ""
+        lines.append(f"{left}{f'  [{raw}]' if raw else ''}{age}  {point['quality']}{writable}")
         if point["note"]:
             lines += fitted([f"    {point['note']}"], 4)
     return lines

@@ -229,11 +229,12 @@ def test_a_device_of_the_site_is_read_by_the_daemon(daemon):
         "age_s": 0.004,
         "quality": "good",
         "note": "",
+        "writable": True,
     }
     daemon.answer = {"identified": True, "mismatch": [], "points": [point]}
     assert run("read", "bess", "701.W").output.splitlines() == [
         "bess: it is what is expected",
-        "701.W  1500  4 ms  good",
+        "701.W  1500  4 ms  good  writable",
     ]
     assert daemon.requests == [("device_read", {"device_id": "bess", "points": ["701.W"]})]
 

@@ -42,12 +42,13 @@ class ProfileDevice:
         self.profile = profile
         self.reversions = 0
         """How often its dead-man ended a setpoint."""
-        self.revert_at_utc_s: float | None = None
-        """When that happens unless it is written to; None: it does not."""
+        self._revert_at_utc_s: dict[str, float] = {}
+        """When the dead-man of each role's control fires unless it is written to."""
         self._plant = plant
         self._bring_to_now = bring_to_now
         self._positive = positive
         self._control: Control | None = profile.battery.control if profile.battery is not None else None
+        self._pv_control: Control | None = profile.pv.control if profile.pv is not None else None
         self._places = places_of(profile, unit_id, unit_ids or {})
         tables: dict[tuple[int, int], list[Place]] = defaultdict(list)
         for place in self._places.values():
@@ -65,7 +66,7 @@ class ProfileDevice:
     def reboot(self) -> None:
         """Everything that was written is lost; the owner's settings are as they were."""
         self._values = {name: NAME if place.point.type == "string" else 0.0 for name, place in self._places.items()}
-        self._revert_done()
+        self._revert_at_utc_s.clear()
         for condition in self._alarms():
             self._make(condition, holds=False)
         for condition in self._conditions():
@@ -78,21 +79,26 @@ class ProfileDevice:
                     self._make(step.until, holds=False)
         self._obey()
 
+    @property
+    def revert_at_utc_s(self) -> float | None:
+        """When a dead-man fires unless it is written to; None: none does."""
+        return min(self._revert_at_utc_s.values(), default=None)
+
     def revert_if_due(self, now_utc_s: float) -> bool:
-        """Ends the setpoint if the dead-man's time has come; True when it happened now."""
-        if self.revert_at_utc_s is None or now_utc_s < self.revert_at_utc_s:
-            return False
-        self._revert_done()
-        self.reversions += 1
-        self._plant.setpoint_w = None
-        return True
+        """Ends the setpoint, or the ceiling, if the dead-man's time has come; True when it happened now."""
+        due = [role for role, at_s in self._revert_at_utc_s.items() if now_utc_s >= at_s]
+        for role in due:
+            del self._revert_at_utc_s[role]
+            self.reversions += 1
+            if role == "battery":
+                self._plant.setpoint_w = None
+            else:
+                self._lift()
+        return bool(due)
 
     def value(self, name: str) -> float | str:
         """What a point holds, in its unit."""
         return self._values[name]
-
-    def _revert_done(self) -> None:
-        self.revert_at_utc_s = None
 
     # What it shows
 
@@ -108,7 +114,11 @@ class ProfileDevice:
         for name, place in self._places.items():
             if place.point.unit in ("Hz", "mHz"):  # beside those of the meter's role
                 shown.setdefault(name, self._in_unit(name, self._plant.frequency_hz))
+        for write in _writes(self._pv_control.setpoint) if self._pv_control is not None else []:
+            if write.of is not None:  # what its ceiling is a share of
+                shown.setdefault(write.of, self._in_unit(write.of, self._plant.config.pv.inverter_limit_w))
         self._values.update(shown)
+        self._limit_pv()
         battery = self.profile.battery
         if battery is not None and battery.ready and self._holds(battery.ready[0]) is not self._plant.ready:
             self._make(battery.ready[0], holds=self._plant.ready)
@@ -277,7 +287,9 @@ class ProfileDevice:
         for name in values:
             if self._places[name].point.write == "command":
                 self._carry_out(name)
-        self._arm()
+        for role, control in (("battery", self._control), ("pv", self._pv_control)):
+            if control is not None:
+                self._arm(role, control)
         self._obey()
 
     def _carry_out(self, command: str) -> None:
@@ -289,25 +301,42 @@ class ProfileDevice:
                 if step.until is not None:
                     self._make(step.until, holds=True)
 
-    def _arm(self) -> None:
-        control = self._control
-        if control is None:
-            return
+    def _arm(self, role: str, control: Control) -> None:
         dead_man = control.dead_man
         after_s = dead_man.fixed
         if dead_man.point is not None:
             unit = UNITS[self._places[dead_man.point].point.unit]
             after_s = float(self._values[dead_man.point]) * float(unit.factor)
-        self.revert_at_utc_s = self._plant.utc_s + after_s if after_s else None
+        if after_s:
+            self._revert_at_utc_s[role] = self._plant.utc_s + after_s
+        else:
+            self._revert_at_utc_s.pop(role, None)
 
     def _obey(self) -> None:
         """Tell the plant what the registers say now; without control it follows nobody."""
         if self._control is not None:
-            self._plant.setpoint_w = self._wanted_w()
+            self._plant.setpoint_w = self._wanted_w(self._control)
+        self._limit_pv()
 
-    def _wanted_w(self) -> float | None:
-        control = self._control
-        assert control is not None
+    def _limit_pv(self) -> None:
+        """PV gives what its ceiling, or that of the whole inverter, leaves it."""
+        if self._pv_control is None:
+            return
+        ceiling_w, plant = self._wanted_w(self._pv_control), self._plant
+        if self.profile.beside_pv is not None and ceiling_w is not None:
+            ceiling_w -= plant.battery_w
+        most_w = plant.config.pv.inverter_limit_w
+        plant.pv_limit = 1.0 if ceiling_w is None else min(max(ceiling_w / most_w, 0.0), 1.0)
+
+    def _lift(self) -> None:
+        """The ceiling has ended by itself: the registers say so."""
+        assert self._pv_control is not None
+        for write in _writes(self._pv_control.release):
+            if write.set is not None:
+                self._values[write.point] = self._literal(write.point, write.set)
+        self._limit_pv()
+
+    def _wanted_w(self, control: Control) -> float | None:
         cyclic = {write.point for style in ("setpoint", *STYLES) for write in _writes(getattr(control, style))}
         taken = [write for write in _writes(control.take_over) if write.point not in cyclic]
         if not all(self._says(write) for write in taken if self._places[write.point].point.write != "command"):
@@ -339,14 +368,13 @@ class ProfileDevice:
                 rating = float(self._values[write.of]) * float(UNITS[self._places[write.of].point.unit].factor)
                 factor = rating / 100.0
             magnitude = self._places[write.point].point.positive == "magnitude"
-            total_w += value * factor * (direction if magnitude else self._sign(write.point))
+            total_w += value * factor * ((direction or 1) if magnitude else self._sign(write.point))
             share += write.share
         return total_w / share if powers else 0.0
 
     def _steps(self) -> Iterator[Step]:
-        control = self._control
-        if control is not None:
-            for sequence in ("take_over", "setpoint", *STYLES, "release"):
+        for control in (self._control, self._pv_control):
+            for sequence in ("take_over", "setpoint", *STYLES, "release") if control is not None else ():
                 yield from getattr(control, sequence)
 
 

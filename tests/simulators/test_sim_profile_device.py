@@ -25,6 +25,7 @@ PROFILES = {
 ROLES = [(name, role) for name, profile in sorted(PROFILES.items()) for role in profile.roles]
 BATTERIES = [name for name, profile in sorted(PROFILES.items()) if profile.battery is not None]
 CONTROLLED = [name for name in BATTERIES if PROFILES[name].battery.control is not None]
+LIMITABLE = [name for name, profile in sorted(PROFILES.items()) if profile.pv is not None and profile.pv.control]
 ARMED = [name for name in CONTROLLED if PROFILES[name].battery.control.dead_man.point is not None]
 
 
@@ -114,6 +115,32 @@ async def test_a_setpoint_moves_the_plant_the_right_way_and_is_read_back(name, p
             return (await battery.read()).power_w.value == pytest.approx(0.0, abs=50.0)
 
         await until(at_rest)
+
+
+@pytest.mark.parametrize("name", LIMITABLE)
+async def test_a_ceiling_reaches_the_plant_and_ends_by_itself(name):
+    async with a_site(name) as site, Opened(site, name, "pv", reversion_s=60) as pv:
+        whole_w = (await pv.read()).power_w.value
+        assert whole_w > 900.0
+        outcome = await pv.write_ceiling(700.0)
+        assert (outcome.ok, outcome.reason) == (True, "")
+
+        async def limited():
+            return (await pv.read()).power_w.value == pytest.approx(700.0, abs=20.0)
+
+        async def free():
+            return (await pv.read()).power_w.value == pytest.approx(whole_w, rel=0.1)
+
+        await until(limited)
+        assert (await pv.read()).limited.value == 1.0
+        assert 0.0 < site.device.revert_at_utc_s - site.plant.utc_s <= 60.0
+        site.device.revert_if_due(site.device.revert_at_utc_s)
+        await until(free)
+        assert (await pv.read()).limited.value == 0.0
+        assert (await pv.write_ceiling(700.0)).ok
+        await until(limited)
+        assert (await pv.write_ceiling(None)).ok
+        await until(free)
 
 
 @pytest.mark.parametrize("name", CONTROLLED)

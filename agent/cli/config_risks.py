@@ -101,11 +101,12 @@ def _battery(site: SiteFile, device: DeviceSection, where: str) -> Iterator[Risk
             f"{where}.frequency_response",
             "PV shares the inverter, and its droop would answer for both: the agent answers awards, not the device",
         )
-    if device.profile is None and device.derating is not None and device.derating.temperature is not None:
+    described = device.profile is not None and not device.profile.startswith("sunspec-")
+    if not described and device.derating is not None and device.derating.temperature is not None:
         unknown = device.derating.temperature.when_unknown
         yield Risk(
             f"{where}.derating.temperature",
-            f"SunSpec batteries tell no cell temperature here: the battery stays at when_unknown ({unknown:g} %)",
+            f"a SunSpec battery without model 803 tells no cell temperature and stays at when_unknown ({unknown:g} %)",
         )
 
 

@@ -136,10 +136,16 @@ class DeviceSection(Section):
         return (place(parse_url(self.url)), self.unit_id)
 
     def is_hybrid_with(self, other: DeviceSection) -> bool:
-        """Whether both may be one hybrid inverter, which fills several roles at one address."""
-        if self.role == other.role or self.profile != other.profile:
+        """Whether both may be one device that fills several roles at one address.
+
+        A hybrid by one profile, or a device that a profile describes in part and whose SunSpec models tell the rest: two
+        that state nothing but their roles are taken for a mistake, but for a hybrid.
+        """
+        if self.role == other.role:
             return False
-        return self.profile is not None or {self.role, other.role} == {"battery", "pv"}
+        if self.profile == other.profile:
+            return self.profile is not None or {self.role, other.role} == {"battery", "pv"}
+        return any(name is None or name.startswith("sunspec-") for name in (self.profile, other.profile))
 
     def battery_rules(self) -> BatteryRules:
         """A battery as the core sees it."""

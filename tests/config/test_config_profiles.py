@@ -74,6 +74,41 @@ def test_one_hybrid_fills_several_roles_at_one_address(site):
     assert len({device.address for device in loaded.device}) == 1
 
 
+@pytest.mark.parametrize(
+    ("battery", "meter", "allowed"),
+    [("solaredge-storedge", "sunspec-meter", True), ("solaredge-storedge", None, True), (None, "sunspec-meter", True),
+     ("sunspec-battery", "sunspec-meter", True), ("solaredge-storedge", "eastron-sdm630", False), (None, None, False)],
+)  # fmt: skip
+def test_what_a_profile_leaves_out_the_sunspec_models_of_the_same_device_may_tell(site, battery, meter, allowed):
+    def named(text, old, profile):
+        return text.replace(f'profile = "{old}"\n', "" if profile is None else f'profile = "{profile}"\n')
+
+    own = named(BATTERY, "sungrow-sh", battery)
+    other = named(METER.replace("10.0.0.6", "10.0.0.5"), "eastron-sdm630", meter) + 'positive = "import"\n'
+    if allowed:
+        assert len({device.address for device in load(site(HEAD + own + other)).device}) == 1
+    else:
+        assert "is already the address of device[0] (hybrid)" in refusal(site(HEAD + own + other))
+
+
+@pytest.mark.parametrize(
+    ("profile", "said"),
+    [("sunspec-inverter", "the profile fills the role pv, not battery"),
+     ("sunspec-baterry", "did you mean 'sunspec-battery'?")],
+)  # fmt: skip
+def test_a_sunspec_profile_for_another_role_is_refused(site, profile, said):
+    assert said in refusal(site(HEAD + BATTERY.replace("sungrow-sh", profile)))
+
+
+def test_a_sunspec_battery_by_its_profile_may_state_where_its_map_begins_and_a_meter_must_state_its_sign(site):
+    text = BATTERY.replace('"sungrow-sh"', '"sunspec-battery"\nbase_address = 500')
+    loaded = load(site(HEAD + text))
+    spec = loaded.spec(loaded.device[0])
+    assert (spec.base_address, spec.sunspec.models) == (500, [[704, 124]])
+    said = refusal(site(HEAD + BATTERY + METER.replace("eastron-sdm630", "sunspec-meter")))
+    assert 'positive must be "export" or "import"' in said
+
+
 def test_the_same_role_twice_at_one_address_is_refused(site):
     again = BATTERY.replace('"hybrid"', '"second"')
     assert "device[1] (second).url: tcp://10.0.0.5:502 unit 1 is already the address of device[0] (hybrid)" in refusal(

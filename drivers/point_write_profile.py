@@ -82,8 +82,6 @@ def _writable(profile: Profile, name: str) -> Point:
         raise PointRefused(f"{name} is not declared writable in the profile", hint)
     if not point.verified:
         raise PointRefused(f"nobody has confirmed {name} yet (verified = false), such a point is never written", hint)
-    if point.type == "string":
-        raise PointRefused(f"{name} is a text, and texts are not written", hint)
     return point
 
 

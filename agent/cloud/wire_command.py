@@ -49,11 +49,13 @@ class _Params(BaseModel):
 class SetPowerParams(_Params):
     """A power in the cloud's unit and sign."""
 
-    target: Literal["battery", "grid"]
-    power: float
-    unit: Unit
-    positive: Literal["export", "import"]
-    duration_s: Duration
+    target: Literal["battery", "grid"] = Field(
+        description="`battery`: power at the battery terminals. `grid`: power at the connection point"
+    )
+    power: float = Field(description="within 1.05 times the rating or the connection limit; every limit clips it")
+    unit: Unit = Field(description="of `power`")
+    positive: Literal["export", "import"] = Field(description="what a positive number means")
+    duration_s: Duration = Field(description="from its acceptance on")
 
     def meant(self) -> SetPower:
         """In W, positive toward the grid."""
@@ -65,7 +67,7 @@ class SetPowerParams(_Params):
 class HoldParams(_Params):
     """How long to rest."""
 
-    duration_s: Duration
+    duration_s: Duration = Field(description="from its acceptance on")
 
     def meant(self) -> Hold:
         """As the core has it."""
@@ -75,7 +77,7 @@ class HoldParams(_Params):
 class NeutralParams(_Params):
     """How long to do nothing at all."""
 
-    duration_s: Duration
+    duration_s: Duration = Field(description="from its acceptance on")
 
     def meant(self) -> Neutral:
         """As the core has it."""
@@ -85,7 +87,9 @@ class NeutralParams(_Params):
 class ReleaseParams(_Params):
     """Which command to end."""
 
-    id: CommandId | None = None
+    id: CommandId | None = Field(
+        default=None, description="the command to end; without it the `set_power`, `hold` or `neutral` in force"
+    )
 
     def meant(self) -> Release:
         """As the core has it."""
@@ -95,12 +99,12 @@ class ReleaseParams(_Params):
 class NarrowLimitsParams(_Params):
     """Tighter limits in the cloud's unit."""
 
-    unit: Unit
-    duration_s: Duration
-    export_limit: Limit | None = None
-    import_limit: Limit | None = None
-    discharge_limit: Limit | None = None
-    charge_limit: Limit | None = None
+    unit: Unit = Field(description="of every limit")
+    duration_s: Duration = Field(description="from its acceptance on")
+    export_limit: Limit | None = Field(default=None, description="most that may leave the connection point")
+    import_limit: Limit | None = Field(default=None, description="most that may enter at the connection point")
+    discharge_limit: Limit | None = Field(default=None, description="most that all batteries together may give")
+    charge_limit: Limit | None = Field(default=None, description="most that all batteries together may take")
 
     @model_validator(mode="after")
     def _narrows_something(self) -> Self:
@@ -128,7 +132,7 @@ class NarrowLimitsParams(_Params):
 class LiveParams(_Params):
     """How long to send a frame every second."""
 
-    duration_s: LiveDuration
+    duration_s: LiveDuration = Field(description="from its acceptance on; a second one counts instead of the first")
 
     def meant(self) -> Live:
         """As the core has it."""
@@ -138,9 +142,9 @@ class LiveParams(_Params):
 class ResendParams(_Params):
     """A range of sequences, both ends included."""
 
-    stream: Literal["telemetry", "full_rate", "ack", "event", "ledger"]
-    from_seq: Annotated[Sequence53, Field(ge=1)]
-    to_seq: Annotated[Sequence53, Field(ge=1)]
+    stream: Literal["telemetry", "full_rate", "ack", "event", "ledger"] = Field(description="what is wanted again")
+    from_seq: Annotated[Sequence53, Field(ge=1)] = Field(description="the first")
+    to_seq: Annotated[Sequence53, Field(ge=1)] = Field(description="the last; at most 100 000 at once")
 
     def meant(self) -> Resend:
         """As the core has it."""
@@ -158,8 +162,8 @@ class ReportParams(_Params):
 class FcrEvidenceParams(_Params):
     """A time, its end not included."""
 
-    from_: Time = Field(alias="from")
-    to: Time
+    from_: Time = Field(alias="from", description="the first second")
+    to: Time = Field(description="up to here, not included; at most 7 days")
 
     def meant(self) -> FcrEvidence:
         """As the core has it."""
@@ -169,72 +173,72 @@ class FcrEvidenceParams(_Params):
 class CommandMessage(Message):
     """What every command has."""
 
-    id: CommandId
-    issued_at: Time
-    expires_at: Time
+    id: CommandId = Field(description="of your choice, once and for ever: 1 to 64 of letters, digits and `. _ : -`")
+    issued_at: Time = Field(description="when the cloud made it; at most 5 minutes ahead of the site's clock")
+    expires_at: Time = Field(description="taken later it has no effect; at most 24 h after `issued_at`")
 
 
 class SetPowerMessage(CommandMessage):
     """A power for a time."""
 
-    type: Literal["set_power"]
-    params: SetPowerParams
+    type: Literal["set_power"] = Field(description="what to do")
+    params: SetPowerParams = Field(description="how")
 
 
 class HoldMessage(CommandMessage):
     """The batteries rest; sold reserve is still answered."""
 
-    type: Literal["hold"]
-    params: HoldParams
+    type: Literal["hold"] = Field(description="what to do")
+    params: HoldParams = Field(description="how")
 
 
 class NeutralMessage(CommandMessage):
     """The batteries rest; nothing moves them."""
 
-    type: Literal["neutral"]
-    params: NeutralParams
+    type: Literal["neutral"] = Field(description="what to do")
+    params: NeutralParams = Field(description="how")
 
 
 class ReleaseMessage(CommandMessage):
     """An earlier command ends now."""
 
-    type: Literal["release"]
-    params: ReleaseParams
+    type: Literal["release"] = Field(description="what to do")
+    params: ReleaseParams = Field(description="how")
 
 
 class NarrowLimitsMessage(CommandMessage):
     """Tighter limits for a time."""
 
-    type: Literal["narrow_limits"]
-    params: NarrowLimitsParams
+    type: Literal["narrow_limits"] = Field(description="what to do")
+    params: NarrowLimitsParams = Field(description="how")
 
 
 class LiveMessage(CommandMessage):
     """A telemetry frame every second for a time."""
 
-    type: Literal["live"]
-    params: LiveParams
+    type: Literal["live"] = Field(description="what to do")
+    params: LiveParams = Field(description="how")
 
 
 class ResendMessage(CommandMessage):
     """Sequences that are wanted once more."""
 
-    type: Literal["resend"]
-    params: ResendParams
+    type: Literal["resend"] = Field(description="what to do")
+    params: ResendParams = Field(description="how")
 
 
 class ReportMessage(CommandMessage):
     """The status is wanted now."""
 
-    type: Literal["report"]
-    params: ReportParams
+    type: Literal["report"] = Field(description="what to do")
+    params: ReportParams = Field(description="how")
 
 
 class FcrEvidenceMessage(CommandMessage):
     """The seconds of frequency response of a time are wanted."""
 
-    type: Literal["fcr_evidence"]
-    params: FcrEvidenceParams
+    type: Literal["fcr_evidence"] = Field(description="what to do")
+    params: FcrEvidenceParams = Field(description="how")
 
 
 AnyCommandMessage = (

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from agent.core.orders import OrderDocument
 from agent.core.plan import Plan, PlanKind, Plans, Target
+from agent.core.reasons import REASONS
 
 RATING_MARGIN = 1.05
 """A plan beyond this multiple of the limit was made for another site, unit or sign (fault matrix, Plans)."""
@@ -34,11 +35,15 @@ class Repeated:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The document has no effect; `reason` is one of the contract's codes, `field` the place, if there is one."""
+    """The message has no effect; `reason` is one of the contract's codes, `field` the place, if there is one."""
 
     reason: str
     field: str | None
     detail: str
+
+    def __post_init__(self) -> None:
+        """Whoever meets a reason must find it in the contract."""
+        assert self.reason in REASONS, self.reason
 
 
 Verdict = Accepted | Repeated | Refused

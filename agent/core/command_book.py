@@ -24,6 +24,7 @@ from agent.core.command import (
 )
 from agent.core.command_limits import Narrowing
 from agent.core.plan import Target
+from agent.core.reasons import REASONS
 from agent.core.records import Stage
 from agent.core.term import Term, begun
 
@@ -46,6 +47,10 @@ class Ended:
     stage: Stage
     detail: str | None = None
     reason: str | None = None
+
+    def __post_init__(self) -> None:
+        """As with `Refused`."""
+        assert self.reason is None or self.reason in REASONS, self.reason
 
 
 @dataclass(frozen=True, slots=True)

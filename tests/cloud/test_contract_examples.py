@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.cloud.evidence_message import evidence_message
 from agent.cloud.frame import summary_frame, telemetry_frame
 from agent.cloud.messages import (
     Status,
@@ -20,13 +21,16 @@ from agent.cloud.messages import (
     will_message,
 )
 from agent.cloud.wire import parse_document, parse_watermark
+from agent.cloud.wire_command import ParsedCommand, parse_command
 from agent.cloud.wire_fields import unix_time
 from agent.core.admission import Accepted
+from agent.core.command import CommandType
 from agent.core.decision import Condition
 from agent.core.deliverability import Deliverability
 from agent.core.droop_products import PRODUCTS
 from agent.core.energy_paths import EnergyPaths
 from agent.core.events import Event, EventState, Severity
+from agent.core.evidence import EvidenceRow
 from agent.core.ledger import SlotRow
 from agent.core.order_admission import admit_orders
 from agent.core.orders import Award, Direction, OrderDocument, OrderDocuments, OrderKind
@@ -38,6 +42,7 @@ from agent.core.slots_ahead import SlotAhead
 from simulators.cloud_messages import column_values, read_ledger_slot, read_message
 
 SITE = "demo-01"
+T0 = 1705287600.0
 BESS = BatteryRules("bess", 500e3, 500e3, 10.0, 90.0, 0.95, 60.0, 500.0)
 RULES = SiteRules(SITE, 1.0, (BESS,), ("pv",), "meter", 500e3, 500e3, has_load=True, local_rule=LocalRule.IDLE)
 CONTRACT = (Path(__file__).parents[2] / "docs/contract.md").read_text()
@@ -53,6 +58,10 @@ def kind_of(example):
         return "watermark"
     if "slots" in example:
         return "forecast"
+    if "expires_at" in example:
+        return "command"
+    if "part" in example:
+        return "evidence"
     return example.get("stream") or ("status" if example["online"] else "will")
 
 
@@ -63,6 +72,8 @@ def test_each_message_in_use_has_an_example():
     assert set(BY_KIND) == {
         "plan",
         "orders",
+        "command",
+        "evidence",
         "watermark",
         "ack",
         "telemetry",
@@ -115,8 +126,41 @@ def test_an_ack_is_sent(example):
         example["field"],
         example["detail"],
         example["subject"],
+        example.get("id"),
     )
     assert json.loads(ack_message(SITE, example["seq"], outcome)) == example
+
+
+@pytest.mark.parametrize("example", BY_KIND["command"], ids=lambda e: e["type"])
+def test_a_command_is_taken(example):
+    parsed = parse_command(json.dumps(example).encode(), SITE)
+    assert isinstance(parsed, ParsedCommand), parsed
+    assert (parsed.command.command_id, parsed.command.type) == (example["id"], example["type"])
+
+
+def test_each_type_of_command_has_an_example():
+    assert {example["type"] for example in BY_KIND["command"]} == set(CommandType)
+
+
+@pytest.mark.parametrize("example", BY_KIND["evidence"])
+def test_evidence_is_sent(example):
+    columns, start = example["columns"], unix_time(example["start"])
+    rows = [
+        EvidenceRow(
+            utc_s=start + t_s,
+            award_ids=tuple(example["awards"][columns["awards"][i]]),
+            **{name: column[i] for name, column in columns.items() if name != "awards"},
+        )
+        for i, t_s in enumerate(example["t_s"])
+    ]
+    span = (unix_time(example["from"]), unix_time(example["to"]))
+    sent = evidence_message(SITE, example["id"], example["part"], rows, span, last=example["last"])
+    assert json.loads(sent) == example
+
+
+def test_a_time_without_any_award_is_one_empty_part_of_evidence():
+    sent = json.loads(evidence_message(SITE, "c1", 1, [], (T0, T0 + 60), last=True))
+    assert (sent["start"], sent["t_s"], sent["awards"], sent["columns"]["power_w"]) == (None, [], [], [])
 
 
 @pytest.mark.parametrize("example", [e for e in BY_KIND["telemetry"] if "period_s" not in e])
@@ -216,6 +260,9 @@ def test_a_status_is_sent(example):
         clock_why=example["clock"]["why"],
         software_version=example["software"]["version"],
         boot_id=example["software"]["boot_id"],
+        override=example["override"],
+        latches=example["latches"],
+        commands=example["commands"],
     )
     assert json.loads(status_message(SITE, status)) == example
 

@@ -89,7 +89,7 @@ def test_what_is_not_a_message_of_this_site_is_unreadable(payload, reason):
 
 def test_a_frame_with_a_short_column_or_without_a_zone_is_unreadable():
     short = example(stream="telemetry")
-    short["columns"]["soc_pct"].pop()
+    short["columns"]["soc_pct"]["deltas"].pop()
     with pytest.raises(UnreadableError, match="columns of"):
         read_samples(short)
     zoneless = example(stream="telemetry") | {"start": "2024-01-15T03:00:00"}

@@ -23,15 +23,17 @@ MAX_PACKET_BYTES = 4 * 1024 * 1024
 _MOSQUITTO_CONF = """\
 listener {port} 127.0.0.1
 allow_anonymous true
-persistence true
-persistence_location {data}/
-autosave_on_changes true
-autosave_interval 1
 max_packet_size {max_packet}
 max_queued_messages 10000
 log_dest stderr
 log_type error
 log_type warning
+"""
+_MOSQUITTO_KEEPS = """\
+persistence true
+persistence_location {data}/
+autosave_on_changes true
+autosave_interval 1
 """
 # Started by root, mosquitto 2 becomes the user "mosquitto", who may not write to our folder, unless told so.
 _MOSQUITTO_AS_ROOT = "user root\n"
@@ -110,8 +112,12 @@ def free_port() -> int:
 class Broker:
     """One broker on one loopback port, which it keeps when it is killed and started again."""
 
-    def __init__(self, kind: BrokerKind | None = None, folder: Path | None = None) -> None:
-        """Nothing runs yet; `folder` (default: a new temporary one) holds configuration, sessions and log."""
+    def __init__(self, kind: BrokerKind | None = None, folder: Path | None = None, *, in_memory: bool = False) -> None:
+        """Nothing runs yet; `folder` (default: a new temporary one) holds configuration, sessions and log.
+
+        With `in_memory` mosquitto forgets all at its end, and does not write its whole state at every change.
+        """
+        self._in_memory = in_memory
         self.kind = chosen_kind() if kind is None else kind
         self.port = free_port()
         self._own_folder = None if folder is not None else tempfile.TemporaryDirectory(prefix="ems-broker-")
@@ -171,7 +177,9 @@ class Broker:
         if self.kind is BrokerKind.MOSQUITTO:
             path = find_mosquitto()
             assert path is not None, "chosen_kind() found it"
-            conf = _MOSQUITTO_CONF.format(port=self.port, data=self.folder, max_packet=MAX_PACKET_BYTES)
+            conf = _MOSQUITTO_CONF.format(port=self.port, max_packet=MAX_PACKET_BYTES)
+            if not self._in_memory:
+                conf += _MOSQUITTO_KEEPS.format(data=self.folder)
             conf_path = self.folder / "mosquitto.conf"
             conf_path.write_text(conf + (_MOSQUITTO_AS_ROOT if os.geteuid() == 0 else ""))
             return [path, "-c", str(conf_path)]

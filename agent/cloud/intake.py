@@ -42,6 +42,8 @@ class Intake:
         self._closed = threading.Event()
         self._unasked = Pace(UNASKED_PER_S)
         self._mono_s = mono_s
+        self._taken: dict[int, bool] = {}
+        """Identifiers of messages that were taken, in their order, and whether they are done with."""
         self.dropped = 0
         """Messages with QoS 0 that were too many."""
 
@@ -60,7 +62,21 @@ class Intake:
         """The next message."""
         message = await self._waiting.get()
         self._room.release()
+        if message.qos > 0:
+            self._taken[message.mid] = False
         return message
+
+    def done(self, message: Inbound) -> list[int]:
+        """The messages that may be acknowledged now that this one is done with: those before it are, too."""
+        self._taken[message.mid] = True
+        found = []
+        for mid, is_done in self._taken.items():
+            if not is_done:
+                break
+            found.append(mid)
+        for mid in found:
+            del self._taken[mid]
+        return found
 
     def close(self) -> None:
         """The network thread waits for nobody any more."""

@@ -21,7 +21,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from agent.cloud.intake import Inbound, Intake
+from agent.cloud.intake import MAX_INBOUND, Inbound, Intake
 from agent.cloud.transport import (
     CannotConnect,
     Opening,
@@ -34,10 +34,10 @@ from agent.cloud.transport import (
 
 SESSION_EXPIRY_S = 30 * 86_400
 """The broker keeps what was sent to a site that is away for a month."""
-MAX_PACKET_BYTES = 8 * 1024 * 1024
-"""Above the contract's 1 MiB, so that a document that is too large arrives and is refused by name."""
-RECEIVE_MAXIMUM = 4
-"""Documents that the broker may send before the first is acknowledged: back-pressure."""
+MAX_PACKET_BYTES = 2 * 1024 * 1024
+"""Above the contract's 1 MiB in a signature, so that a document that is too large arrives and is refused by name."""
+RECEIVE_MAXIMUM = MAX_INBOUND
+"""Messages that the broker may send before the first is acknowledged. Mosquitto 2.0.11 sends more in a flood."""
 MAX_IN_FLIGHT = 20
 MAX_QUEUED_IN_PAHO = 64
 KEEPALIVE_S = 30
@@ -187,9 +187,14 @@ class Connection:
         return done
 
     def acknowledge(self, message: Inbound) -> None:
-        """The broker may forget the message: what it asked for is done, and durable."""
-        if message.qos > 0 and not self.lost.done():
-            self._client.ack(message.mid, message.qos)
+        """The broker may forget the message: what it asked for is done, and durable.
+
+        It hears so in the order in which the messages came, as the standard asks for (MQTT 5, section 4.6).
+        """
+        if message.qos == 0 or self.lost.done():
+            return
+        for mid in self.intake.done(message):
+            self._client.ack(mid, 1)
 
     # paho's thread
 

@@ -10,18 +10,19 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from agent.cloud.intake import Inbound
+from agent.cloud.intake import MAX_INBOUND, Inbound
 from agent.cloud.pace import Pace
 from agent.cloud.topics import Topics
 
 COMMANDS_PER_S = 200.0
-DOCUMENTS_PER_S = 50.0
+DOCUMENTS_PER_S = 200.0
 WATERMARKS_PER_S = 50.0
 """In the long run; a second's worth may come at once. A cloud in order sends a few messages a minute."""
 REST_SHARE = 2.0
 """After a document the lane rests so many times as long as the document took: its share of the processor is a third."""
 LONGEST_REST_S = 1.0
-LANE_LENGTH = 4
+LANE_LENGTH = MAX_INBOUND
+"""So that as many documents as may come before the first is done with leave the way free for a command."""
 LOOK_EVERY_S = 1.0
 
 

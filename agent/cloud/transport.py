@@ -21,6 +21,8 @@ from agent.site_file.broker_address import BrokerAddress
 
 CONNECT_TIMEOUT_S = 5.0
 """For each of: TCP, the proxy, TLS, the WebSocket."""
+RECEIVE_BUFFER_BYTES = 128 * 1024
+"""What waits unread in the kernel: a flood is to wait at its sender, not in front of the answers to what we sent."""
 MAX_PROXY_ANSWER_BYTES = 8192
 FROM_FILE = "file:"
 """Before the path of a file that holds a header's value."""
@@ -114,12 +116,14 @@ def open_socket(transport: Transport, opening: Opening) -> socket.socket:
 
 def _tcp(host: str, port: int, what: str) -> socket.socket:
     try:
-        return socket.create_connection((host, port), CONNECT_TIMEOUT_S)
+        opened = socket.create_connection((host, port), CONNECT_TIMEOUT_S)
     except TimeoutError as error:
         raise CannotConnect(f"{what} {host}:{port} does not answer: is a firewall in the way?") from error
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise CannotConnect(f"{what} {host}:{port}: {why}") from error
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+    return opened
 
 
 def _through_proxy(plain: socket.socket, proxy: Proxy, address: BrokerAddress) -> None:

@@ -7,7 +7,7 @@ import pytest
 from cloud_double import until
 
 from agent.cloud.intake import MAX_INBOUND, UNASKED_PER_S, Inbound, Intake
-from agent.cloud.receiving import COMMANDS_PER_S, DOCUMENTS_PER_S, LANE_LENGTH, Receiving
+from agent.cloud.receiving import COMMANDS_PER_S, LANE_LENGTH, Receiving
 from agent.cloud.topics import Topics
 
 TOPICS = Topics("demo-01")
@@ -57,6 +57,18 @@ class TestIntake:
         await until(lambda: intake._room._value == 0, "all room taken")
         intake.close()
         await until(lambda: not thread.is_alive(), "the end of the thread")
+
+    async def test_the_broker_hears_of_what_is_done_in_the_order_in_which_it_came(self):
+        intake = Intake()
+        taken = []
+        for mid in (5, 6, 7, 8):
+            intake.offer(message(mid))
+            taken.append(await intake.take())
+        five, six, seven, eight = taken
+        assert intake.done(seven) == []
+        assert intake.done(five) == [5]
+        assert intake.done(six) == [6, 7]
+        assert intake.done(eight) == [8]
 
 
 class Line:
@@ -162,4 +174,3 @@ class TestLanes:
         line.dropped = 4321
         await until(lambda: found.told, "the word")
         assert "4321 messages" in found.told[0][1]
-        assert DOCUMENTS_PER_S < COMMANDS_PER_S

@@ -295,8 +295,8 @@ def _settled(line: DroopLine, asked: DroopWrite, outcome: DroopOutcome) -> Droop
     may_follow = line.may_follow
     if outcome.off:
         may_follow = _NOTHING
-    elif asked.part is not None and asked.answering and may_follow is not None:
-        may_follow = tuple(dict.fromkeys((*may_follow, None, asked.part)))
+    elif asked.part is not None and asked.answering:
+        may_follow = tuple(dict.fromkeys((*(may_follow or ()), None, asked.part)))
     line = replace(
         line, asked=None, done_mono_s=at, failures=line.failures + 1, may_follow=may_follow, ready=None, judged=None
     )

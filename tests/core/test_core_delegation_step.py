@@ -320,8 +320,10 @@ def test_a_restart_in_the_middle_goes_on_with_the_device_and_does_not_answer_bes
     assert running.both == []
 
 
-def test_a_restart_with_an_answer_in_the_setpoint_clears_it_before_the_device_answers():
-    running = handed(award(start=0.0, product="ce-fcr-gate"), hz=FULL_HZ)
+@pytest.mark.parametrize("write_s", [0.3, 3.0])
+def test_a_restart_with_an_answer_in_the_setpoint_clears_it_before_the_device_answers(write_s):
+    cells = [DroopCell("b0", write_s=write_s, droop_s=0.1)]
+    running = handed(award(start=0.0, product="ce-fcr-gate"), hz=FULL_HZ, cells=cells)
     running.run(30)
     assert running.cells[0].held_w == pytest.approx(150e3)
     running.state = State()

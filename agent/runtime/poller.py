@@ -180,7 +180,7 @@ class EndpointPoller:
                 f"{name} cannot be read: {refusal}. The rest is read on; this point is left out, and asked for again "
                 "over a new connection"
             )
-            data = {"point": name, "address": refusal.address, "code": refusal.code}
+            data = {"point": name, "address": refusal.address, "exception": refusal.code}
             device_id, utc_s = polled.health.device_id, self._clock.utc_s()
             self._tell(Event(utc_s, EventState.NOTED, Severity.WARNING, "point_refused", device_id, text, data))
 

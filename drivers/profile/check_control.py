@@ -59,6 +59,8 @@ def _dead_man(profile: Profile, control: Control, where: str) -> Iterator[Proble
         return
     if dead_man.none is not None:
         yield Problem(where, "none: a setpoint stays when the agent stops; the site needs another guard", "warning")
+    if dead_man.if_kept and dead_man.point is None:
+        yield Problem(where, "if_kept is for a dead-man with a point")
     if dead_man.fed_by_reads:
         yield Problem(where, "polling feeds it too: it notices a dead link, not a dead control", "warning")
     if dead_man.fixed is not None and dead_man.fixed > 60:

@@ -68,6 +68,8 @@ class ProfileControl:
         self._state = HeldState(spots, control)
         self.budget = StoredBudget(spec.device_id, control.stored_writes_per_day, writes)
         self._settings = settings
+        self._keeps_dead_man = True
+        """False once the device has shown, over this connection, that it does not keep its dead-man's time."""
         self._count = 0
         self._taken_over: int | None = None
         """The connection over which the device was taken over, or found under our control."""
@@ -77,7 +79,8 @@ class ProfileControl:
     @property
     def has_dead_man(self) -> bool:
         """Whether the device ends a setpoint by itself when they stop coming."""
-        return self._control.dead_man.none is None and not self._control.dead_man.fed_by_reads
+        dead_man = self._control.dead_man
+        return dead_man.none is None and not dead_man.fed_by_reads and self._keeps_dead_man
 
     @property
     def names(self) -> list[str]:
@@ -113,6 +116,7 @@ class ProfileControl:
         """
         writer = Writer(self._spots, self._link, self._clock, generation, self.budget)
         try:
+            self._keeps_dead_man = self._keeps_dead_man or self._taken_over != generation
             if self._taken_over != generation or self._control.remote is not None:
                 await self._ensure_control(writer, generation)
             reads = await self._ratings()
@@ -212,7 +216,13 @@ class ProfileControl:
                 values = dead_man_registers(self._spots, dead_man.point, self._dead_man_s)
             except OutOfRange as error:
                 raise Unwritable(str(error)) from error
-            await writer.put(dead_man.point, values)
+            try:
+                if self._keeps_dead_man:
+                    await writer.put(dead_man.point, values)
+            except ModbusRefused:
+                if not dead_man.if_kept:
+                    raise
+                self._keeps_dead_man = False
         if self._control.heartbeat is not None:
             codec = self._spots[self._control.heartbeat].codec
             self._count = (self._count + 1) % ((1 << (16 * codec.count - 1)) - 1)
@@ -276,12 +286,15 @@ class ProfileControl:
         """Why the dead-man is not armed as it was written, or ""; it may count down meanwhile."""
         name = self._control.dead_man.point
         read = reads.get(name) if name is not None else None
-        if name is None or read is None:
+        if name is None or read is None or not self._keeps_dead_man:
             return ""
         codec = self._spots[name].codec
         wanted = codec.value(codec.raw(dead_man_registers(self._spots, name, self._dead_man_s)))
         assert isinstance(wanted, int | float)
         if isinstance(read.value, int | float) and 0 < read.value <= wanted:
+            return ""
+        if self._control.dead_man.if_kept:
+            self._keeps_dead_man = False
             return ""
         seen = codec.shown(read.value)
         return f"accepted but not applied: the dead-man {name} reads {seen} where {codec.shown(wanted)} was written"

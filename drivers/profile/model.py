@@ -231,6 +231,8 @@ class DeadMan(Part):
     """What the device does then: 0 W, or what its own settings say."""
     fed_by_reads: bool = False
     """Polling keeps it quiet too, so that it does not notice that the control has stopped."""
+    if_kept: bool = False
+    """Not every device keeps what is written to `point`: one that does not has no dead-man, and is told so."""
 
 
 class Control(Part):

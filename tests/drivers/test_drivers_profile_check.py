@@ -135,6 +135,7 @@ CONTROL = {
     ('{ point = "timer", rev', '{ point = "set", rev'): "battery.control.dead_man: set needs a unit of time, it has 'W'",
     ('"s", write = "volatile"', '"s", write = "stored"'): "battery.control.dead_man: timer is stored",
     ('"s", write = "volatile"', '"s"'): "battery.control.dead_man: timer is not declared writable",
+    ('{ point = "timer", rev', '{ fixed = "5 s", if_kept = true, rev'): "battery.control.dead_man: if_kept is for a dead-man with a point",
     (SETPOINT, ""): "battery.control: charge, discharge, rest missing: state setpoint, or all of",
     (SETPOINT, SETPOINT + SPLIT): "battery.control: setpoint and charge, discharge, rest exclude each other",
     (SETPOINT, SPLIT.replace("rest =", "# rest =")): "battery.control: rest missing",

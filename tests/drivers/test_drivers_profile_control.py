@@ -370,6 +370,19 @@ async def test_the_dead_man_is_armed_before_each_setpoint_and_read_back(battery)
         assert (await it.device.write_setpoint(200.0)).ok
 
 
+@pytest.mark.parametrize("how", ["deaf", "refused"])
+async def test_a_device_that_may_not_keep_its_dead_man_is_controlled_and_told_without_it(battery, how):
+    control = TIMER_CONTROL.replace("reverts_to", "if_kept = true, reverts_to")
+    async with battery(TIMER, control, reversion_s=30) as it:
+        setattr(it.holding, how, {21})
+        outcome = await it.device.write_setpoint(100.0)
+        assert (outcome.ok, outcome.reason) == (True, "")
+        assert (await it.device.read()).has_dead_man is False
+        it.written()
+        assert (await it.device.write_setpoint(200.0)).ok
+        assert it.written() == [(20, (0xFFFE,))], "the register is left alone from then on"
+
+
 @pytest.mark.parametrize("timer", [0, 60])
 async def test_a_dead_man_that_is_not_armed_as_written_is_told(battery, timer):
     async with battery(TIMER, TIMER_CONTROL, reversion_s=30, registers={21: timer}) as it:

@@ -56,6 +56,8 @@ def lines(row: dict[str, Any]) -> list[str]:
     if not row["clips"]:
         shown.append("cut        nothing: every limit leaves room")
     shown.append(f"setpoint   {kw(row['setpoint_w'])}")
+    for device_id, answer_w in row["by_device_w"].items():
+        shown.append(f"of that    {kw(answer_w)} are expected of {device_id}'s own droop, on top of its setpoint")
     shown += [f"write      {kw(w['power_w'])} to {w['device_id']} ({w['reason']})" for w in row["writes"]]
     if not row["writes"]:
         shown.append("write      nothing: the devices hold it already, or are not readable")

@@ -89,6 +89,7 @@ def explanation(
         "clips": [_clip(clip) for clip in decision.clips],
         "setpoint_w": decision.setpoint_w,
         "shares_w": dict(decision.shares_w),
+        "by_device_w": dict(decision.by_device_w),
         "pv_ceiling_w": decision.pv_ceiling_w,
         "writes": [asdict(write) for write in decision.writes],
         "last_outcomes": {

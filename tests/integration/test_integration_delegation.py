@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from integration_site import SITE_FILE, STILL, award, near, orders, until
+from integration_site import SITE_FILE, STILL, award, ems, near, orders, until
 
 from simulators.plant import LoadConfig, PvConfig
 from simulators.site_config import ModbusConfig
@@ -66,6 +66,8 @@ def test_the_device_answers_both_ways_its_setpoint_stays_and_each_second_is_on_r
     handed.until_gives(-AWARD_W)
     assert handed.plant.control.points.set_w == 0.0
     assert ("own_droop", "bess") not in handed.agent.conditions()
+    shown = ems("explain", socket_path=handed.agent.socket).stdout
+    assert "of that    -50.0 kW are expected of bess's own droop" in shown
 
 
 def test_killed_the_device_answers_on_until_its_timer_and_answers_again_after_the_restart(handed):

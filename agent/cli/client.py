@@ -21,6 +21,8 @@ EXIT_USAGE = 2
 EXIT_UNREACHABLE = 3
 """The daemon is not there, or does not let this user in."""
 
+WITHOUT_DAEMON = "without it: ems devices scan HOST, or ems devices read --profile NAME --url tcp://HOST:502"
+"""For the commands about devices."""
 SocketOption = typer.Option(
     None,
     "--socket",
@@ -65,21 +67,24 @@ class Connection:
         self._socket.close()
 
 
-def ask(given_socket: str | None, cmd: str, *, as_json: bool, **params: Any) -> Any:
-    """The result of one request; ends the process with a clear error when there is none."""
+def ask(given_socket: str | None, cmd: str, *, as_json: bool, without: str = "", **params: Any) -> Any:
+    """The result of one request; ends the process with a clear error when there is none.
+
+    `without` says what can be done while there is no daemon.
+    """
     path = socket_path(given_socket)
     try:
         connection = Connection(path)
         reply = connection.ask(cmd, **params)
         connection.close()
     except OSError as error:
-        fail_unreachable(path, error, as_json=as_json)
+        fail_unreachable(path, error, as_json=as_json, without=without)
     if not reply["ok"]:
         fail(reply["error"], EXIT_REFUSED, as_json=as_json)
     return reply["result"]
 
 
-def fail_unreachable(path: Path, error: OSError, *, as_json: bool) -> NoReturn:
+def fail_unreachable(path: Path, error: OSError, *, as_json: bool, without: str = "") -> NoReturn:
     """Ends the process: the daemon cannot be asked."""
     what = f"cannot ask the daemon at {path}"
     if isinstance(error, FileNotFoundError):
@@ -94,6 +99,7 @@ def fail_unreachable(path: Path, error: OSError, *, as_json: bool) -> NoReturn:
     else:
         why = str(error) or type(error).__name__
         hint = "journalctl -u ems-agent -n 50 shows what the daemon is doing"
+    hint += f"; {without}" if without else ""
     fail({"what": what, "why": why, "next": hint}, EXIT_UNREACHABLE, as_json=as_json)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from agent.cli.client import EXIT_REFUSED, EXIT_USAGE, JsonOption, SocketOption, ask, fail, show_json
+from agent.cli.client import EXIT_REFUSED, EXIT_USAGE, WITHOUT_DAEMON, JsonOption, SocketOption, ask, fail, show_json
 from agent.cli.config_check import DEFAULT_CONFIG
 from agent.cli.devices_check import profile_path
 from agent.cli.text import fitted
@@ -102,7 +102,9 @@ def read(  # noqa: PLR0917 (a command's options)
         if not words:
             hint = "ems devices list names the devices of the site"
             fail({"what": "cannot read", "why": "no device is named", "next": hint}, EXIT_USAGE, as_json=as_json)
-        found = ask(socket, "device_read", as_json=as_json, device_id=words[0], points=words[1:])
+        found = ask(
+            socket, "device_read", as_json=as_json, without=WITHOUT_DAEMON, device_id=words[0], points=words[1:]
+        )
         maker = words[0]
     else:
         maker, found = _tried(_path(profile, folder, as_json=as_json), url, unit, timeout, words or [], as_json=as_json)

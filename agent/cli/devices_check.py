@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from agent.cli.client import EXIT_REFUSED, EXIT_USAGE, JsonOption, SocketOption, ask, fail, show_json
+from agent.cli.client import EXIT_REFUSED, EXIT_USAGE, WITHOUT_DAEMON, JsonOption, SocketOption, ask, fail, show_json
 from agent.cli.config_check import DEFAULT_CONFIG
 from agent.cli.text import fitted
 
@@ -76,7 +76,7 @@ def _profile(path: Path, *, as_json: bool) -> None:
 
 
 def _running(name: str, socket: str | None, *, as_json: bool) -> None:
-    devices = [device["device_id"] for device in ask(socket, "devices", as_json=as_json)]
+    devices = [device["device_id"] for device in ask(socket, "devices", as_json=as_json, without=WITHOUT_DAEMON)]
     if name not in devices:
         why = f"{name!r} is neither a profile nor a device of this site"
         hint = f"ems devices profiles lists the profiles; devices are {', '.join(devices)}"

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from agent.cli.client import JsonOption, SocketOption, ask, show_json
+from agent.cli.client import WITHOUT_DAEMON, JsonOption, SocketOption, ask, show_json
 from agent.cli.text import ago, fitted
 
 TROUBLES = {
@@ -25,7 +25,7 @@ def list_(socket: str | None = SocketOption, as_json: bool = JsonOption) -> None
     Health is good, failing (its last reading failed), wrong_identity (another device answers at its address: nothing
     is written to it) or unknown (never answered).
     """
-    devices = ask(socket, "devices", as_json=as_json)
+    devices = ask(socket, "devices", as_json=as_json, without=WITHOUT_DAEMON)
     if as_json:
         show_json({"devices": devices})
         return

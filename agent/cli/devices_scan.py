@@ -136,7 +136,7 @@ class _Looking:
         from drivers.endpoint import TcpEndpoint, TlsEndpoint  # noqa: PLC0415 (as above)
 
         asked = (*ports, TLS_PORT) if tuple(ports) == PORTS else tuple(ports)
-        used = {port for port in asked if ("tcp", host, str(port)) in self._in_use}
+        used = {port: by for port in asked if (by := self._user(TcpEndpoint(host, port))) is not None}
         free = [port for port in asked if port not in used]
         is_open = await asyncio.gather(*(_opens(host, port, self._manners.timeout_s) for port in free))
         for port in used:
@@ -148,11 +148,11 @@ class _Looking:
                 await self._endpoint(TcpEndpoint(host, port))
 
     async def _endpoint(self, endpoint: Endpoint) -> None:
-        from drivers.endpoint import SerialEndpoint, place  # noqa: PLC0415 (the CLI starts fast)
+        from drivers.endpoint import SerialEndpoint  # noqa: PLC0415 (the CLI starts fast)
         from drivers.errors import DeviceError  # noqa: PLC0415 (as above)
         from drivers.scan import scan_unit  # noqa: PLC0415 (as above)
 
-        device_id = self._in_use.get(place(endpoint))
+        device_id = self._user(endpoint)
         if device_id is not None:
             self._note(endpoint, f"left alone: the daemon talks to it ({device_id}, see ems devices list)")
             return
@@ -167,6 +167,10 @@ class _Looking:
                 self._keep({"url": _url(endpoint), **asdict(found)}, before)
         if len(self.found) == before and not isinstance(endpoint, SerialEndpoint):
             self._note(endpoint, f"open, but no unit id of {', '.join(map(str, self._units))} answers")
+
+    def _user(self, endpoint: Endpoint) -> str | None:
+        """The device for which the daemon holds a connection there."""
+        return next((self._in_use[one] for one in _places(endpoint) if one in self._in_use), None)
 
     def _keep(self, row: dict[str, Any], first: int) -> None:
         """One more device, unless it is one of this endpoint under another unit id."""
@@ -216,9 +220,23 @@ def _units(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def _places(endpoint: Endpoint) -> list[tuple[str, ...]]:
+    """The endpoint as what there can be only one connection to, by name and by address."""
+    from agent.cli.scan_targets import BadTarget, addresses  # noqa: PLC0415 (the CLI starts fast)
+    from drivers.endpoint import SerialEndpoint, place  # noqa: PLC0415 (as above)
+
+    if isinstance(endpoint, SerialEndpoint):
+        return [place(endpoint)]
+    try:
+        found = [str(address) for address in addresses(endpoint.host)]
+    except BadTarget:
+        found = []
+    return [place(endpoint), *(("tcp", address, str(endpoint.port)) for address in found)]
+
+
 def _in_use(socket: str | None) -> dict[tuple[str, ...], str]:
     """What the running daemon talks to, as places with a device's id; nothing when there is none."""
-    from drivers.endpoint import BadEndpoint, parse_url, place  # noqa: PLC0415 (the CLI starts fast)
+    from drivers.endpoint import BadEndpoint, parse_url  # noqa: PLC0415 (the CLI starts fast)
 
     try:
         connection = Connection(socket_path(socket))
@@ -233,7 +251,7 @@ def _in_use(socket: str | None) -> dict[tuple[str, ...], str]:
             used["serial", url.removeprefix("serial://")] = device["device_id"]
             continue
         try:
-            used[place(parse_url(url))] = device["device_id"]
+            used |= dict.fromkeys(_places(parse_url(url)), device["device_id"])
         except BadEndpoint:
             continue
     return used

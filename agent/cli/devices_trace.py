@@ -13,6 +13,7 @@ import typer
 from agent.cli.client import (
     EXIT_REFUSED,
     EXIT_USAGE,
+    WITHOUT_DAEMON,
     Connection,
     JsonOption,
     SocketOption,
@@ -26,7 +27,7 @@ from agent.cli.text import fitted
 
 LOOK_EVERY_S = 0.3
 LONGEST_S = 600.0
-AT_ONCE = 500
+AT_ONCE = 100
 """So many frames in one answer say that more wait."""
 MAX_HEX = 16
 """Registers of a frame without names that are shown; --json has them all."""
@@ -77,7 +78,7 @@ def trace(
 
 def _about(device: str, socket: str | None, *, as_json: bool) -> dict[str, Any]:
     """Who the device is, for somebody who was not there."""
-    devices = ask(socket, "devices", as_json=as_json)
+    devices = ask(socket, "devices", as_json=as_json, without=WITHOUT_DAEMON)
     status = ask(socket, "status", as_json=as_json)
     keys = ("device_id", "role", "maker", "profile", "identity", "endpoint", "health", "last_error")
     known = next(({key: one[key] for key in keys} for one in devices if one["device_id"] == device), {})

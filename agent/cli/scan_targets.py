@@ -107,12 +107,13 @@ def _host_and_port(text: str) -> tuple[str, int | None]:
 
 def _check(host: str, allowed: Sequence[Network]) -> None:
     """`BadTarget` unless every address of the host is local."""
-    for address in _addresses(host):
+    for address in addresses(host):
         if not any(address in network for network in allowed if network.version == address.version):
             raise BadTarget(f"{host} ({address}) is no local address of this site", _where(allowed))
 
 
-def _addresses(host: str) -> list[Address]:
+def addresses(host: str) -> list[Address]:
+    """The addresses of a host, itself where it is one; `BadTarget` where it has none."""
     try:
         return [ip_address(host.split("%", 1)[0])]
     except ValueError:

@@ -22,7 +22,8 @@ LONGEST_S = 600.0
 MAX_TRACES = 4
 MAX_CHUNKS = 5_000
 """Of what was sent or has come, per trace, while it waits to be fetched; a few MB."""
-MAX_FRAMES_AT_ONCE = 500
+MAX_FRAMES_AT_ONCE = 100
+"""Decoded in one go: a few ms, in which nothing else runs."""
 FETCH_WITHIN_S = 60.0
 """A trace that is over is forgotten so long after its end."""
 
@@ -102,7 +103,7 @@ class DeviceTraces:
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST_S:
             raise Refusal(WHAT, f"seconds must be a number above 0, at most {LONGEST_S:.0f}", "ask for less")
         self._forget()
-        if len(self._traces) >= MAX_TRACES:
+        if sum(not trace.over for trace in self._traces.values()) >= MAX_TRACES:
             raise Refusal(WHAT, f"{MAX_TRACES} traces run already", "wait until one of them is over")
         link = self._links[device_id]
         reader = FrameReader(rtu=not has_transactions(link.endpoint))
@@ -143,10 +144,12 @@ class DeviceTraces:
         self._taps.close(trace.link, trace.sink)
 
     def _forget(self) -> None:
-        """Traces that nobody fetched in time are gone."""
+        """Traces that nobody fetched in time are gone, and of those that are over all but the newest few."""
         now_s = self._clock.mono_s()
-        kept = {n: one for n, one in self._traces.items() if not one.over or now_s < one.ends_mono_s + FETCH_WITHIN_S}
-        self._traces = kept
+        over = [number for number, one in self._traces.items() if one.over]
+        late = {number for number in over if now_s >= self._traces[number].ends_mono_s + FETCH_WITHIN_S}
+        for number in late | set(over[:-MAX_TRACES]):
+            del self._traces[number]
 
     def _row(self, frame: Frame, names: PointNames) -> dict[str, Any]:
         at_utc_s = self._clock.utc_s() - (self._clock.mono_s() - frame.mono_s)

@@ -210,7 +210,7 @@ def daemon(monkeypatch):
     """What the daemon was asked; it answers with what `daemon.answer` holds."""
     asked = SimpleNamespace(requests=[], answer=None)
 
-    def ask(socket, cmd, *, as_json, **params):
+    def ask(socket, cmd, *, as_json, without="", **params):
         asked.requests.append((cmd, params))
         return asked.answer
 

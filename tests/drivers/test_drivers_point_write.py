@@ -168,7 +168,9 @@ def sunspec_battery():
         model(701, {"W": 0, "W_SF": 0, "St": 1, "ConnSt": 1}),
         model(702, {"WMaxRtg": 50, "W_SF": 2, "WMax": 40}),
         model(704, {"WSetEna": 0, "WSetMod": 1, "WSet": 0, "WSet_SF": 0, "WSetPct": 0, "WSetPct_SF": -1, "WRmp": 3}),
+        model(711, {"Ena": 0}),
         model(713, {"SoC": 50, "Pct_SF": 0}),
+        model(124, {"MinRsvPct": 10, "MinRsvPct_SF": 0}),
         model(715, {"OpCtl": 1, "LocRemCtl": 0}),
     )
     clock = Clock(50.0)
@@ -183,6 +185,9 @@ def sunspec_battery():
         ("704.WSetPct", "-12.5", -12.5, (0xFF83,), False),
         ("704.WSet", "-1", -1.0, (0xFFFF, 0xFFFF), True),
         ("715.OpCtl", "0", 0, (0,), False),
+        ("704.WRmp", "150", 150, (150,), False),
+        ("124.MinRsvPct", "30", 30.0, (30,), True),
+        ("711.Ena", "1", 1, (1,), True),
     ],
 )
 async def test_a_point_of_a_sunspec_device_goes_by_model_and_name(name, text, new, registers, owned):
@@ -216,11 +221,11 @@ async def test_what_sunspec_does_not_allow_is_refused(name, text, why):
 async def test_a_sunspec_device_that_does_not_apply_it_is_told():
     device, memory, clock = sunspec_battery()
     planned = await prepare(device, "715.OpCtl", "0", clock)
-    memory.on_write = lambda address, values: None
     before = dict(memory.registers)
     write_registers = memory.write_registers
 
     async def deaf(unit_id, address, values, *, generation=None):
+        assert generation == memory.generation, "over the connection on which it was identified, and no other"
         await write_registers(unit_id, address, values, generation=generation)
         memory.registers.update(before)
 

@@ -130,6 +130,8 @@ def test_what_the_daemon_talks_to_is_left_alone_and_named(parts):
         assert done.returncode == 1
         said = " ".join(done.stdout.replace("#", "").split())
         assert f"tcp://127.0.0.1:{acme.port}: left alone: the daemon talks to it (acme," in said
+        by_name = ems("devices", "scan", f"localhost:{acme.port}", "--units", "7", socket_path=agent.socket)
+        assert "left alone: the daemon talks to it" in by_name.stdout
         assert agent.ask("devices")["result"][1]["link"]["connects"] == connections
     finally:
         acme.close()

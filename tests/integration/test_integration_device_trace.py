@@ -47,7 +47,7 @@ def test_an_exception_is_told_with_its_meaning_and_ctrl_c_ends_it(agent):
     command = [sys.executable, "-m", "agent.cli.main", "devices", "trace", "acme", "--seconds", "60"]
     environment = {**os.environ, "EMS_SOCKET": str(agent.socket), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as tracing:
-        assert "unit 7 read holding" in tracing.stdout.readline()
+        assert " unit 7 " in tracing.stdout.readline()
         refused = agent.ask("device_read", device_id="acme", points=["gone"])["result"]
         assert "exception 2" in refused["points"][0]["note"]
         wanted = "< unit 7 EXCEPTION 2 (illegal data address) to read holding 40\n"
@@ -115,5 +115,8 @@ def test_a_file_that_cannot_be_written_is_told_before_the_trace(agent, tmp_path)
 
 
 def test_without_a_daemon_a_trace_says_so(tmp_path):
-    done = ems("devices", "trace", "acme", socket_path=tmp_path / "none.sock")
-    assert done.returncode == 3
+    for words in (("trace", "acme"), ("list",), ("read", "acme"), ("check", "acme")):
+        done = ems("devices", *words, socket_path=tmp_path / "none.sock")
+        assert done.returncode == 3
+        assert "the daemon is not running" in done.stderr
+        assert "without it: ems devices scan HOST" in done.stderr

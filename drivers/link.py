@@ -10,7 +10,6 @@ import asyncio
 import os
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from pymodbus.exceptions import ConnectionException, ModbusIOException
@@ -18,6 +17,7 @@ from pymodbus.pdu import ModbusPDU
 
 from drivers.endpoint import DRAIN_S, Endpoint, RtuTcpEndpoint, SerialEndpoint, TlsEndpoint, has_transactions, parse_url
 from drivers.errors import BadReply, DeviceError, LinkDown, LinkTimeout, ModbusRefused, ReadOnly, UnitResting
+from drivers.link_facts import LinkStats, UnitFacts
 from drivers.patience import Patience
 from drivers.registers import ADDRESS_SPACE, MAX_READ_REGISTERS, MAX_WRITE_REGISTERS
 from drivers.request import READ_HOLDING, READ_INPUT, READS, WRITE_MULTIPLE, WRITE_SINGLE, Request
@@ -43,35 +43,6 @@ _E = TypeVar("_E", bound=DeviceError)
 
 OnFrame = Callable[[Direction, bytes, float], None]
 """Told the bytes that were sent or have just come (perhaps only a part of a frame), and when, monotonic s."""
-
-
-@dataclass(slots=True)
-class LinkStats:
-    """What has happened on a link since it was made; only the link writes it."""
-
-    requests: int = 0
-    failures: int = 0
-    timeouts: int = 0
-    connects: int = 0
-    reconnects: int = 0
-    bad_replies: int = 0
-    refusals: int = 0
-    late_replies: int = 0
-    last_latency_s: float | None = None
-    """From sending to the last good answer."""
-    connected_mono_s: float | None = None
-    """When the newest connection was made."""
-
-
-@dataclass(frozen=True, slots=True)
-class UnitFacts:
-    """How one unit id does, for people: its state, how long it is waited for, and when it is tried again."""
-
-    state: str
-    timeout_s: float
-    usual_s: float | None
-    failures_in_a_row: int
-    retry_in_s: float | None
 
 
 class Link:

@@ -11,7 +11,8 @@ from agent.runtime.clock import Clock
 from agent.runtime.local_socket import Handler, Peer, Refusal
 from drivers.device import Device
 from drivers.errors import DeviceError
-from drivers.link import Link, UnitFacts
+from drivers.link import Link
+from drivers.link_facts import UnitFacts
 from drivers.look import PointRead, UnknownPoint, look
 from drivers.standing import accepts_remote, has_dead_man
 

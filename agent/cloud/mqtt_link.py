@@ -186,6 +186,11 @@ class Connection:
             _fail(done, ConnectionLost("the connection broke"))
         return done
 
+    @property
+    def unacknowledged(self) -> int:
+        """Messages that were published and not taken by the broker yet."""
+        return len(self._unacknowledged)
+
     def acknowledge(self, message: Inbound) -> None:
         """The broker may forget the message: what it asked for is done, and durable.
 

@@ -10,8 +10,10 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
+from drivers.endpoint import BadEndpoint
 
-class BadTls(ValueError):  # noqa: N818  # named for what the files are
+
+class BadTls(BadEndpoint):  # named for what the files are
     """A certificate file cannot be used; the text names it."""
 
 

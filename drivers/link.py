@@ -33,6 +33,8 @@ TIMEOUTS_BEFORE_DROP = 3
 """That many in a row and the connection counts as half-open (fault matrix)."""
 GATEWAY_CODES = frozenset({10, 11})
 """Exceptions of a gateway whose unit does not answer."""
+TLS_CONNECT_S = 5.0
+"""A small device needs seconds for its part of a handshake; no request is waited for so long."""
 MAX_NOISE_S = 1.0
 """A serial line that is not silent for its interval within this is not one to talk on."""
 
@@ -345,7 +347,7 @@ class Link:
         kind = Wire if self.read_only else WritingWire
         wire = kind(self.endpoint, self._tls, self._on_trouble, self._show, self._all_owed)
         try:
-            await wire.connect(self._timeout_s)
+            await wire.connect(max(self._timeout_s, TLS_CONNECT_S) if self._tls else self._timeout_s)
         except (OSError, ValueError) as error:  # ValueError: no host can have such a name
             self._back_off(f"connecting failed: {_connect_fault(error)}")
             raise self._error(LinkDown, self._down_why, request, _connect_hint(self.endpoint)) from error

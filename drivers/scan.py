@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from drivers.endpoint import Endpoint
-from drivers.errors import DeviceError, LinkDown, LinkTimeout, ModbusRefused, UnitResting
+from drivers.endpoint import Endpoint, has_transactions
+from drivers.errors import DeviceError, LinkDown, LinkTimeout, ModbusRefused
 from drivers.link import Link
 from drivers.profile.conditions import holds
 from drivers.profile.model import TYPE_REGISTERS, Condition, Profile
@@ -43,6 +43,8 @@ class Manners:
     between_s: float = 0.05
     """From one request to the next at the same endpoint."""
     after_connect_s: float = 0.2
+    thorough: bool = False
+    """Units that are silent to the first questions are asked for what each profile knows, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +73,18 @@ class Found:
 
 
 class RememberedReads(Registers):
-    """Reads over a link, each once; it cannot write."""
+    """Reads over a link, each once; it cannot write.
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
-        self._answers: dict[tuple[int, int, int, int], tuple[int, ...] | ModbusRefused] = {}
+    A device may be silent to registers that it does not have: that must not make it rest (`drivers.patience`), so that
+    a silence is followed by a new link, or where answers name no request, by waiting until it may be asked again.
+    """
+
+    def __init__(self, open_link: Callable[[], Link], clock: Callable[[], float]) -> None:
+        self._open_link = open_link
+        self._clock = clock
+        self._link = open_link()
+        self._connections_before = 0
+        self._answers: dict[tuple[int, int, int, int], tuple[int, ...] | ModbusRefused | LinkTimeout] = {}
 
     @property
     def name(self) -> str:
@@ -85,7 +94,11 @@ class RememberedReads(Registers):
     @property
     def generation(self) -> int:
         """The number of connections made so far."""
-        return self._link.generation
+        return self._connections_before + self._link.generation
+
+    async def close(self) -> None:
+        """End the connection."""
+        await self._link.close()
 
     async def read_holding(self, unit_id: int, address: int, count: int) -> tuple[int, ...]:
         """The registers as they were when they were first asked for."""
@@ -112,34 +125,54 @@ class RememberedReads(Registers):
     async def _once(self, key: tuple[int, int, int, int]) -> tuple[int, ...]:
         known = self._answers.get(key)
         if known is None:
-            unit_id, table, address, count = key
-            ask = self._link.read_holding if table == 3 else self._link.read_input
-            try:
-                known = await ask(unit_id, address, count)
-            except ModbusRefused as refused:
-                known = refused
-            self._answers[key] = known
-        if isinstance(known, ModbusRefused):
+            known = self._answers[key] = await self._asked(key)
+        if isinstance(known, ModbusRefused | LinkTimeout):
             raise known
         return known
+
+    async def _asked(self, key: tuple[int, int, int, int]) -> tuple[int, ...] | ModbusRefused | LinkTimeout:
+        unit_id, table, address, count = key
+        ask = self._link.read_holding if table == 3 else self._link.read_input
+        try:
+            return await ask(unit_id, address, count)
+        except ModbusRefused as refused:
+            return refused
+        except LinkTimeout as silence:
+            await self._after_silence(unit_id)
+            return silence
+
+    async def _after_silence(self, unit_id: int) -> None:
+        if has_transactions(self._link.endpoint):
+            await self._link.close()
+            self._connections_before += self._link.generation
+            self._link = self._open_link()
+        else:
+            wait_s = self._link.retry_mono_s(unit_id) - self._clock()
+            await asyncio.sleep(max(0.0, wait_s))
 
 
 async def scan_unit(
     endpoint: Endpoint, unit_id: int, profiles: Mapping[str, Profile], clock: Callable[[], float], manners: Manners
 ) -> Found | None:
     """What answers under this unit id, None for silence; `LinkDown` when there is no connection at all."""
-    link = Link(endpoint, timeout_s=manners.timeout_s, clock=clock, read_only=True)
-    link.pace(manners.between_s, manners.after_connect_s)
-    reads = RememberedReads(link)
+
+    def open_link() -> Link:
+        link = Link(endpoint, timeout_s=manners.timeout_s, clock=clock, read_only=True)
+        link.pace(manners.between_s, manners.after_connect_s)
+        return link
+
+    reads = RememberedReads(open_link, clock)
     try:
         said = await _first_words(reads, unit_id)
-        if said is None:
+        if said is None and not manners.thorough:
             return None
         chain = await _chain(reads, unit_id)
         found = await _sunspec(reads, unit_id, chain, profiles, clock) if chain is not None else None
         fits, identity = await _profiles(reads, unit_id, profiles, clock)
+        if found is None and said is None and not fits:
+            return None
         if found is None:
-            found = Found(unit_id, identity, fits, (), said)
+            found = Found(unit_id, identity, fits, (), said or "nothing but what its profile asks for")
         elif any(fit.certain for fit in fits):
             # Written for this very maker: better than what its models say of it.
             who = found.identity if found.identity is not None and found.identity.manufacturer else identity
@@ -147,7 +180,7 @@ async def scan_unit(
         roles = await role_facts(reads, unit_id, [profiles[fit.profile] for fit in found.fits[:1]], clock)
         return replace(found, roles=roles)
     finally:
-        await link.close()
+        await reads.close()
         await asyncio.sleep(manners.between_s)
 
 
@@ -166,7 +199,7 @@ async def _first_words(reads: Registers, unit_id: int) -> str | None:
             if refused.code in GATEWAY_CODES:
                 return None
             said.append(f"exception {refused.code} at {table} {address}")
-        except (LinkTimeout, UnitResting):
+        except LinkTimeout:
             continue
         else:
             said.append(f"values at {table} {address}")
@@ -220,7 +253,7 @@ async def _profiles(
             continue
         try:
             weight, identity = await _identity(reads, unit_id, profile, clock)
-        except (LinkTimeout, UnitResting):
+        except LinkTimeout:
             continue
         if identity is not None:
             fitting.append((weight, name, identity))

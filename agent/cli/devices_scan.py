@@ -47,6 +47,9 @@ UnitsOption = typer.Option(None, "--units", help="Unit ids, such as 1-5,71. Defa
 MostOption = typer.Option(256, "--most", min=1, max=MOST_HOSTS, help="Stop at so many hosts.")
 TimeoutOption = typer.Option(0.5, "--timeout", min=0.05, max=5.0, help="Seconds to wait for each answer.")
 PauseOption = typer.Option(50, "--pause", min=0, max=2000, help="Milliseconds between two requests to a device.")
+ThoroughOption = typer.Option(
+    False, "--thorough", help="Ask silent unit ids too for what each profile knows: slow, for devices that say little."
+)
 FolderOption = typer.Option(
     DEFAULT_CONFIG.parent / "profiles", "--folder", help="The site's own profiles, looked for beside the shipped ones."
 )
@@ -58,6 +61,7 @@ def scan(  # noqa: PLR0917 (a command's options)
     most: int = MostOption,
     timeout: float = TimeoutOption,
     pause: int = PauseOption,
+    thorough: bool = ThoroughOption,
     folder: Path = FolderOption,
     socket: str | None = SocketOption,
     as_json: bool = JsonOption,
@@ -92,7 +96,7 @@ def scan(  # noqa: PLR0917 (a command's options)
         for name, (profile, problems) in known.items()
         if profile is not None and not any(problem.severity == "error" for problem in problems)
     }
-    manners = Manners(timeout, pause / 1000.0)
+    manners = Manners(timeout, pause / 1000.0, thorough=thorough)
     looking = _Looking(profiles, unit_ids, manners, _in_use(socket))
     with _Progress(quiet=as_json or not sys.stderr.isatty()) as progress:
         asyncio.run(looking.at(aims, progress.begin, progress.step))

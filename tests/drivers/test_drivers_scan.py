@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
+from drivers_peers import answering, peer
 from drivers_registers import RawBank
 
-from drivers.endpoint import SerialEndpoint, TcpEndpoint
+from drivers.endpoint import RtuTcpEndpoint, SerialEndpoint, TcpEndpoint
 from drivers.errors import DeviceError
 from drivers.profile.load import available, load
 from drivers.scan import Manners, RememberedReads, scan_unit
-from simulators.modbus_server import ModbusServer
+from simulators.modbus_server import ModbusServer, RequestRefusedError
 from simulators.profile_site import ProfileSite
 from simulators.serial_line import SerialLine
 
@@ -107,9 +109,47 @@ async def test_a_serial_line_is_scanned_like_a_network():
     assert found.fits[0].profile == "eastron-sdm630"
 
 
+@pytest.mark.parametrize(("name", "thorough"), [("eastron-sdm630", False), ("sungrow-sh", True)])
+async def test_a_device_that_is_silent_to_what_it_does_not_have_is_recognised_all_the_same(name, thorough):
+    site = ProfileSite(PROFILES[name])
+    tables = {3: site.device.units[1], 4: site.device.inputs.get(1, site.device.units[1])}
+
+    def answer(asked):
+        try:
+            data = tables[asked.pdu[0]].read(asked.address, asked.count)
+        except RequestRefusedError:
+            return b""
+        return asked.frame(bytes([asked.pdu[0], len(data)]) + data)
+
+    async with peer(answering(answer)) as port:
+        endpoint = TcpEndpoint("127.0.0.1", port)
+        manners = Manners(timeout_s=0.2, between_s=0.0, after_connect_s=0.0, thorough=thorough)
+        found = await scan_unit(endpoint, 1, PROFILES, time.monotonic, manners)
+        hasty = await scan_unit(endpoint, 1, PROFILES, time.monotonic, replace(manners, thorough=False))
+    assert found.fits[0].profile == name
+    assert (hasty is None) is thorough, "it is silent to the first questions"
+
+
+async def test_a_thorough_scan_finds_nobody_where_nobody_is():
+    async with ModbusServer({1: RawBank({0: 1})}) as server:
+        server.faults[1].silent = True
+        manners = Manners(timeout_s=0.05, between_s=0.0, after_connect_s=0.0, thorough=True)
+        assert await scan_unit(TcpEndpoint("127.0.0.1", server.port), 1, PROFILES, time.monotonic, manners) is None
+
+
+async def test_over_a_converter_a_silent_device_is_waited_for_and_recognised():
+    site = ProfileSite(PROFILES["eastron-sdm630"])
+    units, inputs = site.device.units, site.device.inputs
+    async with ModbusServer(units, inputs=inputs, framing="rtu") as server:
+        endpoint = RtuTcpEndpoint("127.0.0.1", server.port)
+        found = await scan_unit(endpoint, 1, PROFILES, time.monotonic, QUICK)
+        assert found.fits[0].profile == "eastron-sdm630"
+        assert await scan_unit(endpoint, 9, PROFILES, time.monotonic, QUICK) is None
+
+
 async def test_a_scan_cannot_write():
     async with ModbusServer({1: RawBank({0: 1})}) as server:
-        reads = RememberedReads(_link(server.port))
+        reads = RememberedReads(lambda: _link(server.port), time.monotonic)
         with pytest.raises(AssertionError, match="a scan never writes"):
             await reads.write_register(1, 0, 5)
         with pytest.raises(AssertionError, match="a scan never writes"):

@@ -39,10 +39,11 @@ class DeviceSide:
             **DeviceRequests(self.devices, self.links, profiles, self.health, self.clock).handlers(),
             **DeviceChecks(self.sections, self.devices, self.clock, lambda: self.control.board.batteries).handlers(),
             **DeviceTraces(self.devices, self.links, self.clock).handlers(),
-            **DeviceWrites(self.devices, self.links, self.clock, self._standing, self.tell).handlers(),
+            **DeviceWrites(self.devices, self.links, self.clock, self.standing, self.tell).handlers(),
         }
 
-    def _standing(self) -> Standing:
+    def standing(self) -> Standing:
+        """Who decides at the site now, and which awards are answered."""
         control = self.control
         source, override = control.decisions[-1].source, control.override
         awards = control.in_force.awards.at(self.clock.utc_s()) if control.trust.trusted else ()

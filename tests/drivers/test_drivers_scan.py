@@ -10,8 +10,10 @@ import pytest
 from drivers_peers import answering, peer
 from drivers_registers import RawBank
 
+from drivers import scan
 from drivers.endpoint import RtuTcpEndpoint, SerialEndpoint, TcpEndpoint
 from drivers.errors import DeviceError
+from drivers.link import Link
 from drivers.profile.load import available, load
 from drivers.scan import Manners, RememberedReads, scan_unit
 from simulators.modbus_server import ModbusServer, RequestRefusedError
@@ -157,7 +159,21 @@ async def test_a_scan_cannot_write():
         assert server.requests == 0
 
 
-def _link(port):
-    from drivers.link import Link
+async def test_every_connection_of_a_scan_is_one_that_cannot_write(monkeypatch):
+    opened = []
 
+    def opening(*arguments, **options):
+        opened.append(Link(*arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(scan, "Link", opening)
+    async with ModbusServer({1: RawBank({0: 1})}) as server:
+        server.faults[1].silent = True
+        manners = Manners(timeout_s=0.05, between_s=0.0, after_connect_s=0.0)
+        await scan_unit(TcpEndpoint("127.0.0.1", server.port), 1, PROFILES, time.monotonic, manners)
+    assert len(opened) > 1
+    assert all(link.read_only for link in opened)
+
+
+def _link(port):
     return Link(TcpEndpoint("127.0.0.1", port), clock=time.monotonic, read_only=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from agent.core.authority import Source
+from agent.runtime.device_side import DeviceSide
 from agent.runtime.device_writes import DeviceWrites, Standing
 from agent.runtime.local_socket import Peer, Refusal
 from drivers.device import DeviceSpec, open_device
@@ -73,3 +76,24 @@ async def test_the_read_only_mode_refuses_before_the_device_is_asked():
     with pytest.raises(Refusal, match="read-only mode"):
         await ask(ASKED, OPERATOR)
     assert (link.stats.requests, told) == (0, [])
+
+
+def standing(*, source=Source.ROLLING, trusted=True, override=None):
+    sold = SimpleNamespace(award=SimpleNamespace(award_id="a-1"))
+    control = SimpleNamespace(
+        decisions=[SimpleNamespace(source=source)],
+        override=override,
+        trust=SimpleNamespace(trusted=trusted),
+        in_force=SimpleNamespace(awards=SimpleNamespace(at=lambda utc_s: (sold,))),
+    )
+    return DeviceSide([], {}, {}, [], Now(), control, lambda event: None).standing()
+
+
+def test_the_awards_that_count_are_those_that_are_answered():
+    suspending = SimpleNamespace(suspends_awards=True)
+    answering = SimpleNamespace(suspends_awards=False)
+    assert standing() == Standing(Source.ROLLING, ("a-1",))
+    assert standing(trusted=False).awards == (), "without a clock none is known to count"
+    assert standing(source=Source.OVERRIDE, override=answering).awards == ("a-1",)
+    assert standing(source=Source.OVERRIDE, override=suspending).awards == ()
+    assert standing(override=suspending).awards == ("a-1",), "an override that does not decide suspends nothing"

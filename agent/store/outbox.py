@@ -175,9 +175,9 @@ def deliver(db: sqlite3.Connection, stream: Stream, seqs: Iterable[int]) -> int 
         _now_holds(db, stream, 0, 0, -1)
         if found[0] is not None:
             newest = max(newest or 0, found[0])
-    lowest = f"SELECT min(seq) FROM {table_of(stream)} WHERE {_WAITS}"  # noqa: S608 - our own names
-    (waits,) = db.execute(lowest, (stream.value, confirmed)).fetchone()
-    up_to = state_of(db, stream).last_seq if waits is None else waits - 1
+    lowest = f"SELECT seq FROM {table_of(stream)} WHERE {_WAITS} ORDER BY seq LIMIT 1"  # noqa: S608 - our own names
+    waits = db.execute(lowest, (stream.value, confirmed)).fetchone()
+    up_to = state_of(db, stream).last_seq if waits is None else waits[0] - 1
     _confirmed_to(db, stream, max(confirmed, up_to))
     return newest
 

@@ -3,6 +3,8 @@
 import gzip
 import json
 
+import zstandard
+
 SITE = "demo-01"
 NOW = 1705287600.0  # 2024-01-15T03:00:00Z
 GOOD = {
@@ -27,6 +29,15 @@ def document(*, without=(), **changes):
     return json.dumps({k: v for k, v in (GOOD | changes).items() if k not in without}).encode()
 
 
+ZSTD = zstandard.ZstdCompressor()
+
+
+def zstd_of_unknown_size(content):
+    """A frame that does not say how much it holds."""
+    stream = zstandard.ZstdCompressor(write_content_size=False).compressobj()
+    return stream.compress(content) + stream.flush()
+
+
 BAD = [
     ("too_large", None, b"[" * 2_000_000),
     ("too_large", None, gzip.compress(b" " * 50_000_000)),
@@ -34,8 +45,18 @@ BAD = [
     ("bad_compression", None, b"\x1f\x8bnot gzip at all"),
     ("bad_compression", None, gzip.compress(document()) + b"more"),
     ("bad_compression", None, b"\x28\xb5\x2f\xfd zstd"),
+    ("bad_compression", None, ZSTD.compress(document())[:-3]),
+    ("bad_compression", None, ZSTD.compress(document()) + b"more"),
+    ("too_large", None, ZSTD.compress(b" " * (1024 * 1024 + 1))),
+    ("too_large", None, zstd_of_unknown_size(b" " * (1024 * 1024 + 1))),
     ("not_json", None, b""),
-    ("not_json", None, b"[" * 1_000_000),
+    ("too_large", None, b"[" * 1_000_000),
+    ("too_large", None, b'{"a":[' + b"{}," * 300_000 + b"1]}"),
+    ("not_json", None, b"[" * 9_000),
+    ("not_json", None, b'{"a":' * 9_000 + b"1" + b"}" * 9_000),
+    ("not_json", "a:b", b'{"a:b": "c:\\"d", "a:b": 1}'),
+    ("not_json", "power", document()[:-1] + b', "x": {"power": [{"power": 1, "power": 2}]}}'),
+    ("not_json", None, b'{"power": [' + b"1," * 300_000 + b"NaN]}"),
     ("not_json", None, b"[1, 2]"),
     ("not_json", None, b'{"power": [1,]}'),
     ("not_json", None, document().replace(b"demo-01", b"demo-\xff")),

@@ -277,3 +277,10 @@ class TestPace:
             await at.settle()
             at.broker.take(10)
         assert sorted(at.broker.sent) == [("history", 1), *(("telemetry", seq) for seq in range(51, 61))]
+
+    async def test_what_waits_for_the_pace_goes_without_anybody_waking_the_drain(self, bench):
+        at = bench(live_above=5, per_s=50.0)
+        at.disk.rows[Stream.TELEMETRY] = [1, 2, 3, 4, 5]
+        async with asyncio.timeout(5):
+            while len(at.broker.sent) < 5:  # noqa: ASYNC110 - no event tells what a broker was sent
+                await asyncio.sleep(0.005)

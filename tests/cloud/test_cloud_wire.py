@@ -3,10 +3,11 @@
 import gzip
 import json
 import time
+import tracemalloc
 from datetime import UTC, datetime
 
 import pytest
-from cloud_documents import GOOD, NOW, SITE, STARTS, document
+from cloud_documents import GOOD, NOW, SITE, STARTS, ZSTD, document, zstd_of_unknown_size
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -59,9 +60,10 @@ class TestReading:
         assert parsed(document(start="2024-01-15T12:00:00+09:00")).content.start_utc_s == NOW
 
     def test_a_compressed_document_is_kept_uncompressed_and_has_the_same_hash(self):
-        plain, packed = parsed(document()), parsed(gzip.compress(document()))
-        assert packed == plain
-        assert packed.document == document()
+        plain = parsed(document())
+        for packed in (gzip.compress(document()), ZSTD.compress(document()), zstd_of_unknown_size(document())):
+            assert parsed(packed) == plain
+            assert parsed(packed).document == document()
 
     def test_slot_starts_that_agree_are_taken(self):
         assert parsed(document(slot_start=STARTS)).content == parsed(document(slot_start=STARTS)).content
@@ -103,6 +105,17 @@ class TestRefusing:
         bomb = gzip.compress(b"[" * 200_000_000, 9)
         assert len(bomb) < 1024 * 1024
         assert refused(bomb).refused.reason == "too_large"
+        assert fastest_s(lambda: refused(bomb)) < 0.05
+
+    @pytest.mark.parametrize("compressed", [ZSTD.compress, zstd_of_unknown_size], ids=["stated size", "no size"])
+    def test_a_zstd_bomb_costs_no_more_memory_than_the_cap_and_a_little(self, compressed):
+        bomb = compressed(b"[" * 200_000_000)
+        assert len(bomb) < 1024 * 1024
+        tracemalloc.start()
+        assert refused(bomb).refused.reason == "too_large"
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 16 * 1024 * 1024
         assert fastest_s(lambda: refused(bomb)) < 0.05
 
     def test_two_megabytes_of_brackets_are_refused_at_once(self):
@@ -173,7 +186,7 @@ def mutated_bytes(draw):
     """A good document with bytes changed, removed, put in, perhaps compressed before or after."""
     data = bytearray(document(slot_start=STARTS))
     if draw(st.booleans()):
-        data = bytearray(gzip.compress(bytes(data)))
+        data = bytearray(draw(st.sampled_from([gzip.compress, ZSTD.compress, zstd_of_unknown_size]))(bytes(data)))
     for _ in range(draw(st.integers(1, 6))):
         at = draw(st.integers(0, len(data) - 1))
         data[at : at + draw(st.integers(0, 3))] = draw(st.binary(max_size=4))

@@ -51,6 +51,13 @@ def test_sold_reserve_is_kept_from_its_start_also_in_the_middle_of_a_slot():
     assert after.power_w == 500e3
 
 
+def test_the_energy_of_an_award_is_kept_before_it_begins_in_the_same_slot():
+    """50 of 140 kWh are kept for it, so no more than 90 are given, though the plan would give 125 until then."""
+    taken = booked(award(start=900, end=1800))
+    (slot,) = ahead(slots(500e3), room(give_wh=140e3), taken)
+    assert slot.power_w <= 180e3 + 1.0
+
+
 def test_an_outage_of_all_batteries_counts_for_its_own_time_only():
     orders = Orders(outages=(Outage("o", T0 + 900, T0 + 1800, None),))
     first, second = ahead(slots(200e3, 200e3), orders=orders, rated={"bess": 500e3})

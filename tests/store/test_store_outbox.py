@@ -132,6 +132,33 @@ class TestRoom:
         assert await waiting(store) == [1, 2]
         assert await gaps(store) == []
 
+    async def test_frames_that_wait_go_before_slots_that_wait(self, reopen):
+        store = await reopen(Quota(rows=10, drop_share=0.3))
+        for i in range(5):
+            await store.save_slot(slot(NOW + i * 1800))
+        await frames(store, 6)
+        assert await gaps(store) == [("telemetry", 1, 3)]
+        assert await waiting(store, Stream.LEDGER) == [1, 2, 3, 4, 5]
+
+    async def test_the_full_rate_goes_before_means_that_the_cloud_has(self, reopen):
+        store = await reopen(Quota(rows=10, drop_share=0.3))
+        await frames(store, 5, Stream.FULL_RATE)
+        await frames(store, 5, begin=5)
+        await store.confirm(Stream.TELEMETRY, 5)
+        await frames(store, 1, begin=10)
+        assert await kept(store, Stream.FULL_RATE) == [4, 5]
+        assert await kept(store) == [1, 2, 3, 4, 5, 6]
+
+    async def test_the_times_of_a_frame_go_with_it(self, reopen):
+        store = await reopen(Quota(rows=10, drop_share=0.3))
+        await frames(store, 25)
+
+        def timed():
+            db = store._writer._telemetry.database.connection()
+            return [seq for (seq,) in db.execute("SELECT seq FROM frame_times ORDER BY seq")]
+
+        assert await store._run(timed) == await kept(store)
+
     async def test_bytes_count_over_a_restart_too(self, reopen):
         store = await reopen(Quota(payload_bytes=3_000, drop_share=0.01))
         await frames(store, 5)

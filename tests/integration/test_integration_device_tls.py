@@ -1,0 +1,118 @@
+"""A meter inside TLS under the daemon: certificate files from the site file, and what happens with wrong ones."""
+
+import asyncio
+import ssl
+import subprocess
+import sys
+import threading
+
+import pytest
+from integration_site import until
+from own_ca import Authority
+
+from drivers.profile.load import find
+from simulators.modbus_server import ModbusServer
+from simulators.profile_site import ProfileSite
+
+SITE_FILE = """\
+schema = 1
+[site]
+id = "{site}"
+[control]
+tick = "200 ms"
+[connection_point]
+meter = "grid-meter"
+export_limit = "600 kW"
+import_limit = "600 kW"
+[[device]]
+id = "bess"
+role = "battery"
+url = "tcp://127.0.0.1:{battery_port}"
+poll = "200 ms"
+timeout = "1 s"
+rated_power = "500 kW"
+dead_man = "30 s"
+[[device]]
+id = "grid-meter"
+role = "meter"
+profile = "eastron-sdm630"
+url = "tls://127.0.0.1:{meter_port}"
+poll = "500 ms"
+timeout = "1 s"
+positive = "import"
+[modbus_tls]
+ca = "{ca}"
+certificate = "{certificate}"
+key = "{key}"
+[store]
+directory = "{state}"
+[api]
+socket = "{folder}/ems.sock"
+"""
+
+
+class TlsMeter:
+    """A meter that asks for a client certificate, in a thread of its own."""
+
+    def __init__(self, context):
+        self._ready, self._loop, self._context = threading.Event(), asyncio.new_event_loop(), context
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        assert self._ready.wait(10)
+
+    def _serve(self):
+        async def run():
+            self._stop = asyncio.Event()
+            site = ProfileSite(find("eastron-sdm630", None), unit_id=1)
+            async with ModbusServer(site.device.units, inputs=site.device.inputs, tls=self._context) as server:
+                self.port = server.port
+                self._ready.set()
+                await self._stop.wait()
+
+        self._loop.run_until_complete(run())
+        self._loop.close()
+
+    def close(self):
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(5)
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A CA, the agent's files, and a meter that believes it."""
+    ca = Authority(tmp_path)
+    certificate, key, _ = ca.issue("agent")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(ca.path)
+    pem, private, _ = ca.issue("meter", server=True)
+    context.load_cert_chain(pem, private)
+    meter = TlsMeter(context)
+    yield {"ca": ca.path, "certificate": certificate, "key": key, "meter_port": meter.port}
+    meter.close()
+
+
+def test_a_meter_inside_tls_is_read_with_the_certificates_of_the_site_file(parts, site):
+    agent = parts.agent(parts.plant(), text=SITE_FILE, **site).start()
+    until(lambda: agent.device("grid-meter")["health"] == "good", "the meter is read")
+    assert agent.device("grid-meter")["endpoint"] == f"tls://127.0.0.1:{site['meter_port']} unit 1"
+    assert agent.status()["powers_w"]["grid"] is not None
+
+
+def test_a_meter_with_a_certificate_of_another_authority_is_named_and_not_read(
+    parts, site, tmp_path_factory
+):
+    foreign = Authority(tmp_path_factory.mktemp("foreign"))
+    agent = parts.agent(parts.plant(), text=SITE_FILE, **(site | {"ca": foreign.path})).start()
+    until(lambda: agent.device("grid-meter")["last_error"], "the meter is refused")
+    assert "the device's certificate is not accepted" in agent.device("grid-meter")["last_error"]
+    assert agent.device("grid-meter")["polls"] == 0
+
+
+def test_with_certificate_files_that_cannot_be_used_nothing_is_started(parts, site):
+    agent = parts.agent(parts.plant(), text=SITE_FILE, **(site | {"key": "/nowhere/agent.key"}))
+    command = [sys.executable, "-m", "agent.cli.main", "run", "--config", str(agent.file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 4
+    assert "modbus_tls: certificate" in done.stderr
+    assert "/nowhere/agent.key: No such file or directory; nothing was started" in done.stderr

@@ -25,8 +25,6 @@ CRC_BYTES = 2
 EXCEPTION_BIT = 0x80
 REMEMBERED = 32
 """Requests whose answers may still come."""
-MAX_BYTES_KEPT = 4096
-"""Of a frame that never becomes whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ class FrameReader:
             length = self._length()
             if length is None:
                 break
-            if length == 0 or len(self._held) > MAX_BYTES_KEPT:
+            if length == 0:
                 return frames + self._broken("its length cannot be")
             whole, self._held = self._held[:length], self._held[length:]
             frames.append(self._received(whole, mono_s))

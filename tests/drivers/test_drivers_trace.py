@@ -8,7 +8,7 @@ from pymodbus.framer.rtu import FramerRTU
 
 from drivers.device import DeviceSpec, open_device
 from drivers.profile.load import find
-from drivers.trace import Frame, FrameReader
+from drivers.trace import REMEMBERED, Frame, FrameReader
 from drivers.trace_names import PointNames
 
 
@@ -113,6 +113,14 @@ def test_an_answer_to_another_request_is_not_told_with_the_place_of_this_one():
     assert late.words == "read holding"
     (other_unit,) = reader.feed("received", tcp(6, bytes([8]) + ANSWER[1:]), 0.0)
     assert (other_unit.unit_id, other_unit.words) == (8, "read holding")
+
+
+def test_only_the_newest_requests_are_remembered():
+    reader = FrameReader(rtu=False)
+    for number in range(1, REMEMBERED + 2):
+        reader.feed("sent", tcp(number, READ), 0.0)
+    (forgotten,), (known,) = (reader.feed("received", tcp(number, ANSWER), 0.0) for number in (1, 2))
+    assert (forgotten.words, known.words) == ("read holding", "read holding 100+2")
 
 
 def test_a_wrong_checksum_on_a_serial_line_is_told():

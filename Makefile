@@ -28,6 +28,8 @@ mutants: $(VENV)/ready  ## each guard of the core taken out: do its tests notice
 bench: $(VENV)/ready  ## what the daemon, one control tick and the polling of ten devices cost, how soon a command moves (seven minutes)
 	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m tests.benchmarks.daemon_cost $(ARGS)
 	@$(BIN)/python -m tests.benchmarks.step_time
+	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m tests.benchmarks.flood
+	@$(BIN)/python -m tests.benchmarks.year_plan
 	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m tests.benchmarks.poll_cost
 	@$(BIN)/python -m tests.benchmarks.frame_bytes
 	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m tests.benchmarks.command_path

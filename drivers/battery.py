@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -83,16 +84,17 @@ class SunSpecBattery:
         return WriteOutcome(device_id, power_w, held, not reason, reason, done_mono_s)
 
     @property
-    def has_droop(self) -> bool | None:
-        """Whether frequency response can be handed to the device itself (model 711); None before it is identified."""
-        if self._battery is None:
-            return None
-        return isinstance(self._battery, DerBattery) and not self._battery.droop.cannot
+    def has_heartbeat(self) -> bool:
+        """Whether it wants to hear once a second that its controller is alive."""
+        return self._heartbeat.wanted
 
-    @property
-    def has_droop_dead_man(self) -> bool | None:
-        """Whether the device ends that response by itself when it is not written again; None while not known."""
-        return self._battery.droop.has_dead_man if isinstance(self._battery, DerBattery) else None
+    async def beat(self) -> None:
+        """Count its heartbeats on; left out while something else is written, or while it is not known."""
+        if self.writing.locked() or self.session.identity is None:
+            return
+        async with self.writing:
+            with contextlib.suppress(DeviceError):  # the next setpoint tells what is wrong
+                await self._heartbeat.beat(self._link, self.spec.unit_id, self._link.generation)
 
     async def write_droop(
         self, wanted: DeviceDroop | None, respond_in_s: float, *, answering: bool = True

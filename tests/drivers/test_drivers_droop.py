@@ -140,7 +140,8 @@ async def test_a_device_without_reversion_follows_but_is_said_to_have_no_dead_ma
     device = Device({"RvrtTms": 0xFFFFFFFF, "RvrtCtl": 0xFFFF})
     assert (await device.told()).ok
     assert [name for name, _ in device.written] == ["Ctl.2.DbOf", "AdptCtlReq", "Ena"]
-    assert device.driver.has_droop_dead_man is False
+    offer = (await device.driver.read()).droop_offer
+    assert (offer.cannot, offer.has_dead_man) == ("", False)
 
 
 async def test_a_device_without_a_lowest_power_is_not_written_one():
@@ -280,10 +281,12 @@ async def test_a_failure_that_cannot_be_undone_says_so():
 async def test_a_droop_that_cannot_be_used_is_never_written_to(head, sets, text):
     device = Device(head, sets)
     outcome = await device.told()
-    assert (outcome.ok, outcome.held, device.driver.has_droop) == (False, None, False)
+    assert (outcome.ok, outcome.held) == (False, None)
     assert text in outcome.reason
     assert device.written == []
-    assert (await device.driver.read()).soc_pct.value == 55.5  # all else works
+    sample = await device.driver.read()
+    assert text in sample.droop_offer.cannot
+    assert sample.soc_pct.value == 55.5  # all else works
 
 
 async def test_a_hybrid_is_never_handed_the_response_for_its_pv_answers_too():
@@ -297,13 +300,6 @@ async def test_a_hybrid_is_never_handed_the_response_for_its_pv_answers_too():
     assert not outcome.ok
     assert "PV shares the inverter" in outcome.reason
     assert device.written == []
-
-
-async def test_whether_the_device_can_is_unknown_before_it_was_asked():
-    device = Device()
-    assert device.driver.has_droop is device.driver.has_droop_dead_man is None
-    await device.driver.identify()
-    assert device.driver.has_droop is device.driver.has_droop_dead_man is True
 
 
 async def test_a_spare_set_that_does_not_keep_what_was_written_is_never_adopted():
@@ -371,3 +367,84 @@ async def test_a_connection_replaced_before_the_read_back_proves_nothing():
     assert (outcome.ok, outcome.held) == (False, None)
     assert "replaced before the droop was read back" in outcome.reason
     assert "could not be switched off" in outcome.reason
+
+
+async def test_a_curve_that_is_only_put_ready_is_adopted_with_the_droop_off():
+    device = Device()
+    outcome = await device.driver.write_droop(CURVE, 4.5, answering=False)
+    assert (outcome.ok, outcome.off, outcome.held) == (True, True, None)
+    assert device.written == [("Ctl.2.DbOf", OURS), ("AdptCtlReq", (2,))]
+    assert device["Ena"] == 0
+
+
+async def test_what_was_put_ready_is_only_armed_and_enabled_when_it_is_needed():
+    device = Device()
+    await device.driver.write_droop(CURVE, 4.5, answering=False)
+    device.memory.writes.clear()
+    outcome = await device.told()
+    assert (outcome.ok, outcome.off, outcome.held) == (True, False, CURVE)
+    assert [name for name, _ in device.written] == ["RvrtCtl", "RvrtTms", "Ena"]
+
+
+async def test_what_was_put_ready_and_changed_since_is_adopted_anew():
+    device = Device()
+    await device.driver.write_droop(CURVE, 4.5, answering=False)
+    device.memory.writes.clear()
+    device["Ctl.1.KUf"] = 500
+    assert (await device.told()).ok
+    assert [name for name, _ in device.written][:2] == ["Ctl.2.DbOf", "AdptCtlReq"]
+
+
+async def test_a_device_that_answers_is_switched_off_before_a_curve_is_put_ready():
+    device = Device()
+    await device.told()
+    device.memory.writes.clear()
+    outcome = await device.driver.write_droop(DeviceDroop(0.02, 0.019), 4.5, answering=False)
+    assert (outcome.ok, outcome.off) == (True, True)
+    assert [name for name, _ in device.written] == ["Ena", "Ctl.2.DbOf", "AdptCtlReq"]
+
+
+async def test_a_curve_that_only_its_registers_still_show_is_adopted_anew():
+    """The reversion time ran out: Ena and set 1 stay as they were, and no control is in force."""
+    device = Device()
+    await device.told()
+    device["RvrtRem"] = device.memory.registers[device.address("RvrtRem") + 1] = 0
+    assert (await device.driver.read()).own_droop_from_hz.value is None
+    device.memory.writes.clear()
+    outcome = await device.told()
+    assert (outcome.ok, outcome.held) == (True, CURVE)
+    assert [name for name, _ in device.written] == ["Ctl.2.DbOf", "AdptCtlReq", "RvrtCtl", "RvrtTms", "Ena"]
+    assert (await device.driver.read()).own_droop_from_hz.value == 0.01
+
+
+async def test_off_is_said_only_when_it_was_read_back():
+    device = Device()
+    assert (await device.told()).off is False
+    assert (await device.told(None)).off is True
+    refused = await Device(adopts=False, result=2).told()
+    assert (refused.ok, refused.off) == (False, True)
+    lost = Device()
+    await lost.told()
+    lost.memory.before_read = _no_answer
+    outcome = await lost.told(None)
+    assert (outcome.ok, outcome.off, outcome.held) == (False, False, None)
+
+
+def _no_answer(_address):
+    raise LinkTimeout("no answer", endpoint="e", unit_id=1, hint="look at the cable")
+
+
+@pytest.mark.parametrize(
+    ("m702", "why"),
+    [
+        ({"WMaxRtg": 500, "WMax": 500}, ""),
+        ({"WMaxRtg": 500}, ""),
+        ({"WMaxRtg": 500, "WMax": 400}, "702.WMax (400000 W) is not 702.WMaxRtg (500000 W)"),
+    ],
+)
+async def test_what_the_device_offers_is_in_each_sample(m702, why, monkeypatch):
+    monkeypatch.setitem(globals(), "OTHERS", (OTHERS[0], model(702, {"W_SF": 3} | m702), *OTHERS[2:]))
+    offer = (await Device().driver.read()).droop_offer
+    assert why in offer.cannot
+    assert bool(offer.cannot) == bool(why)
+    assert (offer.rated_w, offer.has_dead_man) == (500e3, True)

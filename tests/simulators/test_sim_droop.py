@@ -137,8 +137,7 @@ async def test_a_stopped_inverter_answers_nothing():
 @pytest.mark.parametrize("kind", ["der", "der-hybrid", "storage"])
 async def test_other_devices_say_that_they_cannot(kind):
     async with Bench(kind) as bench:
-        await bench.driver.identify()
-        assert bench.driver.has_droop is False
+        assert "droop" in (await bench.driver.read()).droop_offer.cannot
         outcome = await bench.driver.write_droop(CURVE, RESPOND_IN_S)
         assert (outcome.ok, outcome.held) == (False, None)
         assert "droop" in outcome.reason
@@ -169,3 +168,21 @@ def test_dead_bands_and_droops_are_each_side_its_own():
     assert control.aimed_w(0.0, 49.9, 0.0, 1.0) == pytest.approx(0.05 / 0.5 * RATED_W)
     assert control.aimed_w(0.0, 50.1, 0.0, 1.0) == pytest.approx(-0.08 / 1.0 * RATED_W)
     assert control.aimed_w(0.0, 49.96, 0.0, 1.0) == control.aimed_w(0.0, 50.01, 0.0, 1.0) == 0.0
+
+
+async def test_left_alone_and_written_again_the_device_answers_again():
+    async with Bench() as bench:
+        await bench.driver.write_droop(CURVE, RESPOND_IN_S)
+        assert await bench.power_w(49.8, after_s=40.0) == pytest.approx(0.0, abs=100)
+        assert (await bench.driver.read()).own_droop_from_hz.value is None
+        assert (await bench.driver.write_droop(CURVE, RESPOND_IN_S)).ok
+        assert await bench.power_w(49.8) == pytest.approx(100e3, abs=1000)
+
+
+async def test_put_ready_the_device_answers_only_once_it_is_told():
+    async with Bench() as bench:
+        outcome = await bench.driver.write_droop(CURVE, RESPOND_IN_S, answering=False)
+        assert (outcome.ok, outcome.off) == (True, True)
+        assert await bench.power_w(49.8) == pytest.approx(0.0, abs=100)
+        assert (await bench.driver.write_droop(CURVE, RESPOND_IN_S)).ok
+        assert await bench.power_w(49.8) == pytest.approx(100e3, abs=1000)

@@ -35,7 +35,7 @@ class Unwritable(Exception):  # noqa: N818  # an outcome for the caller, never s
 
 
 class Heartbeat:
-    """715.ControllerHb, 802.CtrlHb: tell the device that its controller is alive, once per setpoint written.
+    """715.ControllerHb, 802.CtrlHb: tell the device that its controller is alive, with each setpoint and every second.
 
     Never from the polling: that goes on when the control behind it has stopped.
     """
@@ -43,6 +43,11 @@ class Heartbeat:
     def __init__(self, places: Sequence[Place] = ()) -> None:
         self._places = list(places)
         self._count = 0
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the device has a register that takes them."""
+        return bool(self._places)
 
     async def beat(self, link: Registers, unit_id: int, generation: int) -> None:
         """Count on in each register that the device has; one that it refuses is not written again."""

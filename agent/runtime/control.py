@@ -30,6 +30,7 @@ from agent.core.verdict import Verdict, verdict
 from agent.runtime.board import Board
 from agent.runtime.clock import Clock
 from agent.runtime.device_droops import DeviceDroops
+from agent.runtime.heartbeats import Heartbeats
 from agent.runtime.pv_ceilings import PvCeilings
 from drivers.device import BatteryDevice
 
@@ -86,6 +87,7 @@ class ControlLoop:
     trust: ClockTrust = field(default_factory=lambda: ClockTrust(False, 0.0, "not judged yet"))
     decisions: deque[Decision] = field(default_factory=lambda: deque(maxlen=DECISIONS_KEPT))
     last_outcome: dict[str, WriteOutcome] = field(default_factory=dict)
+    heartbeats: Heartbeats = field(default_factory=Heartbeats)
     override: Override | None = None
     """What somebody on site asks for."""
     order: PowerOrder | None = None
@@ -179,6 +181,7 @@ class ControlLoop:
         if not self.read_only:
             for write in effects.writes:
                 self._start(write)
+            self.heartbeats.start(self.batteries, self.state.writes, inputs.mono_s, self.spawn)
             self.droops.start(effects.droop_writes, self.spawn)
             self.pv_ceilings.start(effects.ceiling_writes, self.spawn)
         self.decisions.append(effects.decision)

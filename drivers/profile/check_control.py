@@ -34,6 +34,11 @@ def check_control(profile: Profile, control: Control, where: str, conditions: Co
     yield from _confirmed(profile, control, where)
     if control.heartbeat is not None:
         yield from _writable(profile, control.heartbeat, f"{where}.heartbeat")
+        point = profile.points.get(control.heartbeat)
+        if point is not None and point.write == "stored":
+            yield Problem(
+                f"{where}.heartbeat", f"{control.heartbeat} is stored: written every second, it would wear out"
+            )
 
 
 def _styles(control: Control, where: str) -> Iterator[Problem]:

@@ -134,6 +134,16 @@ class ProfileControl:
             return None, f"the writes of one setpoint took {spent_s:.1f} s, the device wants them within {limit_s:g} s"
         return await self._confirmed(style, power_w, writer, generation)
 
+    @property
+    def has_heartbeat(self) -> bool:
+        """Whether a register counts up while the agent controls."""
+        return self._control.heartbeat is not None
+
+    async def beat(self, generation: int) -> None:
+        """Count the heartbeat on, while the device is under our control; errors are `DeviceError`s."""
+        if self._taken_over == generation:
+            await self._beat(Writer(self._spots, self._link, self._clock, generation, self.budget))
+
     async def release(self, generation: int, *, rest: bool) -> Outcome:
         """Put the owner's settings back and leave the device to its own control; nothing if it is there already.
 
@@ -223,6 +233,9 @@ class ProfileControl:
                 if not dead_man.if_kept:
                     raise
                 self._keeps_dead_man = False
+        await self._beat(writer)
+
+    async def _beat(self, writer: Writer) -> None:
         if self._control.heartbeat is not None:
             codec = self._spots[self._control.heartbeat].codec
             self._count = (self._count + 1) % ((1 << (16 * codec.count - 1)) - 1)

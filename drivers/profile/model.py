@@ -254,7 +254,7 @@ class Control(Part):
     rest: Steps = []
     release: Steps = []
     heartbeat: PointName | None = None
-    """A point that counts up with each setpoint."""
+    """A point that counts up with each setpoint, and every second while the agent controls."""
     confirm: Literal["read_back", "acknowledgement"] = "read_back"
     """"acknowledgement": the setpoint cannot be read, so that only the measured power proves it."""
     group_within: Annotated[Time, Field(gt=0, le=600)] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -170,6 +171,19 @@ class ProfileBattery(_ProfileDevice):
         """
         assert math.isfinite(power_w)
         return await self._outcome(power_w, lambda control, generation: control.hold(power_w, generation))
+
+    @property
+    def has_heartbeat(self) -> bool:
+        """Whether it wants to hear once a second that its controller is alive."""
+        return self._control is not None and self._control.has_heartbeat
+
+    async def beat(self) -> None:
+        """Count its heartbeat on; left out while something else is written, or while it is not known."""
+        if self._control is None or self.writing.locked() or self.session.identity is None:
+            return
+        async with self.writing:
+            with contextlib.suppress(DeviceError):  # the next setpoint tells what is wrong
+                await self._control.beat(self._link.generation)
 
     async def release(self) -> WriteOutcome:
         """Bring the device to 0 W, put its owner's settings back, and leave it to its own control."""

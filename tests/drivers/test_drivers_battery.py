@@ -420,6 +420,27 @@ async def test_each_setpoint_counts_the_heartbeat_on_and_polling_does_not():
         assert memory.registers[at(802, 19)] == expected
 
 
+async def test_a_beat_counts_each_heartbeat_on_and_writes_nothing_else():
+    battery, memory = a_battery()
+    await battery.beat()
+    assert memory.writes == [], "nobody is known at this address yet"
+    await battery.identify()
+    assert battery.has_heartbeat
+    await battery.beat()
+    await battery.beat()
+    assert memory.writes == [(at(715, 5), (0, 1)), (at(802, 19), (1,)), (at(715, 5), (0, 2)), (at(802, 19), (2,))]
+
+
+async def test_a_beat_never_waits_behind_a_setpoint_nor_over_another_connection():
+    battery, memory = a_battery()
+    await battery.identify()
+    async with battery.writing:
+        await battery.beat()
+    memory.generation += 1
+    await battery.beat()
+    assert memory.writes == []
+
+
 async def test_a_heartbeat_that_is_refused_is_not_asked_for_again_and_costs_nothing():
     battery, memory = a_battery()
     heartbeat = at(715, 5)

@@ -146,6 +146,7 @@ CONTROL = {
     (SETPOINT, SETPOINT.replace('"set"', '"timer"')): "battery.control.setpoint[0]: timer: a setpoint is a power or in percent",
     (SETPOINT, SETPOINT.replace('"power"', '"power", of = "rating"')): "battery.control.setpoint[0]: set: of is for setpoints in percent",
     (SETPOINT, SETPOINT.replace("{ write", '{ within = "5 s", write')): "battery.control.setpoint[0]: until and within go together",
+    (SETPOINT, SETPOINT + 'heartbeat = "mode"\n'): "battery.control.heartbeat: mode is stored: written every second",
     (SETPOINT, SETPOINT + 'heartbeat = "soc"\n'): "battery.control.heartbeat: soc is not declared writable",
     ('"charge", write = "volatile"', '"charge", write = "stored"'): "battery.control.setpoint[0]: set is stored and would wear out",
     ('"charge", write = "volatile"', '"charge", write = "command"'): "battery.control.setpoint[0]: set is a command, which is not for",

@@ -409,6 +409,25 @@ async def test_a_dead_man_that_polling_feeds_does_not_count_as_one(battery):
         assert it.device.has_dead_man is False
 
 
+async def test_between_setpoints_a_beat_counts_on_while_it_is_under_control(battery):
+    points = SET + 'beat = { address = 21, type = "u16", write = "volatile" }\n'
+    async with battery(points, NO_DEAD_MAN + 'heartbeat = "beat"\n' + SIGNED) as it:
+        await it.device.read()
+        assert it.device.has_heartbeat
+        await it.device.beat()
+        assert it.written() == [], "it is not under control yet"
+        assert (await it.device.write_setpoint(100.0)).ok
+        it.written()
+        await it.device.beat()
+        await it.device.beat()
+        assert it.written() == [(21, (2,)), (21, (3,))]
+    async with battery(SET, NO_DEAD_MAN + SIGNED) as it:
+        assert (await it.device.write_setpoint(100.0)).ok
+        it.written()
+        await it.device.beat()
+        assert (it.device.has_heartbeat, it.written()) == (False, [])
+
+
 async def test_a_heartbeat_counts_up_with_each_setpoint_and_not_with_polls(battery):
     points = SET + 'beat = { address = 21, type = "u16", write = "volatile" }\n'
     async with battery(points, NO_DEAD_MAN + 'heartbeat = "beat"\n' + SIGNED) as it:

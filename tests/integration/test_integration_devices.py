@@ -157,3 +157,11 @@ def test_a_setpoint_changed_by_somebody_else_is_told_and_put_right(site):
     lost = until(lambda: agent.events("setpoint_lost"), "the change is told")[0]
     assert lost["data"] == {"ours_w": 70_000.0, "found_w": 33_000.0}
     until(lambda: near(plant.battery_w, 70_000.0), "the setpoint is ours again")
+
+
+def test_the_heartbeats_of_a_battery_count_on_between_setpoints(site):
+    plant, agent = site
+    before, beats = agent.status()["counters"]["writes"], plant.site.battery._controller_heartbeat
+    until(lambda: plant.site.battery._controller_heartbeat >= beats + 3, "the device hears from its controller")
+    assert agent.status()["counters"]["writes"] <= before + 1, "and not by setpoints"
+    assert plant.site.battery._bank_heartbeat >= beats + 3

@@ -19,6 +19,7 @@ from agent.core.authority import Source
 from agent.core.bounds import Rank
 from agent.core.decision import Decision, Effects, Inputs, SetpointWrite, State
 from agent.core.events import Severity
+from agent.core.latch import why_stopped
 from agent.core.orders import Direction
 from agent.core.plan import Plan
 from agent.core.rules import BatteryRules, SiteRules
@@ -125,6 +126,7 @@ class Invariants:
         if self._rules.delegated:
             self._check_answers(tick, decision, state, plant)
         self._check_slot(tick, inputs, decision)
+        self._check_above(tick, inputs, decision, state)
         if effects.events:
             self._check_events(tick, inputs, len(effects.events))
         assert len(state.writes) == len(self._rules.batteries)
@@ -220,7 +222,7 @@ class Invariants:
         """Invariant 3: what is asked beside the response leaves the award its power, and its energy in the store."""
         dt_s, self._last_mono_s = inputs.mono_s - self._last_mono_s, inputs.mono_s
         lines = inputs.awards.at(inputs.utc_s) if inputs.clock_trusted else ()
-        if not lines:
+        if not lines or decision.awards_suspended:
             self._response_wh = 0.0
             return
         self._response_wh += (decision.setpoint_w - decision.baseline_w) * dt_s / 3600.0
@@ -300,6 +302,16 @@ class Invariants:
                 self._broken(10, tick, "a local plan is executed that was made from other plans of the cloud")
         elif decision.source is not source:
             self._broken(11, tick, f"the {decision.source} decides, but the {source} plan has a slot for now")
+
+    def _check_above(self, tick: int, inputs: Inputs, decision: Decision, state: State) -> None:
+        """Invariants 8 and 12: what is over decides nothing, and the safety latch beats everything."""
+        for device_id, share_w in decision.shares_w.items():
+            if why_stopped(state.latches, device_id) and share_w != 0.0:
+                self._broken(12, tick, f"{device_id} is latched and told {share_w:.0f} W")
+        standing = {Source.OVERRIDE: inputs.override, Source.COMMAND: inputs.order}.get(decision.source)
+        trusted = inputs.clock_trusted
+        if standing is not None and standing.term.over(inputs.utc_s, inputs.mono_s, clock_trusted=trusted):
+            self._broken(8, tick, f"the {decision.source} decides, whose time is over")
 
     def _check_events(self, tick: int, inputs: Inputs, count: int) -> None:
         """Invariant 14: the log rate is bounded."""

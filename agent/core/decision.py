@@ -134,6 +134,8 @@ class Decision:
     writes: tuple[SetpointWrite, ...]
     command_id: str | None = None
     """The command that decides."""
+    awards_suspended: bool = False
+    """True while whoever decides says that sold reserve is not answered."""
     pv_ceiling_w: float | None = None
     """What the PV inverters that may be limited may give together; None = all they can."""
     by_device_w: Mapping[str, float] = field(default_factory=dict)

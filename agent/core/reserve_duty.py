@@ -35,6 +35,8 @@ class Duty:
     frequency: Frequency
     response: Response
     spent_wh: float
+    suspended: bool = False
+    """True when nobody answers them on purpose: no room is kept for them then."""
 
 
 def duty_now(
@@ -62,7 +64,7 @@ def duty_now(
 def suspended(duty: Duty) -> Duty:
     """The same awards, not answered: whoever stands above the plans said so. Evidence is gathered all the same."""
     answers = tuple(Answer(answer.award_id, 0.0, Trouble.SUSPENDED) for answer in duty.response.answers)
-    return Duty(duty.lines, duty.frequency, Response(0.0, answers), duty.spent_wh)
+    return Duty(duty.lines, duty.frequency, Response(0.0, answers), duty.spent_wh, suspended=True)
 
 
 def award_bounds(
@@ -75,6 +77,8 @@ def award_bounds(
     ahead_s: float,
 ) -> tuple[tuple[Bound, ...], tuple[Short, ...]]:
     """The room that awards in force, and those that begin within `ahead_s`, leave to the baseline; what is short."""
+    if duty.suspended:
+        return (), ()
     soon = awards.starting(utc_s, utc_s + ahead_s)
     if not duty.lines and not soon:
         return (), ()

@@ -29,6 +29,7 @@ from agent.core.slot_energy import (
     export_counter_wh,
     net_counter_wh,
     tracked_power_w,
+    unplanned_slot,
 )
 from agent.core.snapshot import BatterySample
 from agent.core.units import fleet_now, site_bounds
@@ -86,8 +87,9 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
         setpoint_w=done.power_w, baseline_w=done.baseline_w, clips=done.clips, softened=done.softened,
         shares_w=done.shares_w, battery_w=now.battery_w, pv_w=now.pv_w, load_w=now.load_w, grid_w=now.grid_w,
         soc_pct=now.soc_pct, frequency_hz=now.frequency_hz,
-        slot_done_wh=account.done_wh(counter_wh) if account is not None else None,
-        writes=writes, command_id=authority.command_id, pv_ceiling_w=pv.state.ceiling_w, by_device_w=by_device_w,
+        slot_done_wh=account.done_wh(counter_wh) if account is not None and account.planned else None,
+        writes=writes, command_id=authority.command_id, awards_suspended=authority.suspends_awards,
+        pv_ceiling_w=pv.state.ceiling_w, by_device_w=by_device_w,
     )  # fmt: skip
     conditions = present(
         rules, now, ledger, decision, pv,
@@ -143,7 +145,9 @@ def _account(
     A slot found in its middle (restart, new plan) is anchored on the counters where they reach back to its start.
     """
     account, closed = state.account, None
-    slot = authority.slot
+    slot, place = authority.slot, Target.BATTERY if rules.battery_alone else Target.GRID
+    if slot is None and inputs.clock_trusted:
+        slot = unplanned_slot(inputs.utc_s, place, account)
     flows = Flows(now.grid_w, now.battery_w, now.pv_w, now.load_w, state.reserve.response_w, has_pv=bool(rules.pv_ids))
     if account is not None and slot is not None and account.same_time(slot):
         if account.slot is not slot or account.version != authority.version:
@@ -153,6 +157,8 @@ def _account(
         # A tick after the edge belongs to the old slot only up to the edge.
         over_s = max(inputs.utc_s - account.slot.end_utc_s, 0.0)
         account = advance(account, dt_s - over_s, flows)
+        if not account.planned and inputs.utc_s < account.slot.end_utc_s:
+            account = replace(account, slot=replace(account.slot, end_utc_s=inputs.utc_s))
         closed = close(account, _counter_at(now, inputs, over_s), _export_at(now, inputs, over_s), now.soc_pct)
     if slot is None:
         return None, closed

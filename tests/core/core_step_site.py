@@ -8,11 +8,14 @@ from types import SimpleNamespace
 
 from core_site import T0, good, missing
 
+from agent.core.authority import PowerOrder
 from agent.core.awards import AwardBook, book
+from agent.core.command_limits import Narrowing
 from agent.core.decision import Effects, Inputs, State
 from agent.core.droop_products import PRODUCTS
 from agent.core.envelope_rules import BatteryLimits
 from agent.core.orders import NO_ORDERS, Award, Direction, Orders
+from agent.core.override import Override
 from agent.core.plan import Plans
 from agent.core.rules import BatteryRules, LocalRule, SiteRules
 from agent.core.snapshot import BatterySample, MeterSample, PvSample, Reading, WriteOutcome
@@ -57,6 +60,8 @@ class Cell:
     refuses: bool = False
     """It answers every write with an exception and keeps what it holds."""
     live_w: float | None = None
+    alarms: int = 0
+    """As `agent.core.latch.Alarm`."""
     dead_man_s: float = 60.0
     write_s: float = 0.3
     power_w: float = 0.0
@@ -71,6 +76,7 @@ class Cell:
         return BatterySample(
             self.device_id, good(self.power_w, now_s), good(self.soc_pct, now_s), good(self.capacity_wh, now_s),
             good(self.rated_w, now_s), good(self.rated_w, now_s), live, live, good(float(self.ready), now_s), held,
+            alarms=good(float(self.alarms), now_s),
         )  # fmt: skip
 
     def live_through(self, dt_s: float, efficiency: float) -> None:
@@ -92,6 +98,9 @@ class Site:
     plans: Plans = Plans()  # noqa: RUF009 (frozen)
     orders: Orders = NO_ORDERS
     awards: AwardBook = AwardBook()  # noqa: RUF009 (frozen)
+    override: Override | None = None
+    order: PowerOrder | None = None
+    narrowings: tuple[Narrowing, ...] = ()
     pv_w: Curve = lambda _t: 0.0
     load_w: Curve = lambda _t: 0.0
     frequency_hz: Callable[[float], float | None] = lambda _t: 50.0
@@ -137,7 +146,8 @@ class Site:
         outcomes, self.outcomes = tuple(self.outcomes), []
         return Inputs(
             T0 + now_s, now_s, self.trusted, self.plans, tuple(self._sample(cell) for cell in self.cells), pvs, meter,
-            self.orders, self.awards, outcomes=outcomes,
+            self.orders, self.awards, outcomes=outcomes, override=self.override, order=self.order,
+            narrowings=self.narrowings,
         )  # fmt: skip
 
     def _sample(self, cell: Cell) -> BatterySample:

@@ -89,8 +89,11 @@ def test_the_kernel_tells_which_networks_this_machine_is_in(tmp_path):
         "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
         "eth0\t00000000\t0101A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
         "eth0\t0071000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
+        "eth0\t00000808\t0101A8C0\t0003\t0\t0\t0\t0000FFFF\t0\t0\t0\n"
         "eth1\t00000000\t00000000\t0001\t0\t0\t0\t00000000\t0\t0\t0\n"
     )
-    (tmp_path / "if_inet6").write_text("20010db8000000010000000000000005 02 40 00 80 eth0\n")
+    (tmp_path / "if_inet6").write_text(
+        "20010db8000000010000000000000005 02 40 00 80 eth0\n20010db8000000010000000000000006 02 00 00 80 eth1\n"
+    )
     assert own_networks(tmp_path) == (ip_network("10.0.113.0/24"), ip_network("2001:db8:0:1::/64"))
     assert own_networks(tmp_path / "none") == ()

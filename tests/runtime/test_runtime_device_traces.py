@@ -109,6 +109,16 @@ async def test_a_finished_trace_is_forgotten_after_a_while_and_when_there_are_ne
         await bench.more(running)
 
 
+async def test_frames_of_other_units_on_the_line_are_left_out_and_what_nobody_can_read_is_not():
+    bench = Bench()
+    number = await bench.begin()
+    bench.link.on_frame("sent", bytes.fromhex("000100000006 09 03 0064 0002"), 0.0)
+    bench.link.on_frame("received", b"\x00\x01\x00\x07\x00\x03", 0.0)
+    bench.send()
+    words = [frame["words"] for frame in (await bench.more(number))["frames"]]
+    assert words == ["not a frame: its length cannot be", "read holding 100+2"]
+
+
 async def test_a_frame_is_told_with_the_time_at_which_it_went():
     bench = Bench()
     number = await bench.begin()

@@ -24,6 +24,8 @@ def list_(socket: str | None = SocketOption, as_json: bool = JsonOption) -> None
 
     Health is good, failing (its last reading failed), wrong_identity (another device answers at its address: nothing
     is written to it) or unknown (never answered).
+
+    Exit codes: 0 done; 3 the daemon is not reachable.
     """
     devices = ask(socket, "devices", as_json=as_json, without=WITHOUT_DAEMON)
     if as_json:

@@ -132,14 +132,24 @@ def test_a_file_of_the_site_cannot_take_the_name_of_a_shipped_profile(site, tmp_
     assert "the name 'sungrow-sh' is that of a shipped profile; rename the file" in said
 
 
-def test_a_broken_profile_is_refused_with_file_point_and_reason(site, tmp_path):
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('type = "u16", scale = 0.01, unit = "kWh"', 'type = "u17", unit = "kWh"', "points.battery_capacity.type: unknown type 'u17'"),
+        ("battery_soh = { address = 13023", "battery_soh = { address = 13022", "points.battery_soh: overlaps battery_soc: both have register 13022"),
+        ('scale = 0.01, unit = "kWh"', 'scale = 0, unit = "kWh"', "points.battery_capacity: scale is 0, so every value would be 0"),
+        ('unit = "W", positive = "discharge"', 'unit = "W"', "points.battery_power: positive is missing: state what a positive value means"),
+        ('positive = "magnitude", write = "volatile"', 'positive = "magnitude"', "battery.control.charge[0]: command_power is not declared writable"),
+    ],
+    ids=["type", "overlap", "scale", "sign", "write"],
+)  # fmt: skip
+def test_a_broken_profile_is_refused_with_file_point_and_reason(site, tmp_path, old, new, said):
+    text = shipped()["sungrow-sh"].path.read_text()
+    assert old in text
     (tmp_path / "profiles").mkdir()
     own = tmp_path / "profiles" / "mine.toml"
-    own.write_text(
-        shipped()["sungrow-sh"].path.read_text().replace('scale = 0.01, unit = "kWh"', 'scale = 0, unit = "kWh"')
-    )
-    said = refusal(site(HEAD + BATTERY.replace("sungrow-sh", "mine")))
-    assert f"{own}: points.battery_capacity: scale is 0" in said
+    own.write_text(text.replace(old, new, 1))
+    assert f"device[0] (hybrid).profile: {own}: {said}" in refusal(site(HEAD + BATTERY.replace("sungrow-sh", "mine")))
 
 
 @pytest.mark.parametrize(

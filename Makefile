@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help demo test check mutants bench lock clean
+.PHONY: help demo test check mutants fuzz bench lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -24,6 +24,9 @@ check: $(VENV)/ready  ## ruff, mypy --strict, import rules
 
 mutants: $(VENV)/ready  ## each guard of the core taken out: do its tests notice? (some minutes)
 	@$(BIN)/python -m tests.mutants $(ARGS)
+
+fuzz: $(VENV)/ready  ## mutated messages at every parser of the cloud side: make fuzz [ARGS="--count 1000000"] (a quarter of an hour)
+	@$(BIN)/python -m tests.fuzz.cloud_messages --count 1000000 $(ARGS)
 
 bench: $(VENV)/ready  ## what the daemon, one control tick and the polling of ten devices cost, how soon a command moves (seven minutes)
 	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m tests.benchmarks.daemon_cost $(ARGS)

@@ -24,8 +24,6 @@ from agent.core.slots_ahead import SlotAhead
 
 MOST_AWARDS_TOLD = 200
 """Four days of half hours; a status stays below 64 kB."""
-MOST_SLOTS_TOLD = 600
-"""Of a forecast: 48 hours of five minutes; a message stays below 128 kB."""
 LONGEST_TEXT = 500
 """Characters of a detail or an event's text on the wire; texts are for people."""
 _ENERGY_DIGITS = 3
@@ -183,7 +181,7 @@ def forecast_message(
     slots: Sequence[SlotAhead],
     awards: Sequence[Mapping[str, Any]],
 ) -> bytes:
-    """The payload of `edge/forecast`: the first `MOST_SLOTS_TOLD` slots from now on, and the `award_lines`."""
+    """The payload of `edge/forecast`: the slots from now on, and the `award_lines`."""
     return _packed(
         site_id,
         {
@@ -197,7 +195,7 @@ def forecast_message(
                     "power_w": _rounded(slot.power_w, 0),
                     "soc_end_pct": _rounded(slot.soc_end_pct, 2),
                 }
-                for slot in slots[:MOST_SLOTS_TOLD]
+                for slot in slots
             ],
             "awards": list(awards),
         },

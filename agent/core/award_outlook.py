@@ -22,7 +22,7 @@ from agent.core.reserve import Room
 from agent.core.reserve_duty import room_now
 from agent.core.rules import SiteRules
 from agent.core.site_view import view
-from agent.core.slots_ahead import Energy, SlotAhead, slots_ahead
+from agent.core.slots_ahead import MOST_SLOTS, Energy, SlotAhead, slots_ahead
 from agent.core.units import fleet_now, site_bounds
 from agent.core.writes import refusing
 
@@ -59,7 +59,7 @@ def slots_outlook(rules: SiteRules, state: State, inputs: Inputs, until_utc_s: f
     if not inputs.clock_trusted:
         return ()
     ahead = _as_it_is(rules, state, inputs)
-    baseline = baseline_ahead(inputs.plans, inputs.utc_s, until_utc_s, ahead.others_w)
+    baseline = baseline_ahead(inputs.plans, inputs.utc_s, until_utc_s, ahead.others_w, most=MOST_SLOTS)
     return slots_ahead(
         inputs.awards, baseline, ahead.room, ahead.energy,
         orders=ahead.orders, rated_w_of=ahead.rated_w_of, spent_wh=state.reserve.spent_wh,

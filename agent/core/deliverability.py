@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from math import inf
 
 from agent.core.awards import AwardBook, Sold
 from agent.core.envelope import clamp
@@ -51,7 +52,9 @@ class Deliverability:
         return self.start_utc_s - CANCEL_AHEAD_S
 
 
-def baseline_ahead(plans: Plans, now_utc_s: float, until_utc_s: float, others_w: float = 0.0) -> list[BaselineSlot]:
+def baseline_ahead(
+    plans: Plans, now_utc_s: float, until_utc_s: float, others_w: float = 0.0, *, most: float = inf
+) -> list[BaselineSlot]:
     """The planned battery power from now on, slot by slot: rolling plan, else yearly plan, else nothing (0 W).
 
     Where a local plan is laid over them, that is what will be done.
@@ -61,7 +64,7 @@ def baseline_ahead(plans: Plans, now_utc_s: float, until_utc_s: float, others_w:
     layers = [plan for plan in (plans.rolling, plans.yearly) if plan is not None]
     found: list[BaselineSlot] = []
     at = now_utc_s
-    while layers and at < until_utc_s:
+    while layers and at < until_utc_s and len(found) < most:
         slot = next((slot for plan in layers if (slot := plan.slot_at(at)) is not None), None)
         if slot is None:
             starts = [p.start_utc_s for p in layers if p.start_utc_s > at]

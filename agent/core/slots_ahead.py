@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,6 +13,8 @@ from agent.core.envelope import clamp
 from agent.core.orders import Orders
 from agent.core.reserve import Room, baseline_bounds
 
+MOST_SLOTS = 600
+"""48 hours of five minutes; what comes later is told later."""
 POWER_SHARE = 0.02
 """A forecast that moves by less than this share of the largest power says nothing new."""
 SOC_PCT = 2.0
@@ -58,9 +61,11 @@ def slots_ahead(
 ) -> tuple[SlotAhead, ...]:
     """Each slot of the baseline, in order; inside it the awards, outages and curtailments of their own times count."""
     found: list[SlotAhead] = []
+    edges = _edges(awards, orders)
     for slot in baseline:
         given_wh = 0.0
-        for start, end in pairwise(_edges(slot, awards, orders)):
+        inside = edges[bisect_right(edges, slot.start_utc_s) : bisect_left(edges, slot.end_utc_s)]
+        for start, end in pairwise([slot.start_utc_s, *inside, slot.end_utc_s]):
             lines = awards.at(start)
             there = room_then(room, start, orders, rated_w_of)
             soon = awards.starting(start, slot.end_utc_s)
@@ -74,13 +79,12 @@ def slots_ahead(
     return tuple(found)
 
 
-def _edges(slot: BaselineSlot, awards: AwardBook, orders: Orders) -> list[float]:
-    """The slot's own ends and every instant inside it at which something else begins or ends."""
+def _edges(awards: AwardBook, orders: Orders) -> list[float]:
+    """Every instant at which an award, an outage or a curtailment begins or ends, in order."""
     terms = [(line.award.start_utc_s, line.award.end_utc_s) for line in awards.sold]
     terms += [(outage.start_utc_s, outage.end_utc_s) for outage in orders.outages]
     terms += [(order.start_utc_s, order.end_utc_s) for order in orders.curtailments]
-    inside = {edge for term in terms for edge in term if slot.start_utc_s < edge < slot.end_utc_s}
-    return [slot.start_utc_s, *sorted(inside), slot.end_utc_s]
+    return sorted({edge for term in terms for edge in term})
 
 
 def tells_more(before: Sequence[SlotAhead], now: Sequence[SlotAhead], utc_s: float) -> bool:

@@ -134,14 +134,16 @@ class CloudSide:
             if self._uplink is not None:
                 self._uplink.status_changed()
             if self._forecasts is not None:
-                self._forecasts.look()
+                self._forecasts.may_differ()
+        if self._forecasts is not None:
+            self._forecasts.after_tick()
 
     async def beat(self) -> None:
         """Publishes the status again, and the forecast where it says more than before."""
         if self._uplink is not None:
             self._uplink.status_changed()
         if self._forecasts is not None:
-            self._forecasts.look()
+            self._forecasts.may_differ()
 
     def facts(self) -> dict[str, Any] | None:
         """The link as `ems status` shows it; None on a site without a broker."""

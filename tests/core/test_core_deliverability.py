@@ -182,3 +182,9 @@ def test_an_order_in_the_middle_of_a_slot_does_not_run_the_slot_twice():
     """100 of 160 kWh are discharged in the first half hour, whatever begins and ends in it."""
     orders = Orders(curtailments=(Curtailment("c", T0 + 900, T0 + 1000, export_limit_w=1e9),))
     assert short(booked(LATER), slots(200e3, 0.0), room(give_wh=160e3), orders=orders) == [(0, 0, True)]
+
+
+def test_a_plan_of_seconds_is_looked_at_only_as_far_as_asked():
+    plans = Plans(rolling=plan(*[10.0] * 1000, slot_s=1, start=T0))
+    assert len(baseline_ahead(plans, T0, T0 + 1000, most=600)) == 600
+    assert len(baseline_ahead(plans, T0, T0 + 1000)) == 1000

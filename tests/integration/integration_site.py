@@ -343,7 +343,7 @@ class CountingCloud:
     def __init__(self, broker, *, watermarks=True):
         self._watermarks = watermarks
         self.statuses, self.acks, self.events = [], [], []
-        self.live, self.evidence = [], []
+        self.live, self.evidence, self.forecasts = [], [], []
         self.contents, self.conflicts = {}, []
         self.times_seen = Counter()
         self._ready = threading.Event()
@@ -361,6 +361,7 @@ class CountingCloud:
     def _arrived(self, message):
         content = read_message(message.payload, SITE)
         kept = {"status": self.statuses, "ack": self.acks, "event": self.events, "evidence": self.evidence}
+        kept["forecast"] = self.forecasts
         if content.get("seq") is None:
             kept["telemetry"] = self.live
         name = message.topic.removeprefix(PREFIX + "edge/")

@@ -35,18 +35,14 @@ class Control:
 @pytest.fixture
 def side():
     control, sent = Control(), []
-    return SimpleNamespace(control=control, sent=sent, look=ForecastSide("demo-01", control, sent.append).look)
-
-
-def test_nothing_is_told_before_the_first_tick(side):
-    side.look()
-    assert side.sent == []
+    return SimpleNamespace(control=control, sent=sent, it=ForecastSide("demo-01", control, sent.append))
 
 
 def test_the_first_forecast_is_told_and_the_same_again_is_not(side):
-    side.control.ticked()
     for _ in range(3):
-        side.look()
+        side.control.ticked()
+        side.it.may_differ()
+        side.it.after_tick()
         side.control.now += 60.0
     (told,) = map(json.loads, side.sent)
     assert told["slots"] == [
@@ -61,13 +57,22 @@ def test_the_first_forecast_is_told_and_the_same_again_is_not(side):
     assert (told["soc_pct"], told["awards"], side.control.asked) == (50, [], [AHEAD_S] * 3)
 
 
-def test_a_change_is_told_but_never_sooner_than_the_shortest_time_after_the_look_before(side):
+def test_without_a_reason_none_is_made(side):
+    for _ in range(5):
+        side.control.ticked()
+        side.it.after_tick()
+        side.control.now += SHORTEST_S
+    assert len(side.control.asked) == 1
+
+
+def test_a_change_is_told_as_soon_as_the_shortest_time_after_the_look_before_has_passed(side):
     side.control.ticked()
-    side.look()
+    side.it.after_tick()
     side.control.power_w = 50e3
-    side.control.now += SHORTEST_S / 2
-    side.look()
-    assert len(side.sent) == 1
-    side.control.now += SHORTEST_S
-    side.look()
+    side.it.may_differ()
+    for _ in range(round(SHORTEST_S)):
+        assert len(side.sent) == 1
+        side.it.after_tick()
+        side.control.now += 1.0
+    side.it.after_tick()
     assert json.loads(side.sent[1])["slots"][0]["power_w"] == 50000

@@ -70,7 +70,8 @@ def _profile(path: Path, *, as_json: bool) -> None:
             typer.echo(problem.line(str(path)), err=problem.severity == "error")
         if usable and found is not None:
             roles = ", ".join(found.roles)
-            typer.echo(f"{path}: usable: {found.about.maker}, {roles}, {len(found.points)} points")
+            what = f"{len(found.points)} points" if found.sunspec is None else "by its SunSpec models"
+            typer.echo(f"{path}: usable: {found.about.maker}, {roles}, {what}")
     if not usable:
         raise typer.Exit(EXIT_REFUSED)
 

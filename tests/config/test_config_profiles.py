@@ -136,7 +136,7 @@ def test_a_file_of_the_site_cannot_take_the_name_of_a_shipped_profile(site, tmp_
     ("old", "new", "said"),
     [
         ('type = "u16", scale = 0.01, unit = "kWh"', 'type = "u17", unit = "kWh"', "points.battery_capacity.type: unknown type 'u17'"),
-        ("battery_soh = { address = 13023", "battery_soh = { address = 13022", "points.battery_soh: overlaps battery_soc: both have register 13022"),
+        ("{ address = 13023", "{ address = 13022", "points.battery_soh: overlaps battery_soc: both have register 13022"),
         ('scale = 0.01, unit = "kWh"', 'scale = 0, unit = "kWh"', "points.battery_capacity: scale is 0, so every value would be 0"),
         ('unit = "W", positive = "discharge"', 'unit = "W"', "points.battery_power: positive is missing: state what a positive value means"),
         ('positive = "magnitude", write = "volatile"', 'positive = "magnitude"', "battery.control.charge[0]: command_power is not declared writable"),

@@ -139,13 +139,21 @@ def packed(payload: bytes, rng: random.Random) -> bytes:
             return gzip.compress(payload + b" " * rng.choice((10, 10_000, 3_000_000)), 1)
 
 
-def signed(payload: bytes, rng: random.Random) -> bytes:
-    """A JWS, most of the time with something wrong in it."""
-    header = {"alg": "Ed25519", "kid": "fuzz"}
-    text = json.dumps(changed(header, rng) if rng.random() < 0.5 else header).encode()
-    text = damaged(text, rng) if rng.random() < 0.2 else text
-    signing_input = base64.urlsafe_b64encode(text).rstrip(b"=") + b"." + base64.urlsafe_b64encode(payload).rstrip(b"=")
+GOOD_HEADER = {"alg": "Ed25519", "kid": "fuzz"}
+
+
+def sealed(header: bytes, payload: bytes) -> bytes:
+    """A JWS with this header and a signature that holds."""
+    signing_input = (
+        base64.urlsafe_b64encode(header).rstrip(b"=") + b"." + base64.urlsafe_b64encode(payload).rstrip(b"=")
+    )
     return signing_input + b"." + base64.urlsafe_b64encode(SIGNING_KEY.sign(signing_input)).rstrip(b"=")
+
+
+def signed(payload: bytes, rng: random.Random) -> bytes:
+    """A JWS, often with something wrong in its header."""
+    header = json.dumps(changed(GOOD_HEADER, rng) if rng.random() < 0.5 else GOOD_HEADER).encode()
+    return sealed(damaged(header, rng) if rng.random() < 0.2 else header, payload)
 
 
 def mutated(seed: dict[str, Any], rng: random.Random, *, sign: bool) -> bytes:

@@ -134,7 +134,7 @@ class Responses:
         return {
             "share_of_seconds_within": good / seconds if seconds else None,
             "seconds": seconds,
-            "share_by_devices": self.by_devices / (self.by_devices + self.by_agent),
+            "share_by_devices": self.by_devices / max(self.by_devices + self.by_agent, 1),
             "tolerance": "1 % of the award around all that was promised within the allowed response time before",
             "stretches": [_told(one) for one in self.stretches],
             "step_response": [step_response(scenario, line) for line in tables.values()],

@@ -233,6 +233,8 @@ def _response_lines(found: dict[str, Any] | None) -> list[str]:
     share = found["share_of_seconds_within"]
     within = "no second to judge" if share is None else f"{100 * share:.4g} % of {found['seconds']} s within 1 %"
     told = [f"{'frequency response':<20} {within}"]
+    if found["share_by_devices"]:
+        told.append(f"{'  by own droop':<20} {100 * found['share_by_devices']:.4g} % of the time, else by the agent")
     for one in found["step_response"]:
         beyond = one["beyond_device_s"]
         shown = "never" if beyond is None else f"{one['time_to_90_pct_s']:g} s, {beyond:g} s more than the device alone"

@@ -10,6 +10,7 @@ from core_step_site import Cell, Site, rules_of
 from agent.core.decision import Inputs
 from agent.core.delegable import Part
 from agent.core.delegation import DroopWrite
+from agent.core.override import Override
 from agent.core.snapshot import BatterySample, DroopOffer, DroopOutcome
 
 OFFER = DroopOffer("", 500e3, True)
@@ -32,12 +33,14 @@ class DroopCell(Cell):
     follows: Part | None = None
     fed_droop_s: float = -1e9
     hz: float = 50.0
+    alarms: float = 0.0
     droop_told: list[tuple[float, DroopWrite]] = field(default_factory=list)
     """Writes under way: when they land, and what they say."""
 
     def sample(self, now_s: float) -> BatterySample:
         from_hz = missing(now_s) if self.follows is None else good(self.follows.curve.dead_band_hz, now_s)
-        return replace(super().sample(now_s), own_droop_from_hz=from_hz, droop_offer=self.offer)
+        sample = replace(super().sample(now_s), own_droop_from_hz=from_hz, droop_offer=self.offer)
+        return replace(sample, alarms=good(self.alarms, now_s))
 
     @property
     def answer_w(self) -> float:
@@ -65,8 +68,11 @@ class DroopSite(Site):
     baseline_w: float | None = None
     """What the plan asks of all batteries; with it `both` is watched."""
 
+    override: Override | None = None
+
     def inputs(self) -> Inputs:
-        given, self.droop_outcomes = replace(super().inputs(), droop_outcomes=tuple(self.droop_outcomes)), []
+        given = replace(super().inputs(), droop_outcomes=tuple(self.droop_outcomes), override=self.override)
+        self.droop_outcomes = []
         return given
 
     def _live(self, parts: int) -> None:

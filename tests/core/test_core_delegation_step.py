@@ -15,9 +15,12 @@ from hypothesis import strategies as st
 from agent.core.decision import State
 from agent.core.delegable import Part
 from agent.core.droop import DeviceDroop
+from agent.core.latch import Alarm
 from agent.core.orders import Direction, Orders, Outage
+from agent.core.override import Override
 from agent.core.plan import Plans, Target
 from agent.core.snapshot import DroopOffer
+from agent.core.term import begun
 
 FULL_HZ = 49.8
 """Calls for the whole award upward."""
@@ -349,6 +352,38 @@ def test_it_is_taken_back_while_the_clock_is_not_trusted_or_the_award_withdrawn(
     assert running.both == []
 
 
+def test_an_override_that_suspends_awards_takes_them_back_and_one_that_does_not_moves_only_the_setpoint():
+    running = handed(award(start=0.0), hz=FULL_HZ)
+    running.run(30)
+    running.baseline_w = None
+    running.override = Override(Target.BATTERY, -70e3, begun(T0 + 30.0, 30.0, 600.0), T0 + 30.0, "anna", "a test")
+    running.run(10)
+    assert running.cells[0].follows is not None
+    assert running.cells[0].power_w == pytest.approx(30e3)
+    running.override = replace(running.override, suspends_awards=True)
+    running.run(5)
+    assert running.cells[0].follows is None
+    assert running.cells[0].power_w == pytest.approx(-70e3)
+
+
+def test_a_safety_latch_stops_the_devices_own_answer_too():
+    running = handed(award(start=0.0), hz=FULL_HZ)
+    running.run(30)
+    running.baseline_w = None
+    running.cells[0].alarms = float(Alarm.E_STOP)
+    running.run(3)
+    assert (running.cells[0].follows, running.cells[0].power_w) == (None, 0.0)
+    running.run(30)
+    assert running.cells[0].follows is None
+
+
+def test_what_is_learned_of_the_battery_goes_on():
+    running = handed(award(start=0.0), hz=FULL_HZ, cells=[DroopCell("b0", soc_pct=60.0)])
+    running.run(600)
+    model = running.state.models["b0"]
+    assert model.believed_soc_pct == pytest.approx(running.cells[0].soc_pct, abs=0.1)
+
+
 def test_an_outage_of_the_battery_stops_its_droop_before_anything_else():
     running = handed(award(start=0.0), hz=FULL_HZ)
     running.run(30)
@@ -395,7 +430,7 @@ DEEDS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(DEEDS, st.sampled_from([1, 2]))
 def test_whatever_the_devices_do_no_answer_is_given_twice_and_the_reserve_is_held(deeds, count):
     """Every tick also meets the invariants of the scenario runner (power and energy of the award are kept)."""

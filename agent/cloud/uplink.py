@@ -16,6 +16,7 @@ from agent.cloud.drain import Drain, Outbox, happened_within
 from agent.cloud.intake import Inbound
 from agent.cloud.messages import ack_message, will_message
 from agent.cloud.mqtt_link import (
+    MAX_IN_FLIGHT,
     SESSION_TAKEN_OVER,
     Connection,
     ConnectionLost,
@@ -102,8 +103,6 @@ class Uplink:
         self._status_changed = asyncio.Event()
         self._forecast: bytes | None = None
         self._forecast_changed = asyncio.Event()
-        self._forecast: bytes | None = None
-        self._forecast_changed = asyncio.Event()
         self._watermark_seen = asyncio.Event()
         self._highest_sent: dict[Stream, int] = {}
         self._resend: dict[Stream, ResendTimer] = {}
@@ -151,14 +150,9 @@ class Uplink:
         self._forecast = payload
         self._forecast_changed.set()
 
-    def forecast(self, payload: bytes) -> None:
-        """`edge/forecast` is this from now on; the last one is published again on each new connection."""
-        self._forecast = payload
-        self._forecast_changed.set()
-
     def courtesy(self, outcome: Outcome) -> None:
-        """Tells an outcome once, outside the sequence, if there is a connection just now."""
-        if self._connection is not None:
+        """Tells an outcome once, outside the sequence, if there is a connection just now that keeps up."""
+        if self._connection is not None and self._connection.unacknowledged < MAX_IN_FLIGHT:
             self._connection.publish(self._topics.edge("ack"), ack_message(self._site_id, None, outcome))
 
     def start_live(self, minutes: float) -> Refused | None:
@@ -227,7 +221,6 @@ class Uplink:
             self._receive(connection),
             self._tell_status(connection),
             self._tell_forecast(connection),
-            self._tell_forecast(connection),
             self._send(drain),
             self._watch_steadiness(drain),
             self._watch_what_is_stored(drain),
@@ -273,14 +266,6 @@ class Uplink:
             with suppress(PublishRefused, ConnectionLost):
                 await connection.publish(self._topics.edge("status"), self._status(), retain=True)
             await happened_within(self._status_changed, self._options.status_every_s)
-
-    async def _tell_forecast(self, connection: Connection) -> None:
-        while True:
-            self._forecast_changed.clear()
-            if self._forecast is not None:
-                with suppress(PublishRefused, ConnectionLost):
-                    await connection.publish(self._topics.edge("forecast"), self._forecast, retain=True)
-            await self._forecast_changed.wait()
 
     async def _tell_forecast(self, connection: Connection) -> None:
         while True:

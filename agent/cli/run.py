@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import typer
@@ -12,8 +13,14 @@ EXIT_CANNOT_START = 4
 """Bad site file, or another instance holds the store: nothing was started."""
 
 
+def leave_rich_out() -> None:
+    """structlog, imported after this, does without rich: it is for tracebacks in colour, and costs a daemon 4 MB."""
+    sys.modules["rich"] = None  # type: ignore[assignment]
+
+
 def run(config: Path = ConfigOption) -> None:
     """Run the agent in the foreground; systemd does this on a site. Ends with the batteries at 0 kW on SIGTERM."""
+    leave_rich_out()
     from agent.app import CannotStart, serve  # noqa: PLC0415 (the daemon's libraries load only for the daemon)
 
     try:

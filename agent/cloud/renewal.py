@@ -53,6 +53,7 @@ class Renewal:
         self._tell = tell
         self._utc_s = utc_s
         self._trusted = trusted
+        self._was_trusted = True
         self._look_every_s = look_every_s
         self._asked = asyncio.Event()
         self._watch = ExpiryWatch()
@@ -86,8 +87,13 @@ class Renewal:
         self._files, self._expiries = seen.files, seen.expiries
         if seen.problems != self._problems:
             await self._tell_problems(seen.problems)
-        if (changed or asked) and not seen.problems:
-            why = "its files were renewed" if changed else "asked for on this machine"
+        was_trusted, self._was_trusted = self._was_trusted, self._trusted()
+        # What was refused by a wrong clock is retained by the broker, and comes again with a new connection.
+        clock_mended = self._was_trusted and not was_trusted
+        if (changed or asked or clock_mended) and not seen.problems:
+            why = (
+                "its files were renewed" if changed else "asked for here" if asked else "the clock can be trusted again"
+            )
             await self._note(
                 EventState.NOTED, Severity.INFO, RENEWED, f"the connection to the broker is made anew: {why}"
             )

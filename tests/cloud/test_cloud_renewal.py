@@ -1,10 +1,11 @@
 """Certificates renewed on disk count without a restart; what cannot be used is told before it is needed."""
 
 import asyncio
+import hashlib
 import time
 
 import pytest
-from cloud_documents import SITE, document
+from cloud_documents import NOW, SITE, document
 from cloud_double import until
 from own_ca import Authority
 from secure_broker import SecureBroker
@@ -12,6 +13,8 @@ from secure_broker import SecureBroker
 from agent.cloud.certificates import EVENT_CODE
 from agent.cloud.renewal import RENEWED, UNUSABLE, Renewal
 from agent.core.events import EventState, Severity
+
+SHA256 = hashlib.sha256(document()).hexdigest()
 
 
 class Watched:
@@ -136,6 +139,27 @@ async def test_while_the_clock_is_not_trusted_nothing_is_said_to_have_ended(watc
     await until(lambda: each.told(EVENT_CODE), "the alarm")
     each.trusted = False
     assert [one["days_left"] for one in each.renewal.facts()] == [None, None, None]
+
+
+async def test_once_the_clock_is_right_again_what_it_made_refuse_comes_again(watched):
+    each = await watched()
+    each.trusted, each.site.now = False, NOW - 1e8
+    cloud = each.secure.client("the-cloud", each.secure.cloud_pair, port=each.secure.cloud_port)
+    topic = f"ems/v1/{SITE}/cloud/plan/rolling"
+    cloud.publish(topic, document(), qos=1, retain=True).wait_for_publish(10)
+    cloud.disconnect()
+    cloud.loop_stop()
+
+    async def refused():
+        return [e.reason for e in await each.site.store.outcomes("rolling", 17, SHA256)]
+
+    async with asyncio.timeout(20):
+        while "from_the_future" not in await refused():  # noqa: ASYNC110 - the disk has no event to wait for
+            await asyncio.sleep(0.01)
+    await until(lambda: not each.renewal._was_trusted, "the look at the clock")
+    each.site.now = NOW
+    each.trusted = True
+    await until(lambda: each.site.plans.rolling, "the plan, sent again by the broker")
 
 
 async def test_the_chain_of_the_broker_counts_with_its_ca(mosquitto, tmp_path, edge):

@@ -84,6 +84,7 @@ class RememberedReads(Registers):
         self._clock = clock
         self._link = open_link()
         self._connections_before = 0
+        self._paces: list[tuple[float, float]] = []
         self._answers: dict[tuple[int, int, int, int], tuple[int, ...] | ModbusRefused | LinkTimeout] = {}
 
     @property
@@ -120,6 +121,7 @@ class RememberedReads(Registers):
 
     def pace(self, between_s: float, after_connect_s: float) -> None:
         """As slow as the slowest wants it."""
+        self._paces.append((between_s, after_connect_s))
         self._link.pace(between_s, after_connect_s)
 
     async def _once(self, key: tuple[int, int, int, int]) -> tuple[int, ...]:
@@ -146,6 +148,8 @@ class RememberedReads(Registers):
             await self._link.close()
             self._connections_before += self._link.generation
             self._link = self._open_link()
+            for pace in self._paces:
+                self._link.pace(*pace)
         else:
             wait_s = self._link.retry_mono_s(unit_id) - self._clock()
             await asyncio.sleep(max(0.0, wait_s))

@@ -12,7 +12,7 @@ from drivers_registers import RawBank
 
 from drivers import scan
 from drivers.endpoint import RtuTcpEndpoint, SerialEndpoint, TcpEndpoint
-from drivers.errors import DeviceError
+from drivers.errors import DeviceError, LinkTimeout
 from drivers.link import Link
 from drivers.profile.load import available, load
 from drivers.scan import Manners, RememberedReads, scan_unit
@@ -175,5 +175,23 @@ async def test_every_connection_of_a_scan_is_one_that_cannot_write(monkeypatch):
     assert all(link.read_only for link in opened)
 
 
+async def test_a_new_connection_is_as_slow_as_the_one_before(monkeypatch):
+    paces = []
+    async with ModbusServer({1: RawBank({0: 1})}) as server:
+        reads = RememberedReads(lambda: _link(server.port), time.monotonic)
+        reads.pace(0.01, 0.02)
+        monkeypatch.setattr(Link, "pace", lambda _self, *pace: paces.append(pace))
+        server.faults[1].silent = True
+        with pytest.raises(LinkTimeout):
+            await reads.read_holding(1, 0, 1)
+        assert paces == [(0.01, 0.02)]
+        server.faults[1].silent = False
+        with pytest.raises(LinkTimeout):
+            await reads.read_holding(1, 0, 1)  # a silence is remembered, too
+        assert await reads.read_input(1, 0, 1) == (1,)
+        assert reads.generation == 2
+        await reads.close()
+
+
 def _link(port):
-    return Link(TcpEndpoint("127.0.0.1", port), clock=time.monotonic, read_only=True)
+    return Link(TcpEndpoint("127.0.0.1", port), timeout_s=0.2, clock=time.monotonic, read_only=True)

@@ -194,7 +194,7 @@ class Wire:
         if has_transactions(self._endpoint):
             self._held = verdict.open_bytes
             return data
-        if verdict.open_bytes or self._request is None:
+        if verdict.open_bytes:
             return b""
         answer = data[verdict.late_bytes :]
         self._held = verdict.late_bytes

@@ -252,3 +252,66 @@ async def test_a_port_that_is_not_there_taken_by_another_or_pulled_is_an_error_t
         with pytest.raises(LinkDown):
             await first.read_holding(1, 0, 1)
         await first.close()
+
+
+async def test_a_request_that_was_given_up_may_still_be_answered_and_is_told_apart_too(line):
+    link, _, server = line
+    server.faults[1].delay_s = 0.1
+    impatient = asyncio.ensure_future(link.read_holding(1, 100, 2))
+    await until(lambda: server.requests == 1)
+    impatient.cancel()
+    await asyncio.gather(impatient, return_exceptions=True)
+    server.faults[1].delay_s = 0.0
+    try:
+        assert await link.read_holding(1, 0, 2) == (1000, 1001)
+    except (BadReply, LinkTimeout):
+        assert await link.read_holding(1, 0, 2) == (1000, 1001)
+    assert (0, 1) in [(pdu[2], pdu[4]) for _, pdu in server.asked], "another shape was asked first"
+
+
+async def test_a_quick_unit_is_waited_for_less_when_read_and_as_long_as_ever_when_written_to():
+    units = banks()
+    async with ModbusServer(units) as server:
+        link = Link(TcpEndpoint("127.0.0.1", server.port), timeout_s=2.0, clock=time.monotonic)
+        for _ in range(20):
+            await link.read_holding(1, 0, 1)
+        assert link.unit(1).timeout_s < 1.0
+        server.faults[1].delay_s = 1.0
+        with pytest.raises(LinkTimeout):
+            await link.read_holding(1, 0, 1)
+        server.faults[1].delay_s = 1.2
+        await link.write_register(1, 3, 77)
+        assert units[1].registers[3] == 77
+        await link.close()
+
+
+@pytest.mark.parametrize(("neighbours", "least_s", "most_s"), [((), 0.0, 1.0), ((2,), 3.0, 60.0)])
+async def test_a_dead_unit_rests_longer_where_it_would_slow_others(neighbours, least_s, most_s):
+    async with ModbusServer(banks()) as server:
+        link = Link(TcpEndpoint("127.0.0.1", server.port), timeout_s=SHORT_S, clock=time.monotonic)
+        for unit in neighbours:
+            await link.read_holding(unit, 0, 1)
+        server.faults[1].silent = True
+        for _ in range(3):
+            with pytest.raises(LinkTimeout):
+                await link.read_holding(1, 0, 1)
+        assert least_s <= link.unit(1).retry_in_s <= most_s
+        await link.close()
+
+
+async def test_a_line_that_never_falls_silent_is_an_error_and_no_hang():
+    async with SerialLine(banks(), baud=None) as server:
+        link = Link(SerialEndpoint(server.device, 9600, "N"), timeout_s=SHORT_S, clock=time.monotonic)
+        assert await link.read_holding(1, 0, 1) == (1000,)
+
+        async def chatter():
+            while True:
+                server.noise(b"\x55")
+                await asyncio.sleep(0)
+
+        talking = asyncio.ensure_future(chatter())
+        with pytest.raises((BadReply, LinkDown), match=r"does not fall silent|came unasked"):
+            await asyncio.wait_for(link.read_holding(1, 0, 1), 20)
+        talking.cancel()
+        await asyncio.gather(talking, return_exceptions=True)
+        await link.close()

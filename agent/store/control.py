@@ -24,6 +24,7 @@ SEQUENCE_BLOCK = 1_000
 """Sequences are promised ahead by this many; at most so large is the hole after telemetry.db was lost."""
 SNAPSHOT_EVERY_S = 86_400.0
 SNAPSHOT_FILE = "control.snapshot.db"
+COMMANDS_SINCE = "commands_since_utc_s"
 
 _OUTCOME_COLUMNS = "at_utc_s, subject, kind, version, sha256, stage, reason, field, detail, command_id"
 _FIRST_HASH = "0" * 64

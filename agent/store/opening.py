@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.store.control import ControlDb
+from agent.core.admission import MAX_ISSUED_AHEAD_S
+from agent.store.control import COMMANDS_SINCE, ControlDb
 from agent.store.database import Damaged
 from agent.store.outbox import Quota
 from agent.store.telemetry import TelemetryDb
@@ -40,6 +41,9 @@ def open_files(directory: Path, announce: Announce, utc_s: Callable[[], float], 
         findings.append(f"{damage}; it is kept as {quarantined.name} and {instead}. Check the disk")
     writer = Writer(control, TelemetryDb(directory, quota), announce, utc_s)
     writer.start(findings)
+    if quarantined is not None:
+        # Which commands were taken since the snapshot is not known, so those that could be replays have no effect.
+        control.set_mark(COMMANDS_SINCE, repr(utc_s() + MAX_ISSUED_AHEAD_S))
     _sync_directory(directory)
     return writer, Opened(quarantined, restored)
 

@@ -13,6 +13,7 @@ from agent.core.events import Event
 from agent.core.evidence import EvidenceRow
 from agent.core.ledger import SlotRow
 from agent.core.records import CommandEnd, CommandRecord, Document, HeldDocument, Outcome, Sample, StorageFailed, Stream
+from agent.store.control import COMMANDS_SINCE
 from agent.store.instance_lock import InstanceLock
 from agent.store.opening import Opened, open_files
 from agent.store.outbox import Quota
@@ -28,7 +29,6 @@ SETTINGS = "owners_settings"
 STORED_WRITES = "stored_writes"
 OVERRIDE = "override"
 LATCHES = "latches"
-COMMANDS_SINCE = "commands_since_utc_s"
 
 _Args = TypeVarTuple("_Args")
 _R = TypeVar("_R")
@@ -196,10 +196,6 @@ class Store:
     async def keep_latches(self, text: str) -> None:
         """The safety latches that fell; survive a power cut once this returns."""
         await self._run(self._writer.control.set_mark, LATCHES, text)
-
-    async def forget_commands_before(self, utc_s: float) -> None:
-        """Commands issued before this are refused from now on: their ids are not remembered any more."""
-        await self._run(self._writer.control.set_mark, COMMANDS_SINCE, repr(utc_s))
 
     async def save_models(self, bodies: Mapping[str, str]) -> None:
         """These learned battery models, by device, survive a power cut once this returns."""

@@ -68,7 +68,7 @@ MUTANTS: list[Mutant] = [
         ("slots are aligned", "plan.start_utc_s % plan.slot_s != 0", "False"),
         ("a plan has a longest length", "plan.end_utc_s - plan.start_utc_s > longest_s", "False"),
         ("not wholly past", "plan.end_utc_s <= now_utc_s", "False"),
-        ("within the rating", "not lower_w * RATING_MARGIN <= power_w <= upper_w * RATING_MARGIN", "False"),
+        ("within the rating", "if power_w is not None and not lower_w <= power_w <= upper_w:", "if False:"),
         first=_TICK,
     ),
     *_of(
@@ -180,7 +180,7 @@ MUTANTS: list[Mutant] = [
         ("a response that is no number", "request.droop_w if math.isfinite(request.droop_w) else 0.0", "request.droop_w"),
         ("the connection limit", "total_w, cut = clamp(total_w, site_bounds)", "total_w, cut = total_w, ()"),
         ("award headroom", "base_w, cut = clamp(base_w, request.award_bounds)", "base_w, cut = base_w, ()"),
-        ("shares move in pace", "shares_w = paced(shares_w, units, *room(site_bounds).soft)", "pass"),
+        ("shares move in pace", "shares_w = paced(shares_w, doing, *room(site_bounds).soft)", "pass"),
         first=("dispatch",),
     ),
     *_of(

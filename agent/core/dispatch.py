@@ -99,7 +99,8 @@ def dispatch(
     for unit in units:
         softened += given_up(shares_w[unit.device_id], unit.bounds, by)
     if len(units) > 1:
-        shares_w = paced(shares_w, widened(units, around) if around else units, *room(site_bounds).soft)
+        doing = widened(units, around) if around else units
+        shares_w = paced(shares_w, doing, *room(site_bounds).soft)
     power_w = sum(shares_w.values())
     done = Dispatch(
         power_w, baseline_w, shares_w, tuple(clips), softened, total_w - power_w if len(units) > 1 else 0.0, hard[0]

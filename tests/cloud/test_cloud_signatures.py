@@ -1,12 +1,13 @@
 """What is believed of what a broker hands over: the cloud's word, byte for byte, or nothing."""
 
 import gzip
+from pathlib import Path
 
 import pytest
 from cloud_documents import document
 from hypothesis import given
 from hypothesis import strategies as st
-from own_signer import KEY_ID, KEYS, PUBLIC, Signer, b64, raw
+from own_signer import KEY_ID, KEYS, PRIVATE, PUBLIC, Signer, b64, raw
 
 from agent.cloud.signatures import MAX_SIGNED_BYTES, Arrived, KeyRing
 from agent.core.admission import Refused
@@ -160,3 +161,50 @@ class TestByHand:
         assert RING.brought(signed) == Arrived(signed, CONTENT)
         forged = Signer(fresh=True).signed(CONTENT)
         assert RING.brought(forged).content.reason == "bad_signature"
+
+
+class TestContract:
+    """The worked example of docs/contract.md."""
+
+    TEXT = (Path(__file__).parents[2] / "docs" / "contract.md").read_text().split("## Signatures")[1].split("\n## ")[0]
+
+    def vector(self):
+        block = self.TEXT.split("```text\n")[1].split("```")[0]
+        parts = {line[:20].strip() or "payload": "" for line in block.splitlines()}
+        for line in block.splitlines():
+            parts[line[:20].strip() or "payload"] += line[20:].strip()
+        return parts
+
+    def test_the_test_vector_is_believed_with_its_public_key(self):
+        parts = self.vector()
+        ring = KeyRing({"example-2024": raw(parts["public key"])})
+        assert ring.opened(parts["payload"].encode()) == parts["content"].encode()
+
+    def test_another_library_signs_to_the_same_bytes(self):
+        parts = self.vector()
+        assert parts["private key (seed)"] == PRIVATE
+        assert Signer("example-2024").signed(parts["content"].encode()).decode() == parts["payload"]
+        assert (
+            Signer("example-2024").with_header(parts["header"].encode(), parts["content"].encode()).decode()
+            == parts["payload"]
+        )
+
+    def test_the_signer_in_the_text_works(self):
+        import base64
+        import json
+
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        scope = {"base64": base64, "json": json, "Ed25519PrivateKey": Ed25519PrivateKey}
+        exec(self.TEXT.split("```python\n")[1].split("```")[0], scope)
+        parts = self.vector()
+        key = Ed25519PrivateKey.from_private_bytes(raw(PRIVATE))
+        assert scope["signed"](parts["content"].encode(), key, "example-2024").decode() == parts["payload"]
+
+    def test_the_section_of_the_site_file_is_usable(self):
+        import tomllib
+
+        from agent.site_file.cloud_keys import SigningKeySection
+
+        stated = tomllib.loads(self.TEXT.split("```toml\n")[1].split("```")[0])["cloud"]["signing_key"][0]
+        assert SigningKeySection(**stated).raw == raw(self.vector()["public key"])

@@ -220,7 +220,6 @@ class Wire:
             self._end(trouble)
             return
         self._fail(trouble)
-        self._request = None  # what follows belongs to nothing
         self._on_trouble(self, trouble)
 
     def _end(self, trouble: Exception) -> None:

@@ -176,7 +176,8 @@ class LedgerSlot:
     target: str
     source: str
     version: int | None
-    planned_wh: float
+    planned_wh: float | None
+    """None: no plan had a slot for this time."""
     delivered_wh: float | None
     imbalance_wh: float | None
     battery_wh: float
@@ -209,7 +210,9 @@ def read_ledger_slot(message: dict[str, Any]) -> LedgerSlot:
 
 
 def _add_up(slot: LedgerSlot, response_wh: float | None) -> None:
-    if slot.delivered_wh is not None and slot.imbalance_wh is not None:
+    if (slot.planned_wh is None or slot.delivered_wh is None) != (slot.imbalance_wh is None):
+        raise UnreadableError(f"ledger slot: imbalance {slot.imbalance_wh} of planned {slot.planned_wh}")
+    if slot.delivered_wh is not None and slot.imbalance_wh is not None and slot.planned_wh is not None:
         off_wh = slot.delivered_wh - (response_wh or 0.0) - slot.planned_wh - slot.imbalance_wh
         if abs(off_wh) > LEDGER_TOLERANCE_WH:
             raise UnreadableError(f"ledger slot: planned, delivered and imbalance are {off_wh:g} Wh apart")

@@ -178,9 +178,9 @@ class AgentProcess:
         return found
 
     def slots(self, from_utc_s: float, to_utc_s: float) -> list[dict[str, Any]] | None:
-        """Its ledger of the finished slots in that time, or None when it does not answer."""
+        """Its ledger of the finished slots that a plan promised in that time, or None when it does not answer."""
         found = self._ask({"cmd": "slots", "from_utc_s": from_utc_s, "to_utc_s": to_utc_s})
-        return found if isinstance(found, list) else None
+        return [row for row in found if row["planned_wh"] is not None] if isinstance(found, list) else None
 
     def _present(self) -> Counter[str]:
         said = (self._last or {}).get("counters") or {}

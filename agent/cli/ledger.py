@@ -61,7 +61,7 @@ def _whole_day(day: datetime | None) -> tuple[datetime, datetime]:
 def lines(slots: list[dict[str, Any]], day: str) -> list[str]:
     """The day as a table of 77 columns, kWh, with its sums; the slot that runs is marked and not in the sums."""
     if not slots:
-        return [f"{day}: no slot in the ledger; a slot is kept while a plan has one for the time"]
+        return [f"{day}: no slot in the ledger: the agent did not run, or its clock was not trusted"]
     rows = [_cells(slot) for slot in slots]
     finished = [row for row, slot in zip(rows, slots, strict=True) if slot["closed"]]
     sums = [_sum([row[i] for row in finished]) for i in range(len(SUMS) + len(PATHS))]

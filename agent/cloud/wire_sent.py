@@ -203,7 +203,9 @@ class LedgerMessage(SentMessage):
     target: Literal["battery", "grid"] = Field(description="the promised place")
     source: str = Field(description="who decided")
     version: Version | None = Field(description="of the plan")
-    planned_wh: Number = Field(description="promised")
+    planned_wh: Number = Field(
+        description="promised; null where no plan had a slot: that time is told up to each half-hour"
+    )
     delivered_wh: Number = Field(
         description="at the promised place: `battery`, or `grid` by the meter's energy counters where it has them, "
         "else by its power"

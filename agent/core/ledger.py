@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from agent.core.authority import Source
 from agent.core.energy_paths import NOTHING, EnergyPaths
 from agent.core.plan import Slot, Target
-from agent.core.slot_energy import SlotAccount, SlotRecord
+from agent.core.slot_energy import UNPLANNED, SlotAccount, SlotRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +42,16 @@ class SlotRow:
     """None in a row that a version without energy paths wrote."""
 
     @property
-    def planned_wh(self) -> float:
-        """The energy promised for the whole slot."""
+    def planned_wh(self) -> float | None:
+        """The energy promised for the whole slot; None where no plan had one for this time."""
+        if self.source in UNPLANNED:
+            return None
         return self.power_w * (self.end_utc_s - self.start_utc_s) / 3600.0
 
     @property
     def imbalance_wh(self) -> float | None:
         """Delivered beyond what was promised; frequency response is owed to the reserve and is no imbalance."""
-        if self.delivered_wh is None:
+        if self.delivered_wh is None or self.planned_wh is None:
             return None
         return self.delivered_wh - (self.response_wh or 0.0) - self.planned_wh
 

@@ -14,6 +14,10 @@ from agent.core.energy_paths import NOTHING, EnergyPaths, added, scaled_to
 from agent.core.plan import Slot, Target
 from agent.core.snapshot import MeterSample
 
+UNPLANNED = frozenset({Source.LOCAL_RULE, Source.NEUTRAL})
+"""Under these nothing was promised; energy flows all the same, and settlement asks for it."""
+UNPLANNED_SLOT_S = 1800.0
+"""Time without a plan is accounted for up to each half-hour."""
 TRACK_FLOOR_TICKS = 5
 """The remaining time counts as at least this many ticks; the loop through meter and device is slower than one."""
 SPLIT_SHARE = 0.999
@@ -42,9 +46,16 @@ class SlotAccount:
     anchor_export_wh: float | None = None
     """Export counter of the connection meter at the slot's start; with `anchor_wh` it gives the import counter."""
 
+    @property
+    def planned(self) -> bool:
+        """True when a plan promised this slot."""
+        return self.source not in UNPLANNED
+
     def same_time(self, slot: Slot) -> bool:
         """True when `slot` is this slot, perhaps with a revised promise: the energy done so far still counts."""
         mine = self.slot
+        if not self.planned:
+            return mine.start_utc_s == slot.start_utc_s
         return (mine.start_utc_s, mine.end_utc_s, mine.target) == (
             slot.start_utc_s,
             slot.end_utc_s,
@@ -114,6 +125,17 @@ def advance(account: SlotAccount, dt_s: float, flows: Flows) -> SlotAccount:
         added(account.paths, dt_s, split_w, flows.pv_w, load_w),
         account.anchor_export_wh,
     )
+
+
+def unplanned_slot(utc_s: float, target: Target, before: SlotAccount | None) -> Slot:
+    """The stretch without a plan at `utc_s`: from where the slot before ended, or from now, to the next half-hour."""
+    if before is not None and not before.planned and before.slot.start_utc_s <= utc_s < before.slot.end_utc_s:
+        return before.slot
+    begin_utc_s = utc_s // UNPLANNED_SLOT_S * UNPLANNED_SLOT_S
+    start_utc_s = utc_s
+    if before is not None and begin_utc_s <= before.slot.end_utc_s <= utc_s:
+        start_utc_s = before.slot.end_utc_s
+    return Slot(start_utc_s, begin_utc_s + UNPLANNED_SLOT_S, 0.0, target)
 
 
 def close(

@@ -146,7 +146,7 @@ class Requests:
         held = [plan for plan in (plans.rolling, plans.yearly) if plan is not None]
         slot_s = min((plan.slot_s for plan in held), default=1800)
         rows = await self._ledger(decision.utc_s - (past + 1) * slot_s, decision.utc_s)
-        slots = [_past(row) for row in rows if row.closed][-past:] if past else []
+        slots = [_past(row) for row in rows if row.closed and row.planned_wh is not None][-past:] if past else []
         if decision.slot is not None:
             slot = decision.slot
             elapsed_s = max(decision.utc_s - slot.start_utc_s, 1e-3)

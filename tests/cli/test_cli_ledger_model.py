@@ -56,7 +56,7 @@ def test_energy_without_a_path_is_told_and_what_is_not_known_is_a_dash():
 
 def test_an_empty_day_says_so():
     assert ledger.lines([], "2024-01-15") == [
-        "2024-01-15: no slot in the ledger; a slot is kept while a plan has one for the time"
+        "2024-01-15: no slot in the ledger: the agent did not run, or its clock was not trusted"
     ]
 
 

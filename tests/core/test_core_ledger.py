@@ -163,3 +163,45 @@ def test_imbalance_leaves_out_the_frequency_response():
     assert row.imbalance_wh == pytest.approx(9000 - 500 - 100e3 / 12)
     assert replace(row, delivered_wh=None).imbalance_wh is None
     assert row.start_utc_s == T0
+
+
+def test_time_without_a_plan_is_accounted_for_up_to_the_half_hour_and_promises_nothing():
+    site = TrueSite()
+    state, closed = run(site, Plans(), 1900)
+    ((record, truth),) = closed
+    row = slot_row(record)
+    assert (row.source, row.planned_wh, row.imbalance_wh, row.target) == ("local_rule", None, None, "grid")
+    assert (row.end_utc_s - T0, state.account.slot.start_utc_s) == (1800.0, row.end_utc_s)
+    assert row.grid_wh == pytest.approx(truth.grid_wh, abs=2.0)
+    assert_true(row, truth, within_wh=5.0)
+
+
+def test_a_plan_that_begins_ends_the_time_without_one_at_that_instant():
+    site = TrueSite()
+    plans = Plans(rolling=plan(50.0, 50.0, start=T0 + 600, slot_s=300))
+    _, closed = run(site, plans, 1000)
+    (before, _), (first, _) = closed
+    assert (before.slot.end_utc_s, first.slot.start_utc_s) == (T0 + 600, T0 + 600)
+    assert (slot_row(before).planned_wh, slot_row(first).planned_wh is None) == (None, False)
+
+
+def test_a_plan_for_time_that_began_without_one_takes_over_what_flowed_since():
+    site = TrueSite()
+    state, closed = run(site, Plans(), 600)
+    assert closed == []
+    plans = Plans(rolling=plan(50.0, start=T0, slot_s=900))
+    _, closed = run(site, plans, 400, state, 600)
+    (record, _) = closed[0]
+    assert (record.slot.start_utc_s, record.slot.end_utc_s) == (T0, T0 + 900)
+    assert record.covered_s == pytest.approx(900.0, abs=1.5)
+
+
+def test_with_a_clock_that_may_be_wrong_no_time_is_accounted_for():
+    _, effects = step(SITE, State(), replace(inputs(0.0, Plans()), clock_trusted=False))
+    assert effects.running is None
+
+
+def test_after_a_restart_time_without_a_plan_goes_on_from_its_row():
+    state, _ = run(TrueSite(), Plans(), 100)
+    again = slot_account(open_slot_row(state.account))
+    assert (again.planned, again.slot.start_utc_s, again.slot.end_utc_s) == (False, T0, T0 + 1800)

@@ -105,6 +105,11 @@ def test_a_slot_of_the_ledger_is_read():
     assert slot.paths_wh["battery_to_grid"] == 80200
 
 
+def test_a_stretch_without_a_plan_is_a_slot_that_promised_nothing():
+    unplanned = {**example(stream="ledger"), "planned_wh": None, "imbalance_wh": None, "source": "local_rule"}
+    assert read_ledger_slot(unplanned).planned_wh is None
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
@@ -112,7 +117,7 @@ def test_a_slot_of_the_ledger_is_read():
         ({"grid_wh": 1}, "paths give"),
         ({"paths_wh": {"pv_to_load": 1}}, "paths"),
         ({"start": "2024-01-15T02:30:00"}, "without a zone"),
-        ({"planned_wh": None}, "TypeError"),
+        ({"planned_wh": None}, "of planned None"),
     ],
 )
 def test_a_slot_that_does_not_add_up_is_unreadable(change, why):

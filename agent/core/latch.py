@@ -57,9 +57,10 @@ def latched(before: Latches, batteries: Iterable[BatterySample], utc_s: float) -
     after: dict[str, Latch] | None = None
     for sample in batteries:
         value = sample.alarms.value
-        if not value:
+        alarms = Alarm(int(value) & _ALL) if value else None
+        if not alarms:
             continue
-        alarms, held = Alarm(int(value) & _ALL), before.get(sample.device_id)
+        held = before.get(sample.device_id)
         if held is not None and held.alarms | alarms == held.alarms:
             continue
         since_utc_s = held.since_utc_s if held is not None else utc_s
@@ -107,8 +108,8 @@ def reset(latches: Latches, batteries: Sequence[BatterySample], mono_s: float) -
         if sample is None:
             continue
         alarms = sample.alarms.at(mono_s)
-        if alarms.value:
-            words = Latch(device_id, Alarm(int(alarms.value)), 0.0).words
+        if alarms.value and int(alarms.value) & _ALL:
+            words = Latch(device_id, Alarm(int(alarms.value) & _ALL), 0.0).words
             return LatchStands(device_id, f"the alarm stands: {words}")
         power = sample.power_w.at(mono_s)
         if power.value is None:

@@ -40,7 +40,7 @@ def test_a_device_that_is_none_of_its_profile_is_told_everywhere_and_never_writt
     checked = ems("devices", "check", "acme", socket_path=agent.socket)
     assert checked.returncode == 1
     assert checked.stdout.startswith("acme: NOT as it should be\nERROR    identity: ")
-    until(lambda: agent.device("acme")["failures"] >= 4, "it is looked at again and again")
+    until(lambda: agent.device("acme")["failures"] >= 3, "it is looked at again")
     assert acme.writes == []
     acme.registers[KIND] = 7
     alarm(agent, "acme", "cleared")

@@ -31,6 +31,7 @@ class _Stored(BaseModel):
     ack: Sequence53 | None = Field(default=None, description="of the stream `ack`")
     event: Sequence53 | None = Field(default=None, description="of the stream `event`")
     ledger: Sequence53 | None = Field(default=None, description="of the stream `ledger`")
+    full_rate: Sequence53 | None = Field(default=None, description="may be there and changes nothing")
 
 
 class WatermarkMessage(Message):

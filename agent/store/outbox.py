@@ -103,6 +103,7 @@ def _count(db: sqlite3.Connection, stream: Stream) -> None:
 
 
 def _confirmed(db: sqlite3.Connection, stream: Stream) -> int:
+    """Nothing up to here waits; of the full rate nothing at all."""
     return 2**62 if stream is Stream.FULL_RATE else state_of(db, stream).confirmed_seq
 
 
@@ -156,19 +157,22 @@ def count_kept(db: sqlite3.Connection, stream: Stream, from_seq: int, to_seq: in
 
 def confirm(db: sqlite3.Connection, stream: Stream, seq: int) -> int | None:
     """Nothing up to `seq` waits any more; the newest row of control.db announced by it."""
-    before = state_of(db, stream).confirmed_seq
+    before = _confirmed(db, stream)
     # A month of frames is counted in the index alone; only acks and events stand for rows of control.db.
     newest = "max(row_id)" if stream in ANNOUNCED else "NULL"
     sql = f"SELECT count(*), {newest} FROM {table_of(stream)} WHERE {_WAITS} AND seq <= ?3"  # noqa: S608
     count, row_id = db.execute(sql, (stream.value, before, seq)).fetchone()
-    _confirmed_to(db, stream, max(before, seq))
-    _now_holds(db, stream, 0, 0, -count)
+    if seq > before:
+        _confirmed_to(db, stream, seq)
+        _now_holds(db, stream, 0, 0, -count)
     return None if row_id is None else int(row_id)
 
 
 def deliver(db: sqlite3.Connection, stream: Stream, seqs: Iterable[int]) -> int | None:
     """These do not wait any more; the newest row of control.db announced by them."""
     newest: int | None = None
+    if stream is Stream.FULL_RATE:
+        return newest
     sql = f"SELECT row_id FROM {table_of(stream)} WHERE {_WAITS} AND seq = ?3"  # noqa: S608
     confirmed = state_of(db, stream).confirmed_seq
     for seq in seqs:

@@ -1,5 +1,6 @@
 """The contract as documents: schemas and AsyncAPI that other programs can read, tables that tell the truth."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from agent.core.records import DOCUMENT_KINDS, ParsedDocument
 HERE = Path(__file__).parent
 CONTRACT = HERE.parents[1] / "docs/contract.md"
 LAST_RELEASE = sorted((HERE / "examples/1.0").glob("*.json"))
+FROZEN = "c8414837e20181e0fefbc71f40eb11fd14c70dbfcd693fbf9ca5bf8d13410a0d"
 SITE = "demo-01"
 DOCUMENTS = {kind.value: kind for kind in DOCUMENT_KINDS}
 
@@ -61,6 +63,10 @@ class TestLastRelease:
             "plan_rolling", "awards", "curtailments", "outages", "watermark", "ack_stored", "ack_rejected",
             "telemetry_plain", "ledger", "event", "status", "will",
         }  # fmt: skip
+
+    def test_none_of_them_was_edited(self):
+        together = b"".join(path.read_bytes() for path in LAST_RELEASE)
+        assert hashlib.sha256(together).hexdigest() == FROZEN, "a changed contract gets new files, in a new folder"
 
     @pytest.mark.parametrize("path", LAST_RELEASE, ids=lambda p: p.stem)
     def test_it_is_valid_by_the_schema_of_now(self, path):

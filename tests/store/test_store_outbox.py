@@ -183,6 +183,9 @@ class TestMetered:
         await frames(store, 3, Stream.FULL_RATE)
         assert (await waiting(store, Stream.FULL_RATE), await kept(store, Stream.FULL_RATE)) == ([], [1, 2, 3])
         assert store.outbox_depth == 0
+        await store.confirm(Stream.FULL_RATE, 2)
+        await store.forget(Stream.FULL_RATE, [1, 3])
+        assert (await kept(store, Stream.FULL_RATE), store.outbox_depth) == ([1, 2, 3], 0)
 
     async def test_each_full_rate_frame_is_summed_up_once_also_over_a_restart(self, reopen):
         store = await reopen()

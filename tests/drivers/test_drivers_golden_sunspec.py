@@ -15,7 +15,7 @@ from agent.core.snapshot import Quality
 from drivers.device import DeviceSpec, open_device
 from drivers.errors import IdentityMismatch, ModelMissing
 from drivers.profile.load import find, load, shipped
-from drivers.profile.model import Profile
+from drivers.profile.model import Pacing, Profile
 
 FOLDER = Path(__file__).parent / "golden"
 GOLDEN = {path.stem: tomllib.loads(path.read_text())["device"] for path in FOLDER.glob("sunspec-*.toml")}
@@ -171,7 +171,18 @@ async def test_a_profile_may_say_where_the_map_begins():
     assert (await battery.identify()).base_address == 500
 
 
-async def test_a_profile_may_fix_the_sign_of_its_meter():
-    profile = stated(roles=["meter"], positive="import")
+@pytest.mark.parametrize(("positive", "power_w"), [("import", 1234.0), ("export", -1234.0)])
+async def test_a_profile_may_fix_the_sign_of_its_meter(positive, power_w):
+    profile = stated(roles=["meter"], positive=positive)
     meter, _ = opened("", {**GOLDEN["sunspec-meter"][0], "positive": None}, "meter", profile=profile)
-    assert (await meter.read()).power_w.value == 1234.0
+    assert (await meter.read()).power_w.value == power_w
+
+
+def test_a_profile_may_state_a_pace():
+    paces = []
+    wire = Wire(GOLDEN["sunspec-meter"][0])
+    wire.pace = lambda between_s, after_connect_s: paces.append((between_s, after_connect_s))
+    profile = stated(roles=["meter"], positive="import")
+    paced = profile.model_copy(update={"pacing": Pacing(between_requests="50 ms", after_connect="1 s")})
+    open_device(DeviceSpec("dut", "meter", 1, profile=paced), wire, Clock())
+    assert paces == [(0.05, 1.0)]

@@ -381,6 +381,13 @@ async def test_a_device_that_may_not_keep_its_dead_man_is_controlled_and_told_wi
         it.written()
         assert (await it.device.write_setpoint(200.0)).ok
         assert it.written() == [(20, (0xFFFE,))], "the register is left alone from then on"
+        setattr(it.holding, how, set())
+        it.server.drop_connections()  # it may come back with another firmware
+        await until(lambda: not it.link.connected)
+        await it.device.read()
+        assert (await it.device.write_setpoint(300.0)).ok
+        assert it.written() == [(21, (30,)), (20, (0xFFFD,))]
+        assert (await it.device.read()).has_dead_man is True
 
 
 @pytest.mark.parametrize("timer", [0, 60])

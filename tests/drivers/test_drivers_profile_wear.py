@@ -94,6 +94,13 @@ async def test_the_budget_of_a_day_holds_over_restarts(tmp_path):
         assert device.wear == Wear(3, 3)
 
 
+async def test_a_write_before_the_disk_was_read_is_counted_with_those_on_it():
+    writes = StoredWrites(lambda: 5.0)
+    await writes.note("dut")
+    writes.restore('{"dut": [1.0, 2.0]}')
+    assert writes.spent("dut") == 3
+
+
 def test_another_device_has_a_budget_of_its_own():
     writes = StoredWrites(lambda: 0.0)
     writes.restore('{"other": [0.0, 0.0, 0.0]}')

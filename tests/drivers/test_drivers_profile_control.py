@@ -6,6 +6,7 @@ The profiles here are small and the registers low numbers: 1 to 9 are read, 20 a
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from drivers_peers import until
@@ -384,6 +385,7 @@ async def test_a_device_that_may_not_keep_its_dead_man_is_controlled_and_told_wi
         setattr(it.holding, how, set())
         it.server.drop_connections()  # it may come back with another firmware
         await until(lambda: not it.link.connected)
+        await until(lambda: time.monotonic() >= it.link.retry_mono_s(1))
         await it.device.read()
         assert (await it.device.write_setpoint(300.0)).ok
         assert it.written() == [(21, (30,)), (20, (0xFFFD,))]

@@ -196,7 +196,7 @@ class TestContract:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
         scope = {"base64": base64, "json": json, "Ed25519PrivateKey": Ed25519PrivateKey}
-        exec(self.TEXT.split("```python\n")[1].split("```")[0], scope)
+        exec(self.TEXT.split("```py\n")[1].split("```")[0], scope)
         parts = self.vector()
         key = Ed25519PrivateKey.from_private_bytes(raw(PRIVATE))
         assert scope["signed"](parts["content"].encode(), key, "example-2024").decode() == parts["payload"]

@@ -146,7 +146,8 @@ class Drain:
         """Until the pace lets the next old message go, or for as long as nothing is new."""
         held_back = [lane for lane in (*self._lanes, self._asked_lane) if lane is not None and lane.paced]
         waits = any(not lane.empty and lane.in_flight < lane.window for lane in held_back)
-        return self._pace.wait_s() if waits else NOTHING_NEW_S
+        # Without a wait it is the window that is shut: the broker's next word opens it.
+        return (self._pace.wait_s() if waits else 0.0) or NOTHING_NEW_S
 
     async def _send_asked(self) -> int:
         """The oldest request is served until the broker has taken all of it, then the next."""

@@ -6,7 +6,7 @@ import pytest
 from cloud_documents import SITE
 
 from agent.cloud import drain as module
-from agent.cloud.drain import HISTORY_IN_FLIGHT, Drain
+from agent.cloud.drain import HISTORY_IN_FLIGHT, Drain, happened_within
 from agent.cloud.mqtt_link import MAX_IN_FLIGHT, PublishRefused
 from agent.cloud.on_request import MOST_ASKED, AskedRanges
 from agent.cloud.pace import Pace
@@ -284,3 +284,22 @@ class TestPace:
         async with asyncio.timeout(5):
             while len(at.broker.sent) < 5:  # noqa: ASYNC110 - no event tells what a broker was sent
                 await asyncio.sleep(0.005)
+
+    async def test_a_window_that_is_shut_is_waited_for_and_not_looked_at_over_and_over(self, bench, monkeypatch):
+        pauses = []
+
+        async def noted(event, seconds):
+            pauses.append(seconds)
+            return await happened_within(event, seconds)
+
+        monkeypatch.setattr(module, "happened_within", noted)
+        at = bench(live_above=9)
+        at.disk.rows[Stream.ACK] = list(range(1, MAX_IN_FLIGHT + 1))
+        at.disk.rows[Stream.TELEMETRY] = [1, 2, 3]
+        for _ in range(5):
+            await at.settle()
+        assert len(at.broker.sent) == MAX_IN_FLIGHT
+        assert pauses == [module.NOTHING_NEW_S]
+        at.broker.take(3)
+        await at.settle()
+        assert at.broker.sent[-3:] == [("history", 1), ("history", 2), ("history", 3)]

@@ -222,6 +222,9 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", choices=sorted(SEEDS), help="One parser instead of all.")
     asked = parser.parse_args()
-    figures = {name: fuzz(name, asked.count, asked.seed) for name in ([asked.only] if asked.only else SEEDS)}
+    figures = {}
+    for name in [asked.only] if asked.only else SEEDS:
+        figures[name] = fuzz(name, asked.count, asked.seed)
+        print(name, figures[name], file=sys.stderr, flush=True)
     print(json.dumps({"seed": asked.seed} | figures, indent=2))
     sys.exit(1 if any(found["faults"] for found in figures.values()) else 0)

@@ -65,22 +65,27 @@ class Session(KnownDevice):
         return await self._read_identity(known.base_address, known.models, known.cut_short)
 
     def _check(self, chain: Chain, identity: Identity) -> None:
-        """`IdentityMismatch` or `ModelMissing` when this is not what the site file and the profile state."""
+        """`IdentityMismatch` when this is not what the site file and the profile state."""
         self.compare(identity)
         for what, wanted, seen in (
             ("maker", self._stated.maker, identity.manufacturer),
             ("model", self._stated.model, identity.model),
         ):
             if wanted is not None and (seen is None or re.fullmatch(wanted, seen) is None):
-                raise IdentityMismatch(
-                    f"{self.spec.device_id} is none that its profile is for: the {what} should match {wanted!r}, "
-                    f"but {seen!r} answers",
-                    endpoint=self._link.name,
-                    unit_id=self.spec.unit_id,
-                    hint="check the address and the profile in the site file; nothing is written to it",
-                )
+                raise self._stranger(f"the {what} should match {wanted!r}, but {seen!r} answers")
         for group in self._stated.models:
-            require(chain, group, (), self._link, self.spec.unit_id)
+            if chain.first(*group) is None:
+                wanted = " or ".join(str(model_id) for model_id in group)
+                found = ", ".join(str(model_id) for model_id in identity.models) or "none"
+                raise self._stranger(f"it should have SunSpec model {wanted}; found: {found}")
+
+    def _stranger(self, why: str) -> IdentityMismatch:
+        return IdentityMismatch(
+            f"{self.spec.device_id} is none that its profile is for: {why}",
+            endpoint=self._link.name,
+            unit_id=self.spec.unit_id,
+            hint="check the address and the profile in the site file; nothing is written to it",
+        )
 
     async def _read_identity(self, base_address: int | None, models: tuple[int, ...], cut_short: str) -> Identity:
         reads = await self._common.read(self._link, self.spec.unit_id, self._clock)

@@ -71,5 +71,5 @@ async def test_a_sunspec_profile_is_tried_by_what_its_roles_poll():
     found = await tried(find("sunspec-hybrid", None), 1, [], memory, Clock(50.0))
     assert found.points == ()
     (why,) = found.mismatch
-    assert "model 704 (DERCtlAC) or 124 " in why
+    assert "it should have SunSpec model 704 or 124; found: 1, 203" in why
     assert memory.writes == []

@@ -124,3 +124,19 @@ def test_of_a_device_that_cannot_be_read_nothing_is_known(both):
         one.plant.faults.silent = False
     for one in both:
         until(lambda one=one: one.verdict == "owned", f"{one.name}: known and delivered again")
+
+
+def test_another_kind_of_sunspec_device_is_told_and_never_written_to(tmp_path):
+    plant = ProfilePlant(find("sunspec-battery", None))
+    agent = Agent(tmp_path, plant, text=SITE_FILE, profile="sunspec-hybrid", dead_man="30 s")
+    try:
+        agent.start()
+        agent.import_plan(document(1, [2.0] * 600))
+        until(lambda: ("wrong_identity", "bess") in agent.conditions(), "it is told")
+        until(lambda: agent.device("bess")["failures"] >= 2, "it is tried again")
+        assert "it should have SunSpec model 714 or 160" in agent.device("bess")["last_error"]
+        assert plant.do(lambda: plant.site.device.made.control.points.enabled) == 0.0
+        assert plant.battery_w == 0.0
+    finally:
+        agent.close()
+        plant.close()

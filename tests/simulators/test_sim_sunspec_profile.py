@@ -8,7 +8,7 @@ import pytest
 
 from drivers.device import DeviceSpec, open_device
 from drivers.endpoint import TcpEndpoint
-from drivers.errors import ModelMissing
+from drivers.errors import IdentityMismatch
 from drivers.link import Link
 from drivers.profile.load import find, shipped
 from drivers.profile.model import Profile
@@ -148,7 +148,7 @@ async def test_the_simulated_maker_and_map_are_those_of_the_profile():
 async def test_a_battery_alone_is_no_hybrid():
     async with ProfileSite(PROFILES["sunspec-battery"], config=QUICK) as site:
         async with Opened(site, PROFILES["sunspec-hybrid"], "battery") as battery:
-            with pytest.raises(ModelMissing, match="714"):
+            with pytest.raises(IdentityMismatch, match="714 or 160"):
                 await battery.read()
             assert not (await battery.write_setpoint(500.0)).ok
         assert site.plant.setpoint_w is None or site.plant.setpoint_w == 0.0

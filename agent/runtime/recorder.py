@@ -131,7 +131,9 @@ class Recorder:
         await self._guarded("frame", self._seal)
 
     async def _event(self, event: Event) -> None:
-        log.info("event", code=event.code, subject=event.subject, state=event.state, text=event.text, data=dict(event.data))
+        log.info(
+            "event", code=event.code, subject=event.subject, state=event.state, text=event.text, data=dict(event.data)
+        )
         await self._guarded("event", lambda: self._store.append_event(event))
         self._on_kept()
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import tty
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Self
@@ -49,6 +49,8 @@ class SerialLine:
         self._forget: asyncio.TimerHandle | None = None
         self._answering: set[asyncio.Task[None]] = set()
         self._sending = asyncio.Lock()
+        self._working: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """A unit answers one request after the other, in their order."""
 
     @property
     def device(self) -> str:
@@ -142,6 +144,10 @@ class SerialLine:
         task.add_done_callback(self._answering.discard)
 
     async def _answer(self, unit: int, request: bytes, faults: Faults) -> None:
+        async with self._working[unit]:
+            await self._answer_now(unit, request, faults)
+
+    async def _answer_now(self, unit: int, request: bytes, faults: Faults) -> None:
         request_s = (len(request) + 1 + CRC_BYTES + SILENT_CHARACTERS) * self._character_s
         await self._sleep(request_s + faults.delay_s)
         named = (unit + 1) % 0x100 if faults.wrong_unit else unit

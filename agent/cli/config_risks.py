@@ -36,6 +36,8 @@ def risks(site: SiteFile) -> tuple[Risk, ...]:
         found.append(Risk("control.local_rule", text))
     if site.cloud is not None:
         found += _cloud(site.cloud)
+    if site.control.mode == "read_only":
+        found.append(Risk("control.mode", "nothing is written: plans, awards and curtailments are not carried out"))
     for index, device in enumerate(site.device):
         where = f"device[{index}] ({device.id})"
         if device.role == "battery":

@@ -14,7 +14,9 @@ from agent.cli.main import app
 
 CONFIG = Path(__file__).parents[2] / "config"
 OPTION = re.compile(r"^# (?=[a-z_]+ = |\[)", re.MULTILINE)
-FULL = OPTION.sub("", (CONFIG / "site.example.toml").read_text()).replace("mqtt://127.0.0.1:1883", "wss://broker.example")
+FULL = OPTION.sub("", (CONFIG / "site.example.toml").read_text()).replace(
+    "mqtt://127.0.0.1:1883", "wss://broker.example"
+)
 
 
 @pytest.fixture
@@ -104,6 +106,7 @@ def test_the_examples_need_no_second_look(facts, path):
         ("stand-alone", 'frequency_resolution = "1 mHz"', "", "product[0] (eprx-primary-online-50hz)", "to 10 mHz: state the frequency_resolution of grid-meter"),
         ("stand-alone", 'frequency_resolution = "1 mHz"', 'frequency_resolution = "50 mHz"', "product[0] (eprx-primary-online-50hz)", "awards will not be answered"),
         ("stand-alone", '[cloud]\nbroker = "mqtt://127.0.0.1:1883"', "", "control.local_rule", "without a cloud the batteries rest"),
+        ("stand-alone", "[control]", '[control]\nmode = "read_only"', "control.mode", "nothing is written"),
         ("stand-alone", "[device.derating.soc]", '[device.derating.temperature]\ncharge = [["0 degC", "0 %"]]\n[device.derating.soc]', "device[0] (bess).derating.temperature", "stays at when_unknown (50 %)"),
     ],
 )  # fmt: skip

@@ -82,6 +82,18 @@ async def test_a_device_that_refuses_everything_has_failed_and_is_asked_for_ever
     assert (await plan.read(memory, 1, Clock()))[found[2].key].value is not None
 
 
+async def test_a_point_that_was_refused_is_asked_for_again_once_the_whole_device_was_away():
+    found = places()[:30]
+    plan, memory = PollPlan(make_plan([found])), device(found, {"701.W"})
+    await plan.read(memory, 1, Clock())
+    held, memory.registers = device(found).registers, {}
+    with pytest.raises(ModbusRefused):
+        await plan.read(memory, 1, Clock())
+    memory.registers = held
+    assert "701.W" in await plan.read(memory, 1, Clock())
+    assert plan.refused == {}
+
+
 @pytest.mark.parametrize("code", [1, 4, 6, 11])
 async def test_other_refusals_are_the_whole_reading(code):
     found = places()[:5]

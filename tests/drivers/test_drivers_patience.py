@@ -98,6 +98,16 @@ def test_a_dead_unit_takes_at_most_a_twentieth_of_a_shared_line(ceiling_s, trial
     assert spent_s <= LINE_SHARE * (now_s - began_s) * (1 + 1e-9)
 
 
+def test_the_rests_double_up_to_five_seconds():
+    known, now_s = lived([None] * 3)
+    rests = [known.retry_mono_s - now_s]
+    for _ in range(4):
+        now_s = known.retry_mono_s
+        known = known.failed(now_s, 0.1, shared=False)
+        rests.append(known.retry_mono_s - now_s)
+    assert rests == pytest.approx([1.0, 2.0, 4.0, 5.0, 5.0])
+
+
 @pytest.mark.parametrize(
     ("events", "word"),
     [([], "unknown"), ([0.1], "answering"), ([0.1, None], "failing"), ([None] * 3, "resting"), ([None] * 5, "resting")],

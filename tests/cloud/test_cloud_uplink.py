@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 
 import paho.mqtt.client as mqtt
 import pytest
@@ -10,11 +11,11 @@ from cloud_double import until
 from cloud_site import QUICK
 
 from agent.cloud.messages import forecast_message
-from agent.cloud.mqtt_link import ConnectionLost, LinkOptions, MqttLink
+from agent.cloud.mqtt_link import MAX_IN_FLIGHT, ConnectionLost, LinkOptions, MqttLink
 from agent.cloud.transport import Transport
 from agent.cloud.uplink import FLAPS_AFTER, Confirm, UplinkOptions
 from agent.core.events import Event, EventState, Severity
-from agent.core.records import Stream
+from agent.core.records import Outcome, Stage, Stream
 from agent.core.slots_ahead import SlotAhead
 from agent.site_file.broker_address import BrokerAddress
 
@@ -93,6 +94,21 @@ class TestPlans:
         await first.end()
         second = edge(broker).begin()
         await until(lambda: second.plans.rolling, "the plan again")
+
+
+class TestCourtesies:
+    async def test_they_never_crowd_out_what_must_arrive(self, mosquitto, edge):
+        """While the broker takes nothing only so many wait as leave room for frames."""
+        broker = mosquitto()
+        site = edge(broker).begin()
+        await until(lambda: site.uplink.connected, "the connection")
+        broker._process.send_signal(signal.SIGSTOP)
+        try:
+            for _ in range(100):
+                site.uplink.courtesy(Outcome(NOW, "rolling", 1, "0" * 64, Stage.RECEIVED))
+            assert site.uplink._connection.unacknowledged == MAX_IN_FLIGHT
+        finally:
+            broker._process.send_signal(signal.SIGCONT)
 
 
 class TestTelemetry:

@@ -99,9 +99,7 @@ def test_a_meter_inside_tls_is_read_with_the_certificates_of_the_site_file(parts
     assert agent.status()["powers_w"]["grid"] is not None
 
 
-def test_a_meter_with_a_certificate_of_another_authority_is_named_and_not_read(
-    parts, site, tmp_path_factory
-):
+def test_a_meter_with_a_certificate_of_another_authority_is_named_and_not_read(parts, site, tmp_path_factory):
     foreign = Authority(tmp_path_factory.mktemp("foreign"))
     agent = parts.agent(parts.plant(), text=SITE_FILE, **(site | {"ca": foreign.path})).start()
     until(lambda: agent.device("grid-meter")["last_error"], "the meter is refused")

@@ -178,7 +178,7 @@ class EndpointPoller:
             polled.told_refused.add(name)
             text = (
                 f"{name} cannot be read: {refusal}. The rest is read on; this point is left out, and asked for again "
-                "over a new connection"
+                "at the next connection, of a device with a profile also after a while"
             )
             data = {"point": name, "address": refusal.address, "exception": refusal.code}
             device_id, utc_s = polled.health.device_id, self._clock.utc_s()

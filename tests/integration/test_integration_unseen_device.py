@@ -135,6 +135,11 @@ def an_agent(folder, device, dead_man="30 s"):
     return made
 
 
+def last_reason(agent):
+    """Why the last setpoint was not confirmed, "" if it was."""
+    return agent.ask("explain")["result"]["last_outcomes"].get("bess", {"reason": ""})["reason"]
+
+
 @pytest.fixture
 def device():
     made = Nordwind()
@@ -199,6 +204,27 @@ def test_in_local_it_is_left_alone_and_told(agent, device):
     until(lambda: ("not_ready", "bess") in agent.conditions(), "it is told")
     until(lambda: agent.device("bess")["polls"] > 10, "it is read on")
     assert device.log == []
+
+
+def test_the_register_that_wears_out_is_written_within_its_days_budget_over_a_restart(agent, device):
+    file = agent.folder / "profiles" / "nordwind-ess.toml"
+    file.write_text(PROFILE.read_text() + "stored_writes_per_day = 3\n")
+
+    def given_back(writes):
+        """Somebody takes the device away; the agent takes it over again."""
+        until(lambda: device.authority == 1, "it is under control")
+        device.authority = 0
+        until(lambda: device.eeprom_writes == writes and device.authority == 1, "it is taken over again")
+
+    agent.start()
+    given_back(2)
+    agent.kill()
+    agent.start()
+    given_back(3)
+    until(lambda: ("stored_writes_spent", "bess") in agent.conditions(), "it is told")
+    device.authority = 0
+    until(lambda: "are spent" in last_reason(agent), "and refused")
+    assert (device.authority, device.eeprom_writes) == (0, 3)
 
 
 def test_another_device_is_never_written_to(agent, device):

@@ -1,7 +1,7 @@
 """A battery system by the older SunSpec models: an inverter (101 to 103, 111 to 113), 120 and 124, more where present.
 
 Enumerations are those of the published models: St 1 = off, 3 = starting, 6 = shutting down, 7 = fault; 123.Conn
-1 = connected; 124.ChaSt 1 = off; 122.StorConn bit 0 = connected.
+1 = connected; 124.ChaSt 1 = off.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ class DeviceSection(Section):
     def is_hybrid_with(self, other: DeviceSection) -> bool:
         """Whether both may be one device that fills several roles at one address.
 
-        A hybrid by one profile, or a device that a profile describes in part and whose SunSpec models tell the rest: two
+        A hybrid by one profile, or a device that a profile describes in part and its SunSpec models for the rest. Two
         that state nothing but their roles are taken for a mistake, but for a hybrid.
         """
         if self.role == other.role:

@@ -42,7 +42,7 @@ from agent.runtime.recorder import Recorder, Summaries
 from agent.runtime.replan_side import ReplanOptions, ReplanSide, with_kept
 from agent.runtime.requests import Requests
 from agent.runtime.site_authority import SiteAuthority
-from agent.store import AlreadyRunning, Announce, Held, Store
+from agent.store import AlreadyRunning, Announce, Held, Quota, Store
 from drivers.device import BatteryDevice, Device, PvDevice, open_device
 from drivers.endpoint import Endpoint, parse_url
 from drivers.link import Link
@@ -112,7 +112,8 @@ class Daemon:
             ledger=lambda seq, row: ledger_message(site_id, seq, row),
         )
         try:
-            store = await Store.open(Path(self._site.store.directory), announce, self._clock.utc_s)
+            quota = Quota.of_mb(self._site.store.telemetry_mb)
+            store = await Store.open(Path(self._site.store.directory), announce, self._clock.utc_s, quota)
         except AlreadyRunning as error:
             raise CannotStart(str(error)) from error
         except StorageFailed as error:

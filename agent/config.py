@@ -112,6 +112,7 @@ class StoreSection(Section):
     """Where plans, events and telemetry are kept."""
 
     directory: str = "/var/lib/ems-agent"
+    telemetry_mb: Annotated[int, Field(ge=10, le=1_000_000)] = 400
 
 
 class ApiSection(Section):

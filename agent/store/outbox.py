@@ -13,18 +13,25 @@ from dataclasses import dataclass
 
 from agent.core.records import Stream
 
+ROWS_PER_MB = 2000
+
 
 @dataclass(frozen=True, slots=True)
 class Quota:
     """How much is kept. At one frame a minute (2 kB), the default holds about four months."""
 
-    rows: int = 200_000
+    rows: int = 400 * ROWS_PER_MB
     payload_bytes: int = 400 * 1024 * 1024
     other_rows: int = 50_000
     """Acks and events that wait here; beyond it they wait in control.db, none is dropped. Slots of the ledger here too;
     beyond it the oldest go (they stay in the ledger itself)."""
     drop_share: float = 0.01
     """How much of the quota is freed at once, so that a long outage leaves few gap events."""
+
+    @classmethod
+    def of_mb(cls, size_mb: int) -> Quota:
+        """So many MB of payload, and rows for frames down to a quarter of their usual size."""
+        return cls(rows=size_mb * ROWS_PER_MB, payload_bytes=size_mb * 1024 * 1024)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,9 @@ import io
 import json
 
 from integration_site import SITE, SITE_FILE, document, edge_ahead, ems, until
+from jsonschema import Draft202012Validator
 
+from agent.cloud.contract import schemas
 from simulators.cloud_messages import column_values, read_message
 
 EVERYTHING = ("--from", "2020-01-01", "--to", "2099-01-01")
@@ -39,6 +41,14 @@ def test_every_device_is_in_the_frames_and_in_the_export_with_the_daemon_up_and_
     after = exported(agent)
     assert len(after) >= len(rows)
     assert len({row["time"] for row in after}) == len(after)
+    told = {"status": cloud.statuses, "ack": cloud.acks, "event": cloud.events, "forecast": cloud.forecasts}
+    told["frame"] = [frame(cloud, *key) for key in list(cloud.contents) if key[0] == "telemetry"]
+    for name, messages in told.items():
+        schema = Draft202012Validator(schemas()[name])
+        faults = [
+            error.message for message in messages for error in schema.iter_errors(message) if message.get("online", 1)
+        ]
+        assert faults == [], name
     assert {float(row["setpoint_w"]) for row in after} == {0.0}, "no plan, so nothing was asked of the battery"
 
 

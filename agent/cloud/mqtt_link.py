@@ -116,6 +116,9 @@ class _Client(mqtt.Client):
         if bufsize > MAX_PACKET_BYTES:
             self.failure = f"the broker sent a packet of more than {MAX_PACKET_BYTES} bytes: it is not in order"
             raise ConnectionAbortedError(self.failure)
+        if self._in_messages:  # paho keeps those of QoS 2 for as long as the broker likes, as many as it sends
+            self.failure = "the broker sent a message with QoS 2, which nobody asked for: it is not in order"
+            raise ConnectionAbortedError(self.failure)
         try:
             return super()._sock_recv(bufsize)
         except OSError as error:
@@ -124,7 +127,7 @@ class _Client(mqtt.Client):
 
 
 class Connection:
-    """One live connection. All methods belong to the event loop; paho's thread only posts to it."""
+    """One live connection. All methods belong to the event loop; paho's thread posts to it, and fills the intake."""
 
     def __init__(self, client: _Client) -> None:
         self._client = client

@@ -372,6 +372,25 @@ class TestHostileBrokers:
         assert sent < 20_000_000
         server.close()
 
+    async def test_messages_with_qos_2_do_not_pile_up(self, edge):
+        sent = 0
+
+        async def answer(reader, writer):
+            nonlocal sent
+            await reader.read(1000)
+            writer.write(bytes.fromhex("20 03 00 00 00"))
+            for mid in range(1, 60_000):
+                body = b"\x00\x01x" + mid.to_bytes(2, "big") + b"\x00" + bytes(100)
+                writer.write(bytes([0x34, len(body)]) + body)
+                await writer.drain()
+                sent += 1
+
+        server, way = await self.fake(answer)
+        site = edge(None, transport=way).begin()
+        await until(lambda: "QoS 2" in (site.uplink.last_trouble or ""), "the refusal")
+        assert sent < 59_000
+        server.close()
+
     async def test_one_that_says_nothing_after_tcp_does_not_hold_up_a_stop(self, edge, tmp_path):
         async def answer(reader, _writer):
             await reader.read()

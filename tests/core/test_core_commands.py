@@ -260,6 +260,15 @@ class TestLimits:
         bound = battery_limits_bound(narrowings)
         assert bound is None or bound.lower_w <= 0.0 <= bound.upper_w
 
+    def test_of_several_limits_of_the_batteries_the_tightest_counts_in_any_order(self):
+        loose, tight = (
+            Narrowing(name, NarrowLimits(9.0, None, None, discharge_w, charge_w), begun(T0, 0.0, 9.0))
+            for name, discharge_w, charge_w in (("n1", 90.0, 20.0), ("n2", 50.0, 80.0))
+        )
+        for both in ([loose, tight], [tight, loose]):
+            bound = battery_limits_bound(both)
+            assert (bound.lower_w, bound.upper_w) == (-20.0, 50.0)
+
     def test_an_order_of_the_grid_operator_that_is_tighter_keeps_its_name(self):
         one = Narrowing("n1", NarrowLimits(9.0, 50.0, 50.0), begun(T0, 0.0, 9.0))
         after = narrowed(ConnectionLimits(40.0, 90.0, "tso", ""), [one])

@@ -3,7 +3,8 @@
 The parent is the cloud and the broker: it sends each command until it is answered, mixes in commands that were answered
 long ago and others under the same id, and kills the process with -9 in between. Then it reads what is on disk with SQLite
 alone. Prints {"commands", "kills", "answered_twice", "unanswered", "effects", "effects_twice", "effects_of_refused", ...};
-exit code 0 only if every id has exactly one terminal outcome and at most one effect.
+exit code 0 only if every id has exactly one terminal outcome and at most one effect. SIGTERM ends it early, with the verdict
+on what came so far.
 """
 
 import argparse
@@ -136,6 +137,7 @@ def one_life(directory, payloads, confirmed, effects, *, life_s):
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.close(reading)
 
         def say(line):
@@ -165,6 +167,7 @@ class Cloud:
 
     def __init__(self, commands, chance, directory):
         self.left = commands
+        self.stopped = False
         self.number = 0
         self.unanswered = {}
         self.answered = []
@@ -174,6 +177,10 @@ class Cloud:
         self.heard_to = 0
         self._chance = chance
         self._directory = directory
+
+    def stop(self):
+        """No further commands: what came so far is judged."""
+        self.left, self.stopped = 0, True
 
     def batch(self):
         """What comes in this life: everything unanswered, new ones, old ones again, and others under an old id."""
@@ -230,7 +237,8 @@ def main():
     effects = os.open(effects_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     cloud = Cloud(asked.commands, chance, directory)
     kills, begun_s = 0, time.monotonic()
-    while kills < asked.kills or cloud.left:
+    signal.signal(signal.SIGTERM, lambda *_: cloud.stop())
+    while cloud.left or (kills < asked.kills and not cloud.stopped):
         payloads = cloud.batch()
         cloud.hear(one_life(directory, payloads, cloud.heard_to, effects, life_s=chance.uniform(0.0, asked.life)))
         kills += 1
@@ -256,6 +264,7 @@ def verdict(asked, cloud, kills, directory, effects):
     stages = Counter(stage for (stage,) in database.execute("SELECT stage FROM commands"))
     database.close()
     return {
+        "asked": asked.commands,
         "commands": cloud.number,
         "kills": kills,
         "stages": dict(stages),
@@ -268,7 +277,6 @@ def verdict(asked, cloud, kills, directory, effects):
             "effects_twice": sum(count > 1 for count in had.values()),
             "effects_of_refused": sum(name.startswith(REFUSED) for name in had),
             "open": stages["accepted"],
-            "commands_lost": asked.commands - cloud.number,
         },
     }
 

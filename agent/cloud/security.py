@@ -17,11 +17,12 @@ REASONS: Mapping[str, Severity] = {
     "wrong_site": Severity.ALARM,
     "wrong_kind": Severity.WARNING,
     "version_old": Severity.WARNING,
+    "id_conflict": Severity.ALARM,
+    "command_expired": Severity.WARNING,
     "too_large": Severity.WARNING,
     "bad_compression": Severity.WARNING,
     "not_json": Severity.WARNING,
     "rate_limited": Severity.WARNING,
-    "id_conflict": Severity.ALARM,
 }
 """The reasons that a cloud in good order never gives. The others are mistakes in what a document says."""
 

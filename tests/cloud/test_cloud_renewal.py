@@ -12,6 +12,7 @@ from secure_broker import SecureBroker
 
 from agent.cloud.certificates import EVENT_CODE
 from agent.cloud.renewal import RENEWED, UNUSABLE, Renewal
+from agent.cloud.uplink import FLAPS_AFTER
 from agent.core.events import EventState, Severity
 
 SHA256 = hashlib.sha256(document()).hexdigest()
@@ -54,13 +55,14 @@ async def watched(mosquitto, tmp_path, edge):
     """A connected site, watched."""
     made = []
 
-    async def make(**issue):
+    async def make(*, trusted=True, **issue):
         secure = SecureBroker(mosquitto, tmp_path)
         way = secure.transport(secure.sites_ca.issue(SITE, **issue)[:2])
         site = edge(None, transport=way).begin()
         await until(lambda: site.uplink.connected, "the connection")
-        made.append(Watched(secure, site, way).begin())
-        return made[-1]
+        made.append(Watched(secure, site, way))
+        made[-1].trusted = trusted
+        return made[-1].begin()
 
     yield make
     for each in made:
@@ -101,9 +103,11 @@ async def test_the_session_is_kept_over_it(watched):
     assert "connection_flaps" not in codes
 
 
-async def test_it_can_be_asked_for_without_any_change(watched):
+async def test_it_can_be_asked_for_without_any_change_and_often_without_an_alarm(watched):
     each = await watched()
-    await renewed_connection(each, each.renewal.hurry)
+    for _ in range(FLAPS_AFTER + 1):
+        await renewed_connection(each, each.renewal.hurry)
+    assert "connection_flaps" not in {event.code for event in await each.site.store.events(100)}
 
 
 async def test_files_that_cannot_be_used_are_an_alarm_and_the_connection_stands(watched):
@@ -134,11 +138,14 @@ async def test_all_three_certificates_are_watched(watched):
     }
 
 
-async def test_while_the_clock_is_not_trusted_nothing_is_said_to_have_ended(watched, tmp_path):
-    each = await watched(days=3.0)
-    await until(lambda: each.told(EVENT_CODE), "the alarm")
-    each.trusted = False
+async def test_while_the_clock_is_not_trusted_nothing_is_said_to_end(watched):
+    each = await watched(trusted=False, days=3.0)
+    await until(lambda: len(each.renewal.facts()) == 3, "a look")
     assert [one["days_left"] for one in each.renewal.facts()] == [None, None, None]
+    assert each.told(EVENT_CODE) == []
+    each.trusted = True
+    await until(lambda: each.told(EVENT_CODE), "the alarm")
+    assert each.told(EVENT_CODE) == [(EventState.RAISED, Severity.ALARM)]
 
 
 async def test_once_the_clock_is_right_again_what_it_made_refuse_comes_again(watched):

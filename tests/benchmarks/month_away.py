@@ -169,6 +169,7 @@ def drained(
     ended_s = time.time()
     quiet_until_s = ended_s + max(60.0, min(took_s, 300.0))
     while max(account.live_rows_s, default=0.0) < quiet_until_s and time.time() < quiet_until_s + 2 * FRAME_S:
+        account.say_stored()
         time.sleep(0.5)  # the frame with the rows of that time is sealed at the end of its minute
     status = ask(socket)
     on_the_beat = sorted(account.live_rows_s)[1:]  # the very first tick of a run does not wait for the beat

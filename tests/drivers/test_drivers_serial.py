@@ -10,7 +10,7 @@ import pytest
 from drivers_peers import Clock, until
 from drivers_registers import RawBank
 
-from drivers.endpoint import RtuTcpEndpoint, SerialEndpoint, TcpEndpoint
+from drivers.endpoint import DRAIN_S, RtuTcpEndpoint, SerialEndpoint, TcpEndpoint
 from drivers.errors import BadReply, DeviceError, LinkDown, LinkTimeout, ModbusRefused, UnitResting
 from drivers.link import Link
 from drivers.patience import LONGEST_SHARED_REST_S
@@ -124,6 +124,17 @@ async def test_what_is_not_the_answer_is_never_a_value_and_the_line_goes_on(line
     assert await link.read_holding(2, 7, 2) == (2007, 2008)
     assert await link.read_holding(1, 7, 2) == (1007, 1008)
     assert link.stats.connects == 1, "a wrong frame does not cost a serial line its connection"
+
+
+async def test_after_a_wrong_answer_the_line_is_left_to_fall_silent(line):
+    link, _, server = line
+    assert await link.read_holding(2, 0, 1) == (2000,)
+    server.faults[1].garbage = True
+    with pytest.raises(BadReply):
+        await link.read_holding(1, 0, 2)
+    failed_s = time.monotonic()
+    assert await link.read_holding(2, 0, 1) == (2000,)
+    assert time.monotonic() - failed_s > 0.9 * DRAIN_S
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3])

@@ -60,10 +60,11 @@ class Device:
     spec = SimpleNamespace(unit_id=7)
 
     def __init__(self, clock, sample):
-        self.clock, self.sample, self.asked = clock, sample, []
+        self.clock, self.sample, self.asked, self.identified = clock, sample, [], 0
         self.session = SimpleNamespace(refusals={})
 
     async def identify(self):
+        self.identified += 1
         return SimpleNamespace(manufacturer="m", model="x", serial="", firmware="")
 
     async def read(self):
@@ -135,6 +136,15 @@ async def test_a_unit_that_answers_again_rests_no_longer():
 
     health, _, _, _ = await polled(answer, 10, line=line)
     assert (health.resting, health.word) == (None, "good")
+
+
+@pytest.mark.parametrize(("failures", "identified"), [(2, 1), (3, 2)])
+async def test_a_device_that_failed_three_times_says_who_it_is_before_it_is_trusted_again(failures, identified):
+    def answer(t):
+        return LinkTimeout("no answer", endpoint="h") if 3 <= t < 3 + failures else sample(t, t)
+
+    health, _, _, device = await polled(answer, 10)
+    assert (device.identified, health.word) == (identified, "good")
 
 
 async def test_finding_a_unit_at_rest_is_no_failure_of_the_device():

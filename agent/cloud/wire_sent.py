@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from agent.cloud.wire_fields import SCHEMA_PATTERN, SITE_ID_PATTERN, Sequence53, Time, Version
+from agent.core.records import Stage
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seq = Annotated[Sequence53, Field(ge=1)]
@@ -111,7 +112,7 @@ class LatchLine(_Part):
     """A safety latch that fell."""
 
     device_id: str = Field(description="of the device that stopped")
-    alarms: str | list[str] = Field(description="what it said")
+    alarms: str = Field(description="what it said")
     since: Time = Field(description="when it fell")
 
 
@@ -159,7 +160,7 @@ class AckMessage(SentMessage):
     kind: str | None = Field(description="kind of the document, type of the command")
     version: Version | None = Field(description="of the document; null where it could not be read")
     sha256: Sha256 = Field(description="over the bytes after decompression, or as they came where that failed")
-    stage: str = Field(description="how far it came")
+    stage: Literal[tuple(Stage)] = Field(description="how far it came")  # type: ignore[valid-type] # made at import
     reason: str | None = Field(description="one of the reasons below, where it was refused")
     field: str | None = Field(description="the place of the fault, such as `power[7]`")
     detail: str | None = Field(description="for people")

@@ -71,7 +71,6 @@ class Judged:
 
     right_mono_s: float
     """When it was last as expected."""
-    owned_w: float
     begun_mono_s: float
     now_w: tuple[float, float]
     """Least and most that was expected since `begun_mono_s`..."""
@@ -109,6 +108,10 @@ class DroopLine:
     bare_sent: bool = False
     """Whether the setpoint that is under way carries none."""
     judged: Judged | None = None
+    owned_w: float | None = None
+    """The setpoint that the device last confirmed."""
+    stepped_mono_s: float = -math.inf
+    """When that last made a step that takes a battery some seconds."""
 
     @property
     def off(self) -> bool:
@@ -216,6 +219,7 @@ def answered(
             continue
         line = by_id.get(battery.device_id) or DroopLine(battery.device_id, mono_s)
         line = _known(line, told.get(line.device_id), sample, battery, utc_s=utc_s, mono_s=mono_s)
+        line = _stepped(line, owned_w.get(line.device_id), battery, mono_s)
         answering = _answering(line, sample, owned_w.get(line.device_id), hz, rules.nominal_hz)
         if answering is not None:
             answers[line.device_id] = answering
@@ -328,6 +332,16 @@ def _answering(
     return Answering(min(max(shown_w, low_w), high_w), low_w, high_w)
 
 
+def _stepped(line: DroopLine, owned_w: float | None, battery: BatteryRules, mono_s: float) -> DroopLine:
+    """The line with the setpoint that the device confirmed, and whether that was a step."""
+    if owned_w is None or owned_w == line.owned_w:
+        return line
+    rated_w = max(battery.rated_discharge_w, battery.rated_charge_w)
+    if line.owned_w is not None and abs(owned_w - line.owned_w) <= STEP_SHARE * rated_w:
+        return replace(line, owned_w=owned_w)
+    return replace(line, owned_w=owned_w, stepped_mono_s=mono_s)
+
+
 def _watched(
     line: DroopLine,
     sample: BatterySample,
@@ -347,7 +361,7 @@ def _watched(
     expected_w = min(max(owned_w + answering.power_w, least_w), most_w)
     judged = line.judged
     if judged is None:
-        return replace(line, judged=Judged(mono_s, owned_w, mono_s, (expected_w, expected_w), (expected_w, expected_w)))
+        return replace(line, judged=Judged(mono_s, mono_s, (expected_w, expected_w), (expected_w, expected_w)))
     begun_mono_s, now_w, before_w = judged.begun_mono_s, judged.now_w, judged.before_w
     if mono_s - begun_mono_s >= part.respond_in_s + LATE_S:
         begun_mono_s, now_w, before_w = mono_s, (expected_w, expected_w), now_w
@@ -356,14 +370,12 @@ def _watched(
     off_w = max(WRONG_SHARE * part.award_w, WRONG_RATED_SHARE * rated_w)
     right_mono_s = judged.right_mono_s
     if min(now_w[0], before_w[0]) - off_w <= power_w <= max(now_w[1], before_w[1]) + off_w:
-        right_mono_s = max(right_mono_s, mono_s)
-    if abs(owned_w - judged.owned_w) > STEP_SHARE * rated_w:
-        right_mono_s = mono_s + FOLLOW_WITHIN_S
-    if mono_s - right_mono_s > WRONG_FOR_S:
+        right_mono_s = mono_s
+    if mono_s - max(right_mono_s, line.stepped_mono_s + FOLLOW_WITHIN_S) > WRONG_FOR_S:
         return barred(
             line, f"its power did not follow: {power_w / 1e3:.1f} kW where {expected_w / 1e3:.1f} kW were due"
         )
-    return replace(line, judged=Judged(right_mono_s, owned_w, begun_mono_s, now_w, before_w))
+    return replace(line, judged=Judged(right_mono_s, begun_mono_s, now_w, before_w))
 
 
 def droop_due(line: DroopLine, battery: BatteryRules, mono_s: float, *, answering: bool) -> DroopWrite | None:

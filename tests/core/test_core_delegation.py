@@ -234,3 +234,21 @@ def test_on_a_site_that_hands_nothing_over_nobody_is_asked():
     nothing = Handed((), {}, 0.0)
     assert nothing.range_w("bess") == (0.0, 0.0)
     assert not nothing.answered_by_devices()
+
+
+def test_handed_over_right_after_a_step_of_the_setpoint_the_battery_has_its_time_too():
+    """The power is still on its way when the device confirms: 30 kW a second to 400 kW."""
+    stepped = replace(line(may_follow=NOTHING), part=PART)
+    stepped = after(stepped, 0.2, owned_w=0.0, from_hz=None)
+    stepped = after(stepped, 0.4, owned_w=400e3, from_hz=None)
+    handed = replace(stepped, may_follow=(PART,))
+    ramp = lambda t: min(t * 30e3, 400e3)  # noqa: E731
+    assert lived((40.0, ramp), lambda _t: 50.0, handed, owned_at=lambda _t: 400e3)[0] is None
+
+
+def test_small_moves_of_the_setpoint_give_no_time():
+    """A plan that moves 40 kW every 2 s hides no device that gives nothing."""
+    moves = lambda t: 40e3 * (t // 2 % 2)  # noqa: E731
+    at_s, _ = lived((60.0, moves), lambda _t: 49.8, line(owned_w=0.0), owned_at=moves)
+    assert at_s is not None
+    assert at_s < 10.0

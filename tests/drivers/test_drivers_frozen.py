@@ -60,6 +60,13 @@ def test_a_coarse_device_is_allowed_six_times_what_it_ever_rested():
     assert still.frozen_s(began_s + 120) == 120
 
 
+def test_a_value_that_comes_and_goes_is_no_change():
+    still = Stillness()
+    for now_s in range(100):
+        still = still.looked(sample(70e3, soc_pct=50.0 if now_s % 2 else None), float(now_s))
+    assert still.frozen_s(1000.0) is None
+
+
 @given(st.lists(st.tuples(st.floats(0.1, 30.0), st.sampled_from([70e3, 70.1e3, 0.0])), max_size=80))
 def test_it_is_never_frozen_within_a_minute_of_a_change(steps):
     still, now_s, before, changed_s = Stillness(), 0.0, None, 0.0

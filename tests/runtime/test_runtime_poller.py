@@ -143,7 +143,7 @@ async def test_a_device_that_failed_three_times_says_who_it_is_before_it_is_trus
     def answer(t):
         return LinkTimeout("no answer", endpoint="h") if 3 <= t < 3 + failures else sample(t, t)
 
-    health, _, _, device = await polled(answer, 10)
+    health, _, _, device = await polled(answer, 20)
     assert (device.identified, health.word) == (identified, "good")
 
 

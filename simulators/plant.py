@@ -242,17 +242,18 @@ class Plant:
         """Sun, load and frequency at `utc_s`."""
         elapsed_s = utc_s - self._start_utc_s
         day_share = self.config.day.second_of_day(utc_s) / DAY_S
-        self.pv_w = self._pv_w(day_share)
+        self.pv_available_w = self._pv_available_w(day_share)
+        self.pv_w = min(self.pv_available_w, self.config.pv.inverter_limit_w * self.pv_limit)
         self.load_w = self._load_w(day_share, elapsed_s)
         self.frequency_hz = self._frequency_hz(elapsed_s) + self.frequency_shift_hz
 
-    def _pv_w(self, day_share: float) -> float:
+    def _pv_available_w(self, day_share: float) -> float:
         pv = self.config.pv
         if not pv.irradiance_w_per_m2:
             return 0.0
         series = pv.irradiance_w_per_m2
         sun = value_in_cycle(series, day_share * len(series)) / STANDARD_IRRADIANCE_W_PER_M2
-        return max(0.0, min(pv.peak_w * sun * pv.performance_ratio, pv.inverter_limit_w * self.pv_limit))
+        return max(0.0, min(pv.peak_w * sun * pv.performance_ratio, pv.inverter_limit_w))
 
     def _load_w(self, day_share: float, elapsed_s: float) -> float:
         load = self.config.load

@@ -71,12 +71,11 @@ class HybridDevice(BatteryDevice):
         super().reboot()
 
     def apply_setpoint(self) -> None:
-        """Tells PV what the limit leaves it, and the battery what PV lacks of the setpoint."""
-        limit_w = self.ceiling.share * self._widest_w
-        left_w = limit_w - self._plant.battery_w
-        self._plant.pv_limit = min(max(left_w / self._plant.config.pv.inverter_limit_w, 0.0), 1.0)
-        wanted_w = self.control.wanted_w
-        self._plant.setpoint_w = None if wanted_w is None else min(wanted_w, limit_w) - self._plant.pv_w
+        """Tells the battery what PV lacks of the setpoint, and PV what the limit leaves beside the battery."""
+        wanted_w, plant = self.control.wanted_w, self._plant
+        plant.setpoint_w = None if wanted_w is None else wanted_w - plant.pv_available_w
+        left_w = self.ceiling.share * self._widest_w - plant.battery_w
+        plant.pv_limit = min(max(left_w / plant.config.pv.inverter_limit_w, 0.0), 1.0)
 
     def _show(self) -> None:
         self.apply_setpoint()

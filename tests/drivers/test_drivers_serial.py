@@ -17,7 +17,7 @@ from drivers.patience import LONGEST_SHARED_REST_S
 from simulators.modbus_server import ModbusServer
 from simulators.serial_line import SerialLine
 
-SHORT_S = 0.25
+SHORT_S = 0.4
 
 
 def banks():
@@ -62,7 +62,7 @@ async def test_a_late_answer_is_never_taken_for_the_answer_to_a_request_of_the_s
     with pytest.raises(LinkTimeout):
         await link.read_holding(1, 100, 2)
     server.faults[1].late = False
-    server.faults[1].delay_s = SHORT_S + 0.1
+    server.faults[1].delay_s = SHORT_S + 0.2
     with pytest.raises(LinkTimeout):
         await link.read_holding(1, 0, 2)
     server.faults[1].delay_s = 0.0

@@ -76,8 +76,15 @@ class SunSpecBattery:
                 battery = self._battery
                 assert battery is not None
                 generation = self._link.generation
-                await self._heartbeat.beat(self._link, self.spec.unit_id, generation)
+                # A device may take setpoints only from a controller that is alive; one that heard of us just now does
+                # not make the setpoint wait.
+                recent = self._heartbeat.recent(self._clock())
+                if not recent:
+                    await self._beat(generation)
                 held, reason = await battery.hold(power_w, generation)
+                if recent:
+                    with contextlib.suppress(DeviceError):  # the next one is due within a second
+                        await self._beat(generation)
             except (DeviceError, Unwritable) as error:
                 held, reason = None, str(error)
         device_id, done_mono_s = self.spec.device_id, self._clock()
@@ -94,7 +101,10 @@ class SunSpecBattery:
             return
         async with self.writing:
             with contextlib.suppress(DeviceError):  # the next setpoint tells what is wrong
-                await self._heartbeat.beat(self._link, self.spec.unit_id, self._link.generation)
+                await self._beat(self._link.generation)
+
+    async def _beat(self, generation: int) -> None:
+        await self._heartbeat.beat(self._link, self.spec.unit_id, generation, self._clock())
 
     async def write_droop(
         self, wanted: DeviceDroop | None, respond_in_s: float, *, answering: bool = True

@@ -9,6 +9,7 @@ WSetEnaRvrt) are never written. Every write repeats the whole set, which re-arms
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -34,6 +35,10 @@ class Unwritable(Exception):  # noqa: N818  # an outcome for the caller, never s
     """The setpoint cannot be expressed in the device's registers; nothing was written."""
 
 
+RECENT_BEAT_S = 2.0
+"""Twice the interval at which a controller that is alive counts on."""
+
+
 class Heartbeat:
     """715.ControllerHb, 802.CtrlHb: tell the device that its controller is alive, with each setpoint and every second.
 
@@ -43,14 +48,20 @@ class Heartbeat:
     def __init__(self, places: Sequence[Place] = ()) -> None:
         self._places = list(places)
         self._count = 0
+        self._counted_s = -math.inf
 
     @property
     def wanted(self) -> bool:
         """Whether the device has a register that takes them."""
         return bool(self._places)
 
-    async def beat(self, link: Registers, unit_id: int, generation: int) -> None:
+    def recent(self, now_s: float) -> bool:
+        """Whether the device heard of us so lately that a setpoint need not wait for the next beat."""
+        return now_s - self._counted_s <= RECENT_BEAT_S
+
+    async def beat(self, link: Registers, unit_id: int, generation: int, now_s: float) -> None:
         """Count on in each register that the device has; one that it refuses is not written again."""
+        self._counted_s = now_s
         self._count = (self._count + 1) % HEARTBEAT_WRAP
         for place in tuple(self._places):
             values = encode(place.point, self._count % ((1 << (16 * place.point.size)) - 1))

@@ -57,8 +57,8 @@ class Reach:
 
     in_force: Callable[[CommandBook], None]
     """Takes over the commands in force."""
-    act: Callable[[], None]
-    """A control tick now."""
+    act: Callable[[], Awaitable[None]]
+    """A control tick now; returns when what it wrote is at the devices, or a little later at most."""
     trusted: Callable[[], bool]
     """Whether the wall clock may be believed."""
     report: Callable[[], None]
@@ -182,8 +182,7 @@ class CommandDesk:
         # Made anew: the book may have changed while the disk was busy.
         self.book, _ = taken(self.book, command, utc_s, mono_s)
         self._reach.in_force(self.book)
-        self._reach.act()
-        await asyncio.sleep(0)  # the setpoint goes out before anything is said
+        await self._reach.act()
         self._courtesy(Outcome(utc_s, command.type.value, None, command.sha256, Stage.RECEIVED, subject="command",
                                command_id=command.command_id))  # fmt: skip
         match command.params:

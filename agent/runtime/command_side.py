@@ -23,6 +23,8 @@ from agent.store import Held, Store
 
 EVIDENCE_CHUNK_ROWS = 600
 """Ten minutes of seconds, about 40 kB: one message."""
+WRITE_FIRST_S = 0.05
+"""Nothing is said of a command before its setpoint is written, unless that takes longer."""
 LOOK_EVERY_S = 0.2
 """How often it is looked whether the broker has taken a whole range."""
 
@@ -53,7 +55,7 @@ class CommandSide:
             clock=clock,
             reach=Reach(
                 in_force=self._in_force,
-                act=control.act_now,
+                act=self._act,
                 trusted=lambda: control.trust.trusted,
                 report=uplink.status_changed if uplink is not None else _nothing,
                 live=self._live,
@@ -94,6 +96,10 @@ class CommandSide:
 
     def _in_force(self, book: CommandBook) -> None:
         self._control.order, self._control.narrowings = book.order, book.narrowings
+
+    async def _act(self) -> None:
+        self._control.act_now()
+        await self._control.written(WRITE_FIRST_S)
 
     def _live(self, seconds: float) -> None:
         if self._uplink is not None:

@@ -124,6 +124,11 @@ class ControlLoop:
             self._act_again = any(task is not mine for task in self._writing)
             self._after_tick(self.tick())
 
+    async def written(self, within_s: float) -> None:
+        """Returns when the writes that are under way came to their end, at the latest after `within_s`."""
+        if self._writing:
+            await asyncio.wait(self._writing, timeout=within_s)
+
     async def run(self, after_tick: Callable[[Effects], None]) -> None:
         """Ticks for ever; `after_tick` gets the effects of each whole tick."""
         self._after_tick = after_tick

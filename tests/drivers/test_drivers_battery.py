@@ -17,6 +17,7 @@ from drivers.endpoint import TcpEndpoint
 from drivers.errors import DeviceError, IdentityMismatch, LinkTimeout, ModbusRefused, ModelMissing
 from drivers.link import Link
 from drivers.session import RECHECK_EVERY_S
+from drivers.setpoint import RECENT_BEAT_S
 
 COMMON = {"Mn": "Maker", "Md": "B-500", "Vr": "1.2", "SN": "A1"}
 M701 = {"St": 1, "InvSt": 3, "ConnSt": 1, "W": 1234, "W_SF": 2}
@@ -521,7 +522,32 @@ async def test_two_setpoints_at_once_are_written_one_after_the_other():
     first, second = await asyncio.gather(battery.write_setpoint(1000.0), battery.write_setpoint(2000.0))
     assert (first.ok, first.held_w) == (True, 1000.0)
     assert (second.ok, second.held_w) == (True, 2000.0)
-    assert [address for address, _ in memory.writes[:6]] == [address for address, _ in memory.writes[6:]]
+    addresses = [address for address, _ in memory.writes]
+    beats, setpoint = addresses[:2], addresses[2:6]
+    assert addresses == [*beats, *setpoint, *setpoint, *beats], "whoever heard of us just now has the setpoint first"
+
+
+async def test_a_device_that_has_not_heard_of_us_lately_has_the_heartbeat_before_the_setpoint():
+    clock = Clock()
+    battery, memory = a_battery(clock=clock)
+    await battery.write_setpoint(1000.0)
+    clock.now_s += RECENT_BEAT_S + 0.1
+    memory.writes.clear()
+    await battery.write_setpoint(2000.0)
+    assert [address for address, _ in memory.writes][:2] == [at(715, 5), at(802, 19)]
+
+
+async def test_a_heartbeat_that_fails_after_the_setpoint_does_not_make_it_a_failure():
+    battery, memory = a_battery()
+    await battery.write_setpoint(1000.0)
+
+    def lose(address, _values):
+        if address == at(715, 5):
+            raise LinkTimeout("no answer", endpoint="memory")
+
+    memory.on_write = lose
+    outcome = await battery.write_setpoint(2000.0)
+    assert (outcome.ok, outcome.held_w) == (True, 2000.0)
 
 
 async def test_the_heartbeat_never_counts_to_the_value_that_means_not_implemented():

@@ -65,7 +65,7 @@ class NotingSite(Site):
         """What moves the battery goes on; that is no second effect."""
         self._moving = self.book.order and self.book.order.command_id
 
-    def _act(self):
+    async def _act(self):
         moving = self.book.order and self.book.order.command_id
         if moving not in {None, self._moving}:
             self._note(moving)

@@ -138,7 +138,7 @@ class Site:
     def last(self, command_id):
         return [outcome for outcome in self.store.outcomes if outcome.command_id == command_id][-1]
 
-    def _act(self):
+    async def _act(self):
         order = self.book.order
         if order is not None:
             assert self.store.records[order.command_id].stage is Stage.ACCEPTED, "it must be on disk before it acts"

@@ -2,6 +2,7 @@
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,19 @@ def test_a_frame_as_schema_1_0_had_it_before_is_read():
 def test_what_is_no_frame_is_refused_and_nothing_else_happens(payload):
     with pytest.raises(NotAFrame):
         read_frame(payload)
+
+
+def test_frames_may_be_made_on_several_threads_at_once():
+    """Live frames are made on the loop's thread while the store seals one on its own."""
+    samples = [[sample(i, grid_w=n * 1e4 + i * 37.0 % 1013) for i in range(120)] for n in range(4)]
+    wanted = [telemetry_frame(SITE, n, part) for n, part in enumerate(samples)]
+
+    def make(n):
+        return [telemetry_frame(SITE, n, samples[n]) for _ in range(60)]
+
+    with ThreadPoolExecutor(4) as threads:
+        for n, made in enumerate(threads.map(make, range(4))):
+            assert set(made) == {wanted[n]}
 
 
 def test_a_frame_that_claims_a_size_beyond_all_bounds_is_refused_before_memory_is_taken():

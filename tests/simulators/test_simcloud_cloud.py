@@ -43,14 +43,14 @@ class Site:
         message = {"schema": "1.0", "site_id": "demo-01", **fields}
         self.client.publish(f"ems/v1/demo-01/edge/{rest}", json.dumps(message))
 
-    def send_frame(self, seq, start_utc_s, rows=2, rest="telemetry", soc_pct=61.0):
+    def send_frame(self, seq, start_utc_s, rows=2, rest="telemetry", soc_pct=61.0, stream="telemetry"):
         columns = {
             name: [0.0] * rows
             for name in ("grid_w", "battery_w", "pv_w", "load_w", "frequency_hz", "target_w", "setpoint_w")
         }
         columns |= {"soc_pct": [soc_pct] * rows, "source": ["rolling"] * rows}
         times = {"start": iso_utc(start_utc_s), "t_ms": [100 * row for row in range(rows)]}
-        self.send(rest, stream="telemetry", seq=seq, boot_id="b", columns=columns, **times)
+        self.send(rest, stream=stream, seq=seq, boot_id="b", columns=columns, **times)
 
 
 def until(condition):
@@ -108,6 +108,16 @@ def test_frames_are_counted_once_and_the_watermark_follows_what_is_stored(cloud,
     site.until(lambda got: got["watermark"]["stored"]["telemetry"] == 4)
     assert cloud.counts().gaps == 0
     assert cloud.counts().samples == 8
+
+
+def test_a_live_frame_and_the_full_rate_are_no_part_of_the_stream(cloud, site):
+    now = time.time()
+    site.send_frame(None, now, soc_pct=77.0)
+    site.send_frame(5, now, stream="full_rate", rest="history")
+    site.send_frame(1, now)
+    until(lambda: cloud.counts().telemetry_frames == 1)
+    counts = cloud.counts()
+    assert (counts.telemetry_highest, counts.gaps, counts.duplicates, counts.samples) == (1, 0, 0, 2)
 
 
 def test_overlapping_frames_and_rewritten_frames_are_told_apart(cloud, site):

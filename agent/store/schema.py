@@ -103,9 +103,6 @@ CREATE TABLE staged (
   grid_w REAL, battery_w REAL, pv_w REAL, load_w REAL, soc_pct REAL, frequency_hz REAL,
   target_w REAL, setpoint_w REAL, source TEXT NOT NULL, points TEXT NOT NULL
 );
-INSERT INTO staged SELECT id, boot_id, at_utc_s, grid_w, battery_w, pv_w, load_w, soc_pct, frequency_hz,
-  target_w, setpoint_w, source, '{}' FROM samples ORDER BY id;
-DELETE FROM samples;
 CREATE TABLE full_rate_outbox (
   stream TEXT NOT NULL, seq INTEGER NOT NULL, created_utc_s REAL NOT NULL, row_id INTEGER, payload BLOB NOT NULL,
   PRIMARY KEY (stream, seq)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -55,6 +56,7 @@ class TelemetryDb:
             if found is None:
                 found = secrets.token_hex(8)
                 db.execute("INSERT INTO meta VALUES ('lineage', ?)", (found,))
+            _take_over_samples(db)
             if found != lineage:
                 outbox.begin_streams(db, floors)
             else:
@@ -245,6 +247,13 @@ class TelemetryDb:
         with self.database.failures_named():
             rows = db.execute(f"SELECT {_SLOT_COLUMNS} FROM slots WHERE {where}", values).fetchall()  # noqa: S608
         return [_slot(row) for row in rows]
+
+
+def _take_over_samples(db: sqlite3.Connection) -> None:
+    """Samples that a version before `staged` left, or one that was gone back to for a while, go into the next frame."""
+    old = ", ".join(_SAMPLE_FIELDS)
+    db.execute(f"INSERT INTO staged ({SAMPLE_COLUMNS}) SELECT {old}, '{{}}' FROM samples ORDER BY id")  # noqa: S608
+    db.execute("DELETE FROM samples")
 
 
 def sample_of(values: Sequence[Any]) -> Sample:

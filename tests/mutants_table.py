@@ -94,6 +94,7 @@ MUTANTS: list[Mutant] = [
         ("none that is good for days", "if valid_s > LONGEST_COMMAND_S:", "if False:"),
         ("none that has expired", "if command.expires_utc_s <= now_utc_s:", "if False:"),
         ("its last instant does not count", "if command.expires_utc_s <= now_utc_s:", "if command.expires_utc_s < now_utc_s:"),
+        ("a site that may not write takes none that moves", "if limits.read_only and isinstance(command.params, Move):", "if False:"),
         ("power within the ratings", 'return refuse_power(power_w, target, limits.plan, "params.power")', "return None"),
         ("limits only tighter", "if asked_w is not None and asked_w > own_w:", "if False:"),
         ("so many narrowings", "if len(book.narrowings) >= MOST_NARROWINGS:", "if False:"),

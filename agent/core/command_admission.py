@@ -14,6 +14,7 @@ from agent.core.command import (
     LONGEST_COMMAND_S,
     Command,
     FcrEvidence,
+    Move,
     NarrowLimits,
     Release,
     Resend,
@@ -28,7 +29,7 @@ MOST_RESENT = 100_000
 """Sequences of one resend: two months of frames of a minute."""
 BURST = 100
 """Commands that may come at once."""
-PER_SECOND = 50.0
+PER_SECOND = 10.0
 """Commands that may come in the long run; each costs two to four writes to the disk."""
 
 
@@ -39,6 +40,8 @@ class CommandLimits:
     plan: PlanLimits
     """Ratings of the batteries and the site's own connection limits."""
     clock_trusted: bool
+    read_only: bool = False
+    """True while the site file forbids every write: nothing could move."""
 
 
 def admit_command(command: Command, book: CommandBook, limits: CommandLimits, now_utc_s: float) -> Accepted | Refused:
@@ -70,6 +73,8 @@ def _refuse_time(command: Command, now_utc_s: float, *, clock_trusted: bool) -> 
 
 
 def _refuse_params(command: Command, book: CommandBook, limits: CommandLimits, now_utc_s: float) -> Refused | None:
+    if limits.read_only and isinstance(command.params, Move):
+        return Refused("read_only", "type", "the site is being commissioned (control.mode): its agent writes nothing")
     match command.params:
         case SetPower(target, power_w, _):
             return refuse_power(power_w, target, limits.plan, "params.power")

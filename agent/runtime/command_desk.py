@@ -79,6 +79,7 @@ class CommandDesk:
         limits: PlanLimits,
         clock: Clock,
         reach: Reach,
+        read_only: bool = False,
         courtesy: Callable[[Outcome], None],
         on_answered: Callable[[], None],
     ) -> None:
@@ -88,6 +89,7 @@ class CommandDesk:
         self._limits = limits
         self._clock = clock
         self._reach = reach
+        self._read_only = read_only
         self._courtesy = courtesy
         self._on_answered = on_answered
         self._since_utc_s = 0.0
@@ -157,7 +159,7 @@ class CommandDesk:
 
     def _judge(self, command: Command) -> Refused | None:
         now_utc_s = self._clock.utc_s()
-        limits = CommandLimits(self._limits, self._reach.trusted())
+        limits = CommandLimits(self._limits, self._reach.trusted(), self._read_only)
         verdict = admit_command(command, self.book, limits, now_utc_s)
         if isinstance(verdict, Refused):
             return verdict

@@ -61,6 +61,7 @@ class CommandSide:
                 live=self._live,
                 work=self._work,
             ),
+            read_only=control.read_only,
             courtesy=uplink.courtesy if uplink is not None else lambda _outcome: None,
             on_answered=on_answered,
         )

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from agent.cloud.document import printable
 from agent.cloud.messages import iso
 from agent.core.admission import PlanLimits
 from agent.core.decision import Effects
@@ -103,6 +104,9 @@ class SiteAuthority:
     async def _set(self, request: dict[str, Any], peer: Peer) -> dict[str, Any]:
         what = "override set"
         need_operator(what, peer)
+        if self._control.read_only:
+            why = "the agent is in its read-only mode and writes nothing"
+            raise Refusal(what, why, "take control.mode out of the site file and restart the agent")
         power_w = _number(what, request, "power_w")
         duration_s = _number(what, request, "duration_s", DEFAULT_OVERRIDE_S)
         target, reason, suspends = (
@@ -119,7 +123,9 @@ class SiteAuthority:
             )
         utc_s, mono_s = self._clock.utc_s(), self._clock.mono_s()
         term = begun(utc_s, mono_s, duration_s)
-        override = Override(Target(target), power_w, term, utc_s, peer.name, reason.strip(), suspends is True)
+        override = Override(
+            Target(target), power_w, term, utc_s, peer.name, printable(reason.strip(), LONGEST_REASON), suspends is True
+        )
         self._control.override = override
         kept = await self._keep()
         # After the disk, so that a restart goes on with it; but a dead disk keeps nobody from the battery.
@@ -164,10 +170,10 @@ class SiteAuthority:
         control.state = replace(control.state, latches={})
         kept = await self._keep()
         control.act_now()
-        utc_s = self._clock.utc_s()
+        utc_s, reason = self._clock.utc_s(), printable(reason.strip(), LONGEST_REASON)
         for latch in latches.values():
-            text = f"{peer.name} reset the safety latch ({latch.words}): {reason.strip()}"
-            data = {"who": peer.name, "reason": reason.strip(), "alarms": latch.words}
+            text = f"{peer.name} reset the safety latch ({latch.words}): {reason}"
+            data = {"who": peer.name, "reason": reason, "alarms": latch.words}
             self._tell(Event(utc_s, EventState.NOTED, Severity.WARNING, "latch_reset", latch.device_id, text, data))
         return {"reset": [latch.device_id for latch in latches.values()], "kept": kept}
 

@@ -90,6 +90,13 @@ class TestAdmission:
         for params in (POWER, Hold(1.0), Neutral(1.0), Release(None), Report(), Live(1.0), NarrowLimits(1.0, 0.0)):
             assert reason(params, limits=untrusted) == ("clock_untrusted", None)
 
+    def test_a_site_that_may_not_write_takes_no_command_that_moves(self):
+        reading = replace(LIMITS, read_only=True)
+        for params in (POWER, Hold(1.0), Neutral(1.0)):
+            assert reason(params, limits=reading) == ("read_only", "type")
+        for params in (Release(None), Report(), Live(1.0), NarrowLimits(1.0, 0.0)):
+            assert reason(params, limits=reading) is None
+
     @pytest.mark.parametrize(
         ("target", "power_w", "fine"),
         [

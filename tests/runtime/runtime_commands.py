@@ -98,7 +98,7 @@ class MemoryCommands:
 class Site:
     """A desk with what it reaches noted."""
 
-    def __init__(self, store=None, clock=None):
+    def __init__(self, store=None, clock=None, *, read_only=False):
         self.store = store or MemoryCommands()
         self.clock = clock or Clock()
         self.trusted = True
@@ -119,6 +119,7 @@ class Site:
                 live=self.lives.append,
                 work=self._work,
             ),
+            read_only=read_only,
             courtesy=self.told.append,
             on_answered=lambda: None,
         )

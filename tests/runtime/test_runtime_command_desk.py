@@ -105,6 +105,12 @@ class TestRefused:
         outcome = await site.send(message())
         assert (outcome.reason, site.acted) == ("clock_untrusted", [])
 
+    @pytest.mark.parametrize("type_", ["set_power", "hold", "neutral"])
+    async def test_a_site_that_may_not_write_takes_no_command_that_moves(self, type_):
+        site = Site(read_only=True)
+        assert (await site.send(message(type_))).reason == "read_only"
+        assert (await site.send(message("report", "c2"))).stage is Stage.ACCEPTED
+
     async def test_a_disk_that_refuses_lets_nothing_happen_and_the_command_may_come_again(self, site):
         site.store.failing = True
         outcome = await site.send(message())
@@ -147,7 +153,15 @@ class TestRefused:
 
     def test_a_test_produces_each_reason_for_which_a_command_may_be_refused(self):
         produced = {reason for reason, *_ in BAD} | set(SIGNATURE_REASONS)
-        produced |= {"clock_untrusted", "storage_failed", "too_many", "rate_limited", "record_lost", "id_conflict"}
+        produced |= {
+            "clock_untrusted",
+            "storage_failed",
+            "too_many",
+            "rate_limited",
+            "record_lost",
+            "id_conflict",
+            "read_only",
+        }
         assert produced == DOCUMENTS_AND_COMMANDS | COMMANDS_ONLY
 
 

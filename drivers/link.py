@@ -82,6 +82,7 @@ class Link:
         self._backoff_s = FIRST_BACKOFF_S
         self._not_before_s = float("-inf")
         self._timeouts_in_a_row = 0
+        self._answered_here: set[int] = set()
         self._closed = False
         self._between_s = 0.0
         self._after_connect_s = 0.0
@@ -266,6 +267,7 @@ class Link:
         took_s = self._clock() - began_s
         self.stats.last_latency_s = took_s
         self._timeouts_in_a_row = 0
+        self._answered_here.add(unit_id)
         self._backoff_s = FIRST_BACKOFF_S
         if not reply.isError():
             self._units[unit_id] = known.answered(max(0.0, took_s - line_s))
@@ -326,7 +328,8 @@ class Link:
 
     def _timed_out(self, wire: Wire, request: Request, timeout_s: float) -> LinkTimeout:
         self.stats.timeouts += 1
-        self._timeouts_in_a_row += 1
+        # Where others answer, a unit that never did is dead by itself, and not the connection.
+        self._timeouts_in_a_row += not self._answered_here or request.unit_id in self._answered_here
         if self._timeouts_in_a_row >= TIMEOUTS_BEFORE_DROP:
             self._drop(wire, f"no answer to {self._timeouts_in_a_row} requests in a row")
         hint = "check power, cable and unit id" if request.function in READS else "read back what it holds"
@@ -356,6 +359,7 @@ class Link:
             raise self._error(LinkDown, self._down_why, request, "")
         self._wire = wire
         self._timeouts_in_a_row = 0
+        self._answered_here.clear()
         self.stats.reconnects += self.stats.connects > 0
         self.stats.connects += 1
         self.stats.connected_mono_s = self._clock()

@@ -23,6 +23,8 @@ from drivers.request import READ_HOLDING, READS, WRITE_SINGLE, Checked, Request
 
 MAX_BUFFERED_BYTES = 8192
 """Above the limit of `drivers.request`, so that it sees every byte; pymodbus by itself drops what exceeds 264."""
+LINK_DECIDES = 2**31
+"""Silences until pymodbus by itself takes the connection for half-open: never, the link knows which unit was asked."""
 NO_TRANSACTION = 65535
 """pymodbus counts transactions from 1 to 65000: this one never matches, so that it skips what comes late."""
 
@@ -72,6 +74,7 @@ class Wire:
         self._opened: asyncio.BaseTransport | None = None
         self._client = self._made_client(endpoint)
         self._client.ctx.max_buffer_size = MAX_BUFFERED_BYTES
+        self._client.ctx.max_until_disconnect = LINK_DECIDES
 
     def _made_client(self, endpoint: Endpoint) -> AsyncModbusTcpClient | AsyncModbusSerialClient:
         if isinstance(endpoint, SerialEndpoint):

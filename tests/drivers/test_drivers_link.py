@@ -167,28 +167,47 @@ async def test_a_write_is_sent_once_even_when_nobody_answers(open_link):
 
 async def test_the_third_silence_in_a_row_replaces_the_connection(open_link):
     clock = Clock()
+    answers = iter((False, False, True, False, False, False))
 
     async def script(reader, writer, connection):
         while True:
             asked = await next_request(reader)
-            if connection == 2 or asked.unit == 9:
+            if connection == 2 or next(answers):
                 writer.write(asked.good())
 
     async with peer(script) as port:
         link = open_link(port, timeout_s=SHORT_S, clock=clock)
-        for unit in (1, 2, 9, 1, 2):  # an answer in between begins the count again
-            if unit == 9:
-                await link.read_holding(unit, 0, 1)
+        for answered in (False, False, True, False, False):  # an answer in between begins the count again
+            if answered:
+                await link.read_holding(1, 0, 1)
                 continue
             with pytest.raises(LinkTimeout, match=r"no answer within 0\.2 s"):
-                await link.read_holding(unit, 0, 1)
+                await link.read_holding(1, 0, 1)
         assert link.connected
         with pytest.raises(LinkTimeout):
-            await link.read_holding(3, 0, 1)
+            await link.read_holding(1, 0, 1)
         assert not link.connected
         clock.now_s += 1
         assert await link.read_holding(1, 0, 1) == (7,)
         assert (link.stats.timeouts, link.stats.connects, link.stats.reconnects) == (5, 2, 1)
+
+
+async def test_units_that_never_answered_are_dead_by_themselves_and_cost_their_neighbours_no_connection(open_link):
+    async def script(reader, writer, _):
+        while True:
+            asked = await next_request(reader)
+            if asked.unit == 9:
+                writer.write(asked.good())
+
+    async with peer(script) as port:
+        link = open_link(port, timeout_s=SHORT_S, clock=Clock())
+        assert await link.read_holding(9, 0, 1) == (7,)
+        for unit in (1, 2, 3, 4, 5):
+            with pytest.raises(LinkTimeout):
+                await link.read_holding(unit, 0, 1)
+        assert link.connected
+        assert await link.read_holding(9, 0, 1) == (7,)
+        assert link.stats.connects == 1
 
 
 @pytest.mark.parametrize("how", ["FIN", "RST", "FIN in mid-answer"])

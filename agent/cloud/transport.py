@@ -77,22 +77,29 @@ class CannotConnect(OSError):  # noqa: N818 - an expected outcome, named for wha
 class Opening:
     """A connection while it is made, so that another thread may end it, and what was seen on the way."""
 
-    open_socket: socket.socket | None = None
-    """What is open now."""
     chain: tuple[bytes, ...] = ()
     """The broker's certificates in DER, its own first, up to the CA that we believe."""
+    _socket: socket.socket | None = None
+    _ended: bool = False
+
+    def opened(self, found: socket.socket) -> None:
+        """What is open now; raises `CannotConnect` when nobody wants it any more."""
+        self._socket = found
+        if self._ended:
+            raise CannotConnect("the connection is not wanted any more")
 
     def end(self) -> None:
-        """Whatever waits for the peer stops waiting."""
-        if self.open_socket is not None:
+        """Whatever waits for the peer stops waiting, now or as soon as it would."""
+        self._ended = True
+        if self._socket is not None:
             with suppress(OSError):  # half open, or gone already
                 # The plain socket's own method: that of TLS would let the other thread read on without decryption.
-                socket.socket.shutdown(self.open_socket, socket.SHUT_RDWR)
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Nothing stays open after a failure."""
-        if self.open_socket is not None:
-            self.open_socket.close()
+        if self._socket is not None:
+            self._socket.close()
 
 
 def open_socket(transport: Transport, opening: Opening) -> socket.socket:
@@ -101,15 +108,14 @@ def open_socket(transport: Transport, opening: Opening) -> socket.socket:
     context = tls_context(transport.tls) if address.encrypted else None
     if proxy is None:
         plain = _tcp(address.host, address.port, "the broker")
-        opening.open_socket = plain
+        opening.opened(plain)
     else:
         plain = _tcp(proxy.host, proxy.port, "the proxy")
-        opening.open_socket = plain
+        opening.opened(plain)
         _through_proxy(plain, proxy, address)
     if context is None:
         return plain
     encrypted = _tls(context, plain, address.host, opening)
-    opening.open_socket = encrypted
     opening.chain = _chain(encrypted)
     return encrypted
 
@@ -224,7 +230,7 @@ def _bad_files(files: TlsFiles, error: Exception) -> str:
 def _tls(context: ssl.SSLContext, plain: socket.socket, host: str, opening: Opening) -> ssl.SSLSocket:
     try:
         encrypted = context.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
-        opening.open_socket = encrypted
+        opening.opened(encrypted)
         encrypted.settimeout(CONNECT_TIMEOUT_S)
         encrypted.do_handshake()
     except ssl.SSLCertVerificationError as error:

@@ -12,7 +12,17 @@ from cloud_double import until
 from own_ca import Authority
 from secure_broker import SecureBroker
 
-from agent.cloud.transport import FROM_FILE, Login, Proxy, TlsFiles, Transport, tls_context
+from agent.cloud.transport import (
+    FROM_FILE,
+    CannotConnect,
+    Login,
+    Opening,
+    Proxy,
+    TlsFiles,
+    Transport,
+    open_socket,
+    tls_context,
+)
 from agent.site_file.broker_address import BrokerAddress
 
 
@@ -391,7 +401,9 @@ class TestHostileBrokers:
         assert sent < 59_000
         server.close()
 
-    async def test_one_that_says_nothing_after_tcp_does_not_hold_up_a_stop(self, edge, tmp_path):
+    async def test_one_that_says_nothing_after_tcp_does_not_hold_up_a_stop(self, edge, tmp_path, monkeypatch):
+        monkeypatch.setattr("agent.cloud.transport.CONNECT_TIMEOUT_S", 600.0)
+
         async def answer(reader, _writer):
             await reader.read()
 
@@ -399,7 +411,35 @@ class TestHostileBrokers:
         files = TlsFiles(ca=str(Authority(tmp_path).path))
         silent = Transport(BrokerAddress("127.0.0.1", way.address.port, "mqtts"), tls=files)
         site = edge(None, transport=silent).begin()
-        await until(server.is_serving, "the server")
+        async with asyncio.timeout(20):
+            await site.end()
+        server.close()
+
+    async def test_a_connection_that_nobody_wants_any_more_is_not_made(self):
+        async def answer(reader, _writer):
+            await reader.read()
+
+        server, way = await self.fake(answer)
+        opening = Opening()
+        opening.end()
+        with pytest.raises(CannotConnect, match="not wanted"):
+            await asyncio.to_thread(open_socket, way, opening)
+        opening.close()
+        server.close()
+
+    async def test_nor_one_that_waits_in_the_handshake(self, edge, tmp_path, monkeypatch):
+        monkeypatch.setattr("agent.cloud.transport.CONNECT_TIMEOUT_S", 600.0)
+        waiting = asyncio.Event()
+
+        async def answer(reader, _writer):
+            await reader.read(10)
+            waiting.set()
+            await reader.read()
+
+        server, way = await self.fake(answer)
+        files = TlsFiles(ca=str(Authority(tmp_path).path))
+        site = edge(None, transport=Transport(BrokerAddress("127.0.0.1", way.address.port, "mqtts"), tls=files)).begin()
+        await waiting.wait()
         async with asyncio.timeout(20):
             await site.end()
         server.close()

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from agent.cloud.messages import iso
+from agent.cloud.messages import iso, rounded
 from agent.cloud.wire_fields import SCHEMA
 from agent.core.evidence import EvidenceRow
 
@@ -28,8 +28,8 @@ def evidence_message(
     for row in rows:
         if list(row.award_ids) not in awards:
             awards.append(list(row.award_ids))
-    columns: dict[str, list[Any]] = {name: [_short(getattr(row, name), 1) for row in rows] for name in _POWERS}
-    columns["frequency_hz"] = [_short(row.frequency_hz, 4) for row in rows]
+    columns: dict[str, list[Any]] = {name: [rounded(getattr(row, name), 1) for row in rows] for name in _POWERS}
+    columns["frequency_hz"] = [rounded(row.frequency_hz, 4) for row in rows]
     columns["clock_trusted"] = [row.clock_trusted for row in rows]
     columns["awards"] = [awards.index(list(row.award_ids)) for row in rows]
     columns["trouble"] = [row.trouble for row in rows]
@@ -50,10 +50,3 @@ def evidence_message(
             "columns": columns,
         }
     )
-
-
-def _short(value: float | None, digits: int) -> float | int | None:
-    if value is None:
-        return None
-    short = round(float(value), digits)
-    return int(short) if short.is_integer() else short

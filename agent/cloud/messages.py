@@ -165,11 +165,11 @@ def ledger_message(site_id: str, seq: int, row: SlotRow) -> bytes:
             "target": row.target,
             "source": row.source,
             "version": row.version,
-            **{name: _rounded(value, _ENERGY_DIGITS) for name, value in energies.items()},
+            **{name: rounded(value, _ENERGY_DIGITS) for name, value in energies.items()},
             "paths_wh": path_energies(row.paths),
-            "covered_s": _rounded(row.covered_s, 3),
-            "planned_soc_end_pct": _rounded(row.planned_soc_end_pct, 3),
-            "soc_end_pct": _rounded(row.soc_end_pct, 3),
+            "covered_s": rounded(row.covered_s, 3),
+            "planned_soc_end_pct": rounded(row.planned_soc_end_pct, 3),
+            "soc_end_pct": rounded(row.soc_end_pct, 3),
         },
     )
 
@@ -186,14 +186,14 @@ def forecast_message(
         site_id,
         {
             "at": iso(at_utc_s),
-            "soc_pct": _rounded(soc_pct, 2),
+            "soc_pct": rounded(soc_pct, 2),
             "slots": [
                 {
                     "start": iso(slot.start_utc_s),
                     "end": iso(slot.end_utc_s),
-                    "planned_w": _rounded(slot.planned_w, 0),
-                    "power_w": _rounded(slot.power_w, 0),
-                    "soc_end_pct": _rounded(slot.soc_end_pct, 2),
+                    "planned_w": rounded(slot.planned_w, 0),
+                    "power_w": rounded(slot.power_w, 0),
+                    "soc_end_pct": rounded(slot.soc_end_pct, 2),
                 }
                 for slot in slots
             ],
@@ -206,7 +206,7 @@ def path_energies(paths: EnergyPaths | None) -> dict[str, float | int | None] | 
     """The seven paths by name, Wh; None where the slot was kept without them."""
     if paths is None:
         return None
-    return {name: _rounded(getattr(paths, f"{name}_wh"), _ENERGY_DIGITS) for name in PATH_NAMES}
+    return {name: rounded(getattr(paths, f"{name}_wh"), _ENERGY_DIGITS) for name in PATH_NAMES}
 
 
 def _packed(site_id: str, content: Mapping[str, Any]) -> bytes:
@@ -248,8 +248,8 @@ def _award_line(award: Award, forecast: Deliverability | None) -> dict[str, Any]
         "power_w": award.power_w,
         "direction": award.direction.value,
         "met": None if forecast is None else forecast.met,
-        "shortfall_w": None if forecast is None else _rounded(forecast.shortfall_w, 1),
-        "shortfall_wh": None if forecast is None else _rounded(forecast.shortfall_wh, 1),
+        "shortfall_w": None if forecast is None else rounded(forecast.shortfall_w, 1),
+        "shortfall_wh": None if forecast is None else rounded(forecast.shortfall_wh, 1),
         "cancel_by": None if forecast is None else iso(forecast.cancel_by_utc_s),
     }
 
@@ -267,7 +267,7 @@ def local_plan_held(plans: Plans) -> dict[str, Any] | None:
     }
 
 
-def _rounded(value: float | None, digits: int) -> float | int | None:
+def rounded(value: float | None, digits: int) -> float | int | None:
     """The value with so many decimals, as an integer where there are none."""
     if value is None:
         return None

@@ -184,7 +184,8 @@ class Uplink:
         while True:
             await self._connected.wait()
             connection = self._connection
-            assert connection is not None, "set together"
+            if connection is None:  # it broke between the two
+                continue
             with suppress(ConnectionLost):
                 await connection.publish(self._topics.edge(name), payload)
                 return

@@ -12,6 +12,7 @@ from agent.cloud.mqtt_link import PublishRefused
 from agent.cloud.signatures import Arrived
 from agent.cloud.uplink import Uplink
 from agent.core.admission import PlanLimits, Refused
+from agent.core.clock_trust import judge
 from agent.core.command import Command, FcrEvidence, Resend
 from agent.core.command_book import CommandBook
 from agent.core.decision import Effects
@@ -56,7 +57,7 @@ class CommandSide:
             reach=Reach(
                 in_force=self._in_force,
                 act=self._act,
-                trusted=lambda: control.trust.trusted,
+                trusted=self._trusted,
                 report=uplink.status_changed if uplink is not None else _nothing,
                 live=self._live,
                 work=self._work,
@@ -97,6 +98,11 @@ class CommandSide:
 
     def _in_force(self, book: CommandBook) -> None:
         self._control.order, self._control.narrowings = book.order, book.narrowings
+
+    def _trusted(self) -> bool:
+        """Judged anew: a command may come before the first tick, or after a step of the clock since the last one."""
+        floor_utc_s = max(self._control.floor_utc_s, self._control.trust.floor_utc_s)
+        return judge(self._clock.utc_s(), floor_utc_s).trusted
 
     async def _act(self) -> None:
         self._control.act_now()

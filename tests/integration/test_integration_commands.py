@@ -237,6 +237,18 @@ def test_a_restart_goes_on_with_the_command_and_a_replay_changes_nothing(parts, 
     assert stages(cloud, "over") == ["accepted", "done"]
 
 
+def test_a_command_that_was_sent_while_the_agent_was_away_counts_if_it_comes_back_in_time(parts, mosquitto):
+    broker, plant = mosquitto(), parts.plant()
+    cloud = parts.cloud(broker)
+    agent = linked(parts.agent(plant, broker).start())
+    agent.kill()
+    cloud.command("set_power", "away", power=70.0, duration_s=60.0, valid_s=300.0)
+    cloud.command("set_power", "away-late", power=90.0, duration_s=60.0, valid_s=0.001)
+    agent.start()
+    until(lambda: near(plant.battery_w, 70_000.0), "it has its effect")
+    assert cloud.command_ack("away-late", "rejected")["reason"] == "command_expired"
+
+
 def test_a_command_whose_time_runs_out_while_the_agent_is_dead_is_expired(parts, mosquitto):
     broker, plant = mosquitto(), parts.plant()
     cloud = parts.cloud(broker)

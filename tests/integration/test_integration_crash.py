@@ -41,8 +41,8 @@ def test_after_a_kill_the_running_slot_is_accounted_from_its_start_and_the_seque
     broker, plant = mosquitto(), parts.plant()
     cloud = parts.cloud(broker)
     agent = parts.agent(plant, broker).start()
-    start = edge_ahead(4)
-    cloud.send(document(1, [100.0] * 100, start=start, slot_s=4))
+    start = edge_ahead(12)  # long enough for a restart on a busy machine
+    cloud.send(document(1, [100.0] * 100, start=start, slot_s=12))
     until(lambda: done_wh(agent) > 30.0, "some of the slot is delivered")
     frames = cloud.complete_to("telemetry")
     done_before_wh = done_wh(agent)
@@ -51,7 +51,7 @@ def test_after_a_kill_the_running_slot_is_accounted_from_its_start_and_the_seque
     assert done_wh(agent) > done_before_wh - 100_000 * 2 * TICK_S / 3600, "all but the last ticks is on disk"
     row = until(lambda: agent.slots().get(start), "the slot is done")
     assert (row["source"], row["plan_version"]) == ("rolling", 1)
-    covered = row["covered_s"] / 4
+    covered = row["covered_s"] / 12
     assert 0.5 < covered < 1.0, "it knows what it has not seen"
     assert row["delivered_wh"] == pytest.approx(covered * row["planned_wh"], rel=0.1)
     until(lambda: cloud.complete_to("telemetry") > frames + 1, "telemetry goes on")

@@ -11,7 +11,7 @@ import hashlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
@@ -96,6 +96,7 @@ class CommandDesk:
         self._answers = AnswerLimit()
         self._allowance = Allowance()
         self._one_at_a_time = asyncio.Lock()
+        self._answering: set[asyncio.Future[Outcome]] = set()
         self._ends: deque[CommandEnd] = deque()
         self._wake = asyncio.Event()
         self._jobs: asyncio.Queue[Command] = asyncio.Queue(MOST_JOBS)
@@ -122,7 +123,17 @@ class CommandDesk:
         self._reach.in_force(self.book)
 
     async def receive(self, arrived: Arrived) -> Outcome:
-        """The answer to a command that came from the broker: rejected, accepted, or what it was the first time."""
+        """The answer to a command that came from the broker: rejected, accepted, or what it was the first time.
+
+        Whoever asks may go away meanwhile, as with a connection that breaks: what was begun is brought to its end, or a
+        command would be accepted on disk and in force nowhere.
+        """
+        answering = asyncio.ensure_future(self._answered(arrived))
+        self._answering.add(answering)
+        answering.add_done_callback(self._answering.discard)
+        return await asyncio.shield(answering)
+
+    async def _answered(self, arrived: Arrived) -> Outcome:
         async with self._one_at_a_time:
             self._allowance, refused = one_more(self._allowance, self._clock.mono_s())
             sha256 = hashlib.sha256(arrived.payload).hexdigest()
@@ -136,10 +147,8 @@ class CommandDesk:
             refused = self._judge(parsed.command)
             if refused is not None:
                 command = parsed.command
-                expires_utc_s = command.expires_utc_s
-                return await self._refuse(
-                    RefusedCommand(refused, command.sha256, command.command_id, command.type), expires_utc_s
-                )
+                told = RefusedCommand(refused, command.sha256, command.command_id, command.type)
+                return await self._refuse(told, command.expires_utc_s)
             return await self._take(parsed)
 
     def after_tick(self, command_id: str | None, *, clock_trusted: bool) -> None:
@@ -185,8 +194,7 @@ class CommandDesk:
         self.book, _ = taken(self.book, command, utc_s, mono_s)
         self._reach.in_force(self.book)
         await self._reach.act()
-        self._courtesy(Outcome(utc_s, command.type.value, None, command.sha256, Stage.RECEIVED, subject="command",
-                               command_id=command.command_id))  # fmt: skip
+        self._courtesy(replace(record.outcome, stage=Stage.RECEIVED))
         match command.params:
             case Report():
                 self._reach.report()

@@ -165,6 +165,26 @@ class TestRefused:
         assert produced == DOCUMENTS_AND_COMMANDS | COMMANDS_ONLY
 
 
+class TestGoneMeanwhile:
+    async def test_a_command_that_is_on_disk_is_in_force_although_the_connection_broke_meanwhile(self, site):
+        begun, go_on = asyncio.Event(), asyncio.Event()
+        kept = site.store.take_command
+
+        async def slow(record, ends=()):
+            begun.set()
+            await go_on.wait()
+            return await kept(record, ends)
+
+        site.store.take_command = slow
+        asking = asyncio.create_task(site.send(message("set_power")))
+        await begun.wait()
+        asking.cancel()
+        await asyncio.wait([asking])
+        go_on.set()
+        await until(lambda: site.acted == ["c1"])
+        assert (await site.send(message("set_power"))).stage is Stage.ACCEPTED
+
+
 class TestAgain:
     async def test_the_same_again_gets_the_same_answer_and_no_second_effect(self, site):
         first = await site.send(message("set_power"))

@@ -15,7 +15,10 @@ TextArgument = typer.Argument(..., metavar="FILE", help="A Markdown file with li
 
 
 def export(folder: Path = FolderArgument, as_json: bool = JsonOption) -> None:
-    """Write the contract: a JSON Schema for each message, and an AsyncAPI 3 document of all topics."""
+    """Write JSON Schemas and an AsyncAPI 3 document.
+
+    A schema for each message of either direction in DIR/schemas, and all topics in DIR/asyncapi.json.
+    """
     from agent.cloud import contract  # noqa: PLC0415 - pydantic's models take a while to load
 
     documents: dict[str, Any] = {f"schemas/{name}.json": schema for name, schema in contract.schemas().items()}
@@ -35,7 +38,10 @@ def export(folder: Path = FolderArgument, as_json: bool = JsonOption) -> None:
 
 
 def tables(file: Path = TextArgument) -> None:
-    """Make the tables of fields in a Markdown file anew, as `docs/contract.md` of the agent has them."""
+    """Renew the tables of fields in a Markdown file.
+
+    What stands between `<!-- table NAME -->` and `<!-- end -->` is made anew, as in docs/contract.md.
+    """
     from agent.cloud import contract  # noqa: PLC0415
 
     try:

@@ -113,6 +113,23 @@ def test_a_setpoint_that_the_device_refuses_is_not_applied_and_told(site):
     until(lambda: near(plant.battery_w, 20_000.0), "the plan goes on")
 
 
+def test_a_battery_that_takes_five_seconds_fails_by_itself_and_the_others_keep_their_cadence(site):
+    plant, agent = site
+    plant.faults["battery"].delay_s = 5.0
+    before = {device["device_id"]: device for device in agent.status()["devices"]}
+    uptime_s = agent.status()["uptime_s"]
+    until(lambda: agent.device("bess")["failures"] - before["bess"]["failures"] >= 3, "it is too slow three times")
+    until(lambda: agent.status()["uptime_s"] > uptime_s + TWO_S, "some time passes")
+    status = agent.status()
+    passed_s = status["uptime_s"] - uptime_s
+    for device in status["devices"][1:]:
+        assert device["failures"] == before[device["device_id"]]["failures"]
+        assert device["polls"] - before[device["device_id"]]["polls"] > 0.6 * passed_s / 0.2
+    plant.faults["battery"].delay_s = 0.0
+    until(lambda: agent.device("bess")["health"] == "good", "it is read again")
+    until(lambda: near(plant.battery_w, 70_000.0), "and follows the plan")
+
+
 def refusing(address, data):
     """Instead of a device's `write`."""
     raise RequestRefusedError(ILLEGAL_VALUE)

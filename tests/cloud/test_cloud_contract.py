@@ -18,7 +18,7 @@ from agent.cloud.topics import Topics
 from agent.cloud.wire import parse_document, parse_watermark
 from agent.cloud.wire_fields import OUR_MAJOR, OUR_MINOR
 from agent.core.admission import Refused
-from agent.core.records import DOCUMENT_KINDS, ParsedDocument
+from agent.core.records import DOCUMENT_KINDS, ParsedDocument, Stream
 
 HERE = Path(__file__).parent
 CONTRACT = HERE.parents[1] / "docs/contract.md"
@@ -92,6 +92,18 @@ class TestVersions:
     def test_fields_of_a_later_minor_version_are_ignored(self):
         later = f"{OUR_MAJOR}.{OUR_MINOR + 1}"
         assert isinstance(self.plan(schema=later, colour="blue"), ParsedDocument)
+
+    @pytest.mark.parametrize("name", ["awards", "curtailments", "outages"])
+    def test_they_are_ignored_in_the_entries_of_a_document_too(self, name):
+        later = example(HERE / f"examples/1.0/{name}.json") | {"schema": f"{OUR_MAJOR}.{OUR_MINOR + 1}", "colour": 1}
+        later[name][0] |= {"colour": "blue"}
+        parsed = parse_document(DOCUMENTS[name], json.dumps(later).encode(), SITE)
+        assert isinstance(parsed, ParsedDocument)
+        assert parse_document(DOCUMENTS[name], json.dumps(later | {"schema": "1.0"}).encode(), SITE).refused
+
+    def test_a_watermark_may_name_streams_of_a_later_minor_version(self):
+        later = {"schema": f"{OUR_MAJOR}.{OUR_MINOR + 1}", "site_id": SITE, "stored": {"ack": 7, "weather": 3}}
+        assert parse_watermark(json.dumps(later).encode(), SITE) == {Stream.ACK: 7}
 
     def test_an_unknown_major_version_is_refused(self):
         assert self.plan(schema=f"{OUR_MAJOR + 1}.0").refused.reason == "schema_unsupported"

@@ -30,8 +30,8 @@ class PlanMessage(Message):
     unit: Unit = Field(description="of `power`")
     positive: Literal["export", "import"] = Field(description="what a positive number means")
     target: Literal["battery", "grid"] = Field(
-        description="`battery`: power at the battery terminals. `grid`: what was sold at the connection point; the site "
-        "keeps the slot's *energy*"
+        description="`battery`: power at the battery terminals. `grid`: what was sold at the connection point; the "
+        "site keeps the slot's *energy*"
     )
     power: Annotated[list[float | None], FailFast()] = Field(
         min_length=1,

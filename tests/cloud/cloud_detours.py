@@ -32,6 +32,8 @@ class Detour:
 
     async def __aexit__(self, *_):
         self._server.close()
+        for _ in range(20):
+            await asyncio.sleep(0)  # those that were accepted just now get their task
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -43,14 +45,26 @@ class Detour:
         self._tasks.add(asyncio.current_task())
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             await self._one(reader, writer)
-        with contextlib.suppress(OSError):
-            writer.close()
+        writer.transport.abort()
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            await writer.wait_closed()
 
     async def _head(self, reader):
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         self.requests.append(head)
         lines = head.split("\r\n")
         return lines[0], {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines[1:] if line)}
+
+
+class Fake(Detour):
+    """Whatever `answer` makes of each connection."""
+
+    def __init__(self, answer, context=None):
+        super().__init__()
+        self._one, self._tls = answer, context
+
+    def _context(self):
+        return self._tls
 
 
 class ConnectProxy(Detour):

@@ -6,7 +6,7 @@ import ssl
 import warnings
 
 import pytest
-from cloud_detours import ConnectProxy, WebSocketGateway
+from cloud_detours import ConnectProxy, Fake, WebSocketGateway
 from cloud_documents import SITE, document
 from cloud_double import until
 from own_ca import Authority
@@ -121,11 +121,15 @@ class TestTls:
         context.set_ciphers("ALL:@SECLEVEL=0")
         with warnings.catch_warnings(action="ignore"):
             context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
-        server = await asyncio.start_server(lambda _r, writer: writer.close(), "127.0.0.1", 0, ssl=context)
-        address = BrokerAddress("127.0.0.1", server.sockets[0].getsockname()[1], "mqtts")
-        site = edge(None, transport=Transport(address, tls=TlsFiles(ca=str(authority.path)))).begin()
-        await trouble(site, "no TLS with 127.0.0.1")
-        server.close()
+
+        async def answer(reader, _writer):
+            await reader.read()
+
+        async with Fake(answer, context) as server:
+            address = BrokerAddress("127.0.0.1", server.port, "mqtts")
+            site = edge(None, transport=Transport(address, tls=TlsFiles(ca=str(authority.path)))).begin()
+            await trouble(site, "no TLS with 127.0.0.1")
+            await site.end()
         # OpenSSL as Debian builds it would refuse it too; elsewhere this line is what does.
         assert tls_context(TlsFiles(ca=str(authority.path))).minimum_version is ssl.TLSVersion.TLSv1_2
 
@@ -334,13 +338,13 @@ class TestProxy:
         async def serve(reader, writer):
             await reader.readuntil(b"\r\n\r\n")
             writer.write(answer)
-            writer.close()
+            writer.write_eof()
+            await reader.read()
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        site = edge(None, transport=secure.transport(proxy=Proxy("127.0.0.1", port))).begin()
-        await trouble(site, *words)
-        server.close()
+        async with Fake(serve) as proxy:
+            site = edge(None, transport=secure.transport(proxy=Proxy("127.0.0.1", proxy.port))).begin()
+            await trouble(site, *words)
+            await site.end()
 
     async def test_proxies_of_the_environment_are_no_matter(self, secure, edge, monkeypatch):
         """The library below would follow them; the way to the broker is what the site file says."""
@@ -350,19 +354,10 @@ class TestProxy:
 
 
 class TestHostileBrokers:
-    async def fake(self, answer):
-        """A server on a free port that runs `answer` for each connection."""
-
-        async def serve(reader, writer):
-            try:
-                await answer(reader, writer)
-            except (OSError, asyncio.IncompleteReadError):
-                pass
-            finally:
-                writer.close()
-
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        return server, Transport(BrokerAddress("127.0.0.1", server.sockets[0].getsockname()[1]))
+    @staticmethod
+    def way(server, scheme="mqtt", ca=None):
+        files = TlsFiles(ca=None if ca is None else str(ca))
+        return Transport(BrokerAddress("127.0.0.1", server.port, scheme), tls=files)
 
     async def test_a_packet_of_256_mb_is_not_taken(self, edge):
         sent = 0
@@ -376,11 +371,11 @@ class TestHostileBrokers:
                 await writer.drain()
                 sent += 65536
 
-        server, way = await self.fake(answer)
-        site = edge(None, transport=way).begin()
-        await until(lambda: "not in order" in (site.uplink.last_trouble or ""), "the refusal")
+        async with Fake(answer) as server:
+            site = edge(None, transport=self.way(server)).begin()
+            await until(lambda: "not in order" in (site.uplink.last_trouble or ""), "the refusal")
+            await site.end()
         assert sent < 20_000_000
-        server.close()
 
     async def test_messages_with_qos_2_do_not_pile_up(self, edge):
         sent = 0
@@ -395,39 +390,13 @@ class TestHostileBrokers:
                 await writer.drain()
                 sent += 1
 
-        server, way = await self.fake(answer)
-        site = edge(None, transport=way).begin()
-        await until(lambda: "QoS 2" in (site.uplink.last_trouble or ""), "the refusal")
-        assert sent < 59_000
-        server.close()
-
-    async def test_one_that_says_nothing_after_tcp_does_not_hold_up_a_stop(self, edge, tmp_path, monkeypatch):
-        monkeypatch.setattr("agent.cloud.transport.CONNECT_TIMEOUT_S", 600.0)
-
-        async def answer(reader, _writer):
-            await reader.read()
-
-        server, way = await self.fake(answer)
-        files = TlsFiles(ca=str(Authority(tmp_path).path))
-        silent = Transport(BrokerAddress("127.0.0.1", way.address.port, "mqtts"), tls=files)
-        site = edge(None, transport=silent).begin()
-        async with asyncio.timeout(20):
+        async with Fake(answer) as server:
+            site = edge(None, transport=self.way(server)).begin()
+            await until(lambda: "QoS 2" in (site.uplink.last_trouble or ""), "the refusal")
             await site.end()
-        server.close()
+        assert sent < 59_000
 
-    async def test_a_connection_that_nobody_wants_any_more_is_not_made(self):
-        async def answer(reader, _writer):
-            await reader.read()
-
-        server, way = await self.fake(answer)
-        opening = Opening()
-        opening.end()
-        with pytest.raises(CannotConnect, match="not wanted"):
-            await asyncio.to_thread(open_socket, way, opening)
-        opening.close()
-        server.close()
-
-    async def test_nor_one_that_waits_in_the_handshake(self, edge, tmp_path, monkeypatch):
+    async def test_one_that_says_nothing_in_the_handshake_does_not_hold_up_a_stop(self, edge, tmp_path, monkeypatch):
         monkeypatch.setattr("agent.cloud.transport.CONNECT_TIMEOUT_S", 600.0)
         waiting = asyncio.Event()
 
@@ -436,13 +405,26 @@ class TestHostileBrokers:
             waiting.set()
             await reader.read()
 
-        server, way = await self.fake(answer)
-        files = TlsFiles(ca=str(Authority(tmp_path).path))
-        site = edge(None, transport=Transport(BrokerAddress("127.0.0.1", way.address.port, "mqtts"), tls=files)).begin()
-        await waiting.wait()
-        async with asyncio.timeout(20):
-            await site.end()
-        server.close()
+        async with Fake(answer) as server:
+            site = edge(None, transport=self.way(server, "mqtts", Authority(tmp_path).path)).begin()
+            await waiting.wait()
+            async with asyncio.timeout(20):
+                await site.end()
+
+    async def test_a_connection_that_nobody_wants_any_more_is_not_made(self):
+        came = asyncio.Event()
+
+        async def answer(reader, _writer):
+            came.set()
+            await reader.read()
+
+        async with Fake(answer) as server:
+            opening = Opening()
+            opening.end()
+            with pytest.raises(CannotConnect, match="not wanted"):
+                await asyncio.to_thread(open_socket, self.way(server), opening)
+            opening.close()
+            await came.wait()
 
 
 def test_no_secret_is_in_what_a_transport_says_of_itself(password):

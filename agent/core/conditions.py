@@ -36,16 +36,17 @@ def present(
     short: tuple[Short, ...],
     models: Mapping[str, BatteryModel],
     clock_trusted: bool,
+    before: Conditions,
     handed: Handed = NOBODY,
 ) -> dict[tuple[str, str], Condition]:
-    """All conditions that hold at this tick, by (code, subject)."""
+    """All conditions that hold at this tick, by (code, subject); `before` are those of the last tick."""
     found: list[Condition] = []
     if not clock_trusted:
         text = "the clock is earlier than the last time known to be good: plans are not executed; set the clock"
         found.append(Condition("clock_untrusted", "site", Severity.ALARM, text))
     found += _silent_devices(now, decision.mono_s)
     found += _implausible(now)
-    found += _soc_outside(rules, now)
+    found += _soc_outside(rules, now, before)
     found += _connection_exceeded(rules, now, decision.setpoint_w)
     found += [_not_backed(one) for one in short]
     found += _given_up(decision)
@@ -111,15 +112,18 @@ def _silent(device_id: str, power: Reading, mono_s: float, effect: str) -> list[
     return [Condition("device_silent", device_id, Severity.ALARM, text)]
 
 
-def _soc_outside(rules: SiteRules, now: SiteView) -> list[Condition]:
+def _soc_outside(rules: SiteRules, now: SiteView, before: Conditions) -> list[Condition]:
+    """Raised beyond the band by the tolerance, over once inside by it: a SoC that wavers at the edge is told once.
+
+    A SoC that cannot be read neither begins nor ends it.
+    """
     found: list[Condition] = []
     for battery_rules, battery in zip(rules.batteries, now.batteries, strict=True):
         soc_pct = battery.soc_pct.value
-        low, high = (
-            battery_rules.soc_min_pct - SOC_TOLERANCE_PCT,
-            battery_rules.soc_max_pct + SOC_TOLERANCE_PCT,
-        )
-        if soc_pct is not None and not low <= soc_pct <= high:
+        standing = ("soc_outside_band", battery.device_id) in before
+        beyond_pct = -SOC_TOLERANCE_PCT if standing else SOC_TOLERANCE_PCT
+        low_pct, high_pct = battery_rules.soc_min_pct - beyond_pct, battery_rules.soc_max_pct + beyond_pct
+        if standing if soc_pct is None else not low_pct <= soc_pct <= high_pct:
             band = f"{battery_rules.soc_min_pct:g} to {battery_rules.soc_max_pct:g} %"
             text = f"SoC outside its band of {band}: power is allowed only toward the band"
             found.append(Condition("soc_outside_band", battery.device_id, Severity.WARNING, text))

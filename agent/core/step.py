@@ -93,7 +93,7 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
     )  # fmt: skip
     conditions = present(
         rules, now, ledger, decision, pv,
-        duty=duty, short=short, models=fleet.models, clock_trusted=trusted, handed=handed,
+        duty=duty, short=short, models=fleet.models, clock_trusted=trusted, before=state.conditions, handed=handed,
     )  # fmt: skip
     told = (*droops.conditions, *_latch_conditions(latches), *inputs.notices)
     conditions |= {(notice.code, notice.subject): notice for notice in told}

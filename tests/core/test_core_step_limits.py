@@ -189,7 +189,7 @@ def test_outside_the_band_at_the_start_only_the_way_back_is_open_and_it_is_told(
 
 def test_a_soc_that_wavers_at_the_edge_of_its_band_is_told_once():
     running = planned(0.0, cells=[Cell("b0", soc_pct=9.4)])
-    for soc_pct in (9.4, 9.9, 10.3, 6553.5, 9.4, 10.5):
+    for soc_pct in (9.4, 9.9, 10.3, 6553.5, 9.4, 10.4):
         running.cells[0].soc_pct = soc_pct
         running.run(2)
     assert running.raised("soc_outside_band") == [("raised", "b0")]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime
 from math import isfinite
 from typing import Any
 
@@ -16,7 +17,7 @@ import orjson
 import zstandard
 
 from agent.cloud.messages import iso
-from agent.cloud.wire_fields import SCHEMA, unix_time
+from agent.cloud.wire_fields import SCHEMA
 from agent.core.records import Sample, Stream
 
 LEVEL = 19
@@ -117,7 +118,7 @@ def read_frame(payload: bytes) -> Frame:
         t_ms = _values(content["t_ms"])
         if any(len(column) != len(t_ms) for column in columns.values()):
             raise NotAFrame("a column is not as long as t_ms")
-        start_utc_s = unix_time(content["start"])
+        start_utc_s = datetime.fromisoformat(content["start"]).timestamp()
         head = (content["stream"], content["seq"], content["boot_id"], start_utc_s)
         return Frame(*head, t_ms, columns, content.get("period_s"))
     except (KeyError, TypeError, ValueError, AttributeError, zstandard.ZstdError) as error:

@@ -214,5 +214,6 @@ def _sample(decision: Decision, boot_id: str, points: Mapping[str, float | None]
         target_w=decision.target_w,
         setpoint_w=decision.setpoint_w,
         source=decision.source.value,
-        points=points,
+        # Of one boot it never jumps, so that rows can be set right that were written while the clock was wrong.
+        points={"mono_s": decision.mono_s, **points},
     )

@@ -42,6 +42,10 @@ def test_every_value_comes_back_with_the_decimals_of_its_unit(values):
     assert frame.columns["frequency_hz"] == [None if v is None else round(v * 10_000) / 10_000 for v in values]
 
 
+def test_a_frame_of_a_site_whose_clock_began_in_1970_is_read():
+    assert frame_of(sample(-NOW), sample(1 - NOW)).start_utc_s == 0.0
+
+
 def test_what_is_no_number_counts_as_not_measured():
     assert frame_of(sample(grid_w=float("nan")), sample(1, grid_w=float("inf"))).columns["grid_w"] == [None, None]
 

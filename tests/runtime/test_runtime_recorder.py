@@ -21,6 +21,7 @@ class Decision:
     """As much of one as a sample is made of."""
 
     utc_s: float
+    mono_s: float = 77.0
     grid_w: float = 1.0
     battery_w: float = 2.0
     pv_w: float | None = None
@@ -85,6 +86,18 @@ async def test_points_are_those_of_the_moment_of_the_tick(site):
     await recorder.seal()
     (frame,) = await frames(site.store)
     assert frame.columns["bess.soc_pct"] == [41, 42]
+
+
+async def test_a_clock_that_was_wrong_can_be_set_right_afterwards(site):
+    """Two seconds after the start the clock is put forward by a day: the monotonic column tells how far."""
+    recorder = site.recorder(frame_s=1e6)
+    for second, jump_s in [(0, 0.0), (1, 0.0), (2, 86_400.0)]:
+        recorder.put(effects(second + jump_s, mono_s=5.0 + second))
+    await recorder.flush()
+    await recorder.seal()
+    (frame,) = await frames(site.store)
+    assert frame.t_ms == [0, 1000, 86_402_000]
+    assert frame.columns["mono_s"] == [5, 6, 7]
 
 
 async def test_a_frame_longer_than_one_holds_leaves_nothing_behind(site):

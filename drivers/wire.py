@@ -132,7 +132,7 @@ class Wire:
         return transport
 
     async def read(self, request: Request, within_s: float) -> ModbusPDU:
-        """The checked answer to `request`, which may be a Modbus exception; pymodbus' `ModbusIOException` without one."""
+        """The checked answer to `request`, perhaps a Modbus exception; without one pymodbus' `ModbusIOException`."""
         assert request.function in READS
         client, at, count, unit_id = self._client, request.address, request.count, request.unit_id
         if request.function == READ_HOLDING:

@@ -9,7 +9,8 @@ from runtime_commands import NOW, Clock, Site, iso, message
 from agent.cloud.answer_limit import MAX_PER_WINDOW
 from agent.cloud.signatures import REASONS as SIGNATURE_REASONS
 from agent.cloud.signatures import Arrived
-from agent.core.admission import Refused
+from agent.core.admission import MAX_ISSUED_AHEAD_S, Refused
+from agent.core.command import LONGEST_COMMAND_S
 from agent.core.command_admission import BURST, MOST_NARROWINGS
 from agent.core.reasons import COMMAND_ENDS, COMMANDS_ONLY, DOCUMENTS_AND_COMMANDS
 from agent.core.records import Stage
@@ -99,6 +100,18 @@ class TestRefused:
     async def test_a_command_for_another_site_does_not_take_an_id_away(self, site):
         await site.send(message(site="demo-02"))
         assert (await site.send(message())).stage is Stage.ACCEPTED
+
+    @pytest.mark.parametrize(
+        ("payload", "kept_s"),
+        [
+            (message(more=1), LONGEST_COMMAND_S + MAX_ISSUED_AHEAD_S),
+            (message(valid_s=10 * LONGEST_COMMAND_S), LONGEST_COMMAND_S + MAX_ISSUED_AHEAD_S),
+            (message("set_power", power=9e3, valid_s=60.0), 60.0),
+        ],
+    )
+    async def test_its_id_is_remembered_for_as_long_as_one_could_count(self, site, payload, kept_s):
+        await site.send(payload)
+        assert site.store.records["c1"].expires_utc_s == NOW + kept_s
 
     async def test_without_a_trusted_clock_no_command_counts(self, site):
         site.trusted = False

@@ -1,0 +1,56 @@
+"""A flood in the size of a test: what it leaves behind is bounded, and the cloud is heard after it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cloud_documents
+import pytest
+from cloud_documents import document
+from cloud_double import until
+from own_signer import KEYS, Signer
+
+from agent.cloud.answer_limit import MAX_PER_WINDOW
+from agent.cloud.security import EVENT_CODE
+from agent.cloud.signatures import KeyRing
+from agent.core.records import Stream
+from tests.benchmarks import flood
+
+BROKER = "listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 20000\nuser root\n"
+
+
+def resident_mb():
+    return int(re.search(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+async def test_of_thousands_of_forged_messages_a_few_lines_stay_and_the_next_plan_is_taken(
+    mosquitto, edge, cloud, monkeypatch, qos
+):
+    monkeypatch.setattr(flood, "PREFIX", f"ems/v1/{cloud_documents.SITE}/cloud/")
+    broker = mosquitto(BROKER)
+    site = edge(broker, keys=KeyRing(KEYS)).begin()
+    await until(lambda: site.uplink.connected, "the connection")
+    vpp = await cloud(broker, watermarks=False)
+    before_mb = resident_mb()
+    with flood.Flood(broker.port, qos) as sent:
+        await until(lambda: sent.sent >= 4_000, "four thousand messages", 60.0)
+    vpp.send_plan(Signer().signed(document()))
+    await until(lambda: site.plans.rolling, "the plan of the cloud", 60.0)
+    assert resident_mb() - before_mb < 48
+    events = [event for event in await site.store.events(500) if event.code == EVENT_CODE]
+    # `not_json` is how the double of the command desk answers everything.
+    assert {event.data["reason"] for event in events} <= {"bad_signature", "rate_limited", "not_json"}
+    assert 0 < len(events) < 10
+    answers = await site.store.pending(Stream.ACK, 0, 1000)
+    assert len(answers) < 5 * MAX_PER_WINDOW
+
+
+def test_the_library_for_signatures_is_loaded_only_where_keys_are_named():
+    text = (
+        "import sys, agent.app; from agent.cloud.signatures import KeyRing; KeyRing({}); "
+        "print('cryptography' in sys.modules, 'joserfc' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["False", "False"]

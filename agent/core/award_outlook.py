@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import sqrt
 
+from agent.core.authority import clock
 from agent.core.awards import AwardBook, AwardRefused, sold_w
 from agent.core.decision import Condition, Inputs, State
 from agent.core.deliverability import Deliverability, baseline_ahead, deliverabilities
@@ -42,7 +43,7 @@ def outlook(rules: SiteRules, state: State, inputs: Inputs) -> tuple[Deliverabil
         return ()
     ahead = _as_it_is(rules, state, inputs)
     last_utc_s = max(line.award.end_utc_s for line in book.sold)
-    return deliverabilities(
+    found = deliverabilities(
         book,
         baseline_ahead(inputs.plans, inputs.utc_s, last_utc_s, ahead.others_w),
         ahead.room,
@@ -52,6 +53,28 @@ def outlook(rules: SiteRules, state: State, inputs: Inputs) -> tuple[Deliverabil
         rated_w_of=ahead.rated_w_of,
         unanswered=_unanswered(rules, state, book),
     )
+    times = _times_suspended(inputs)
+    return tuple(_as_suspended(one, book, times) for one in found) if times else found
+
+
+def _times_suspended(inputs: Inputs) -> list[tuple[float, float, str]]:
+    """From when until when nobody will answer awards, and who said so."""
+    at_utc_s, found = inputs.utc_s, []
+    for one, who in ((inputs.override, "an override"), (inputs.order, "a command")):
+        if one is None or one.term.until_utc_s <= at_utc_s:
+            continue
+        if one.suspends_awards:
+            found.append((at_utc_s, one.term.until_utc_s, f"{who} suspends awards until {clock(one.term.until_utc_s)}"))
+        at_utc_s = one.term.until_utc_s
+    return found
+
+
+def _as_suspended(one: Deliverability, book: AwardBook, times: Iterable[tuple[float, float, str]]) -> Deliverability:
+    why = next((why for begin, end, why in times if one.start_utc_s < end and begin < one.end_utc_s), None)
+    if why is None:
+        return one
+    power_w = next(line.award.power_w for line in book.sold if line.award.award_id == one.award_id)
+    return replace(one, shortfall_w=power_w, met=False, why=f"short of {power_w / 1e3:.1f} kW: {why}")
 
 
 def slots_outlook(rules: SiteRules, state: State, inputs: Inputs, until_utc_s: float) -> tuple[SlotAhead, ...]:

@@ -99,7 +99,7 @@ class ControlLoop:
     """A tick was asked for while a write was under way: its device could not be told yet."""
     _last_inputs: Inputs | None = None
     _reviewed_mono_s: float = float("-inf")
-    _wrong: frozenset[tuple[str, str]] = frozenset()
+    _wrong: tuple[object, ...] = ()
     _notices: tuple[Condition, ...] = ()
     _outcomes: list[WriteOutcome] = field(default_factory=list)
     _writing: set[asyncio.Task[None]] = field(default_factory=set)
@@ -224,7 +224,9 @@ class ControlLoop:
 
     def _look_ahead(self, inputs: Inputs, reviewed: bool) -> None:
         """The awards to come are forecast: with each review, and at once when something else is wrong than before."""
-        wrong = frozenset(key for key in self.state.conditions if key[0] not in AWARD_CODES)
+        found = frozenset(key for key in self.state.conditions if key[0] not in AWARD_CODES)
+        above = [one for one in (self.override, self.order) if one is not None]
+        wrong = (found, above if any(one.suspends_awards for one in above) else None)
         if not reviewed and wrong == self._wrong:
             return
         self._wrong = wrong

@@ -163,6 +163,22 @@ class TestOverride:
             home.run(5)
             assert home.cells[0].held_w == pytest.approx(expected_w, abs=1e3)
 
+    @pytest.mark.parametrize(
+        ("above", "short"),
+        [
+            ({"override": override(lasts_s=4500.0, suspends=True)}, True),
+            ({"override": override(lasts_s=3900.0, suspends=True)}, False),
+            ({"override": override(lasts_s=4500.0)}, False),
+            ({"order": order(lasts_s=4500.0, suspends=True)}, True),
+            ({"order": order(lasts_s=4500.0, suspends=True), "override": override(lasts_s=4200.0)}, True),
+            ({"order": order(lasts_s=4500.0, suspends=True), "override": override(lasts_s=6000.0)}, False),
+        ],
+    )
+    def test_awards_that_begin_while_they_will_be_suspended_are_told_as_short_before(self, above, short):
+        home = site(awards=booked(award(start=4000.0, end=5000.0)))
+        home.run(1)
+        assert outlook(home.rules, home.state, replace(home.inputs(), **above))[0].met is not short
+
 
 class TestCommand:
     def test_neutral_suspends_awards_and_hold_does_not(self):

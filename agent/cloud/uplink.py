@@ -6,6 +6,7 @@ Runs beside the control loop and never in its way: without a broker the outbox f
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -63,6 +64,8 @@ class UplinkOptions:
     history_per_s: float = 20.0
     """Old messages a second: a month of frames of a minute goes in 36 minutes."""
     status_every_s: float = 60.0
+    calm_after_s: float = 30.0
+    """A flood is over when nothing was too fast for so long."""
     steady_after_s: float = 60.0
     """A connection that held this long ends the alarms about its predecessors."""
     link: LinkOptions = field(default_factory=LinkOptions)
@@ -114,6 +117,7 @@ class Uplink:
         self._previews = 0
         self._short_connections = 0
         self._accepted = False
+        self._flooded_at_s: float | None = None
         self._chain: tuple[bytes, ...] = ()
         self.last_trouble: str | None = None
         """Why the last connection ended or did not come about."""
@@ -225,6 +229,7 @@ class Uplink:
             self._send(drain),
             self._watch_steadiness(drain),
             self._watch_what_is_stored(drain),
+            self._hear_again_after_a_flood(connection),
         )
         tasks = [asyncio.ensure_future(part) for part in parts]
         try:
@@ -278,6 +283,7 @@ class Uplink:
 
     async def _receive(self, connection: Connection) -> None:
         async def too_many(topic: str, detail: str) -> None:
+            self._flooded_at_s = asyncio.get_running_loop().time()
             await self._tell_security(topic, "rate_limited", detail)
 
         async def take(message: Inbound) -> None:
@@ -287,6 +293,16 @@ class Uplink:
             connection.intake, self._topics, take=take, acknowledge=connection.acknowledge, too_many=too_many
         )
         await receiving.run()
+
+    async def _hear_again_after_a_flood(self, connection: Connection) -> None:
+        """A broker whose queue was full dropped what the cloud sent; subscribing anew brings what is retained."""
+        while True:
+            await asyncio.sleep(self._options.calm_after_s / 4)
+            calm_s = asyncio.get_running_loop().time() - (self._flooded_at_s or math.inf)
+            if calm_s > self._options.calm_after_s:
+                self._flooded_at_s = None
+                with suppress(ConnectionLost):
+                    await connection.subscribe(self._topics.subscribed)
 
     async def _take(self, topic: str, arrived: Arrived) -> None:
         """Hands one message to who answers it; whoever that is reads `arrived.content` and never the payload."""

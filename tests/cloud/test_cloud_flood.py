@@ -9,11 +9,13 @@ import cloud_documents
 import pytest
 from cloud_documents import document
 from cloud_double import until
+from cloud_site import QUICK
 from own_signer import KEYS, Signer
 
 from agent.cloud.answer_limit import MAX_PER_WINDOW
 from agent.cloud.security import EVENT_CODE
 from agent.cloud.signatures import KeyRing
+from agent.cloud.uplink import UplinkOptions
 from agent.core.records import Stream
 from tests.benchmarks import flood
 
@@ -45,6 +47,20 @@ async def test_of_thousands_of_forged_messages_a_few_lines_stay_and_the_next_pla
     assert 0 < len(events) < 10
     answers = await site.store.pending(Stream.ACK, 0, 1000)
     assert len(answers) < 5 * MAX_PER_WINDOW
+
+
+async def test_a_plan_that_a_full_broker_dropped_is_heard_after_the_flood(mosquitto, edge, cloud, monkeypatch):
+    monkeypatch.setattr(flood, "PREFIX", f"ems/v1/{cloud_documents.SITE}/cloud/")
+    broker = mosquitto(BROKER.replace("20000", "20"))
+    options = UplinkOptions(link=QUICK, watermark_wait_s=0.2, calm_after_s=0.4)
+    site = edge(broker, options, keys=KeyRing(KEYS)).begin()
+    await until(lambda: site.uplink.connected, "the connection")
+    vpp = await cloud(broker, watermarks=False)
+    with flood.Flood(broker.port, 1) as sent:
+        await until(lambda: sent.sent >= 2_000, "two thousand messages", 60.0)
+        vpp.send_plan(Signer().signed(document()))
+        await until(lambda: sent.sent >= 4_000, "two thousand more", 60.0)
+    await until(lambda: site.plans.rolling, "the plan, which is retained", 60.0)
 
 
 def test_the_library_for_signatures_is_loaded_only_where_keys_are_named():

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median, quantiles
@@ -138,10 +138,10 @@ def connected(port: int) -> mqtt.Client:
     return client
 
 
-def timed(publish: Callable[[float], object], devices: Devices, power_w: float) -> float:
+def timed(client: mqtt.Client, topic: str, payload: bytes | str, devices: Devices, power_w: float) -> float:
     """Seconds from publishing to the write."""
     begun_s = time.monotonic()
-    publish(power_w)
+    client.publish(topic, payload, qos=1)
     return devices.moved_s(power_w, begun_s)
 
 
@@ -163,12 +163,12 @@ def measure(commands: int) -> dict[str, Any]:
             assert bare.stdout is not None
             assert bare.stdout.readline() == b"ready\n"
             agent_s, bare_s = [], []
+            topic = f"ems/v1/{SITE_ID}/cloud/command"
             for number in range(commands):
                 power_w = 10_000.0 + 1_000.0 * number % 100_000 + number * 1_000.0 // 100_000
-                agent_s.append(timed(lambda w, n=number: client.publish(  # type: ignore[misc]
-                    f"ems/v1/{SITE_ID}/cloud/command", command(key, n, w), qos=1), ours, power_w))  # fmt: skip
+                agent_s.append(timed(client, topic, command(key, number, power_w), ours, power_w))
                 time.sleep(PAUSE_S)
-                bare_s.append(timed(lambda w: client.publish("bare", str(int(w)), qos=1), bares, power_w))
+                bare_s.append(timed(client, "bare", str(int(power_w)), bares, power_w))
                 time.sleep(PAUSE_S)
         finally:
             client.loop_stop()

@@ -48,7 +48,9 @@ async def test_a_control_file_of_version_1_gets_its_table_and_version_1_goes_on_
     with sqlite3.connect(tmp_path / "control.db") as db:
         db.execute("INSERT INTO plans VALUES ('rolling', 1, ?, ?, ?)", (made.sha256, NOW, document))
         columns = "at_utc_s, subject, kind, version, sha256, stage"
-        db.execute(f"INSERT INTO outcomes ({columns}) VALUES (?, 'plan', 'rolling', 1, ?, 'stored')", (NOW, made.sha256))
+        db.execute(
+            f"INSERT INTO outcomes ({columns}) VALUES (?, 'plan', 'rolling', 1, ?, 'stored')", (NOW, made.sha256)
+        )
     store = await reopen()
     held = await store.load()
     assert (held.documents[0].version, held.models) == (1, {})

@@ -46,6 +46,7 @@ class Confirm(StrEnum):
     PUBACK = "puback"
 
 
+STATUS_PAUSE_S = 0.02
 MOST_PREVIEWS = 5
 """Live frames on their way; they are a look, not the record."""
 FLAPS_AFTER = 5
@@ -272,6 +273,8 @@ class Uplink:
             with suppress(PublishRefused, ConnectionLost):
                 await connection.publish(self._topics.edge("status"), self._status(), retain=True)
             await happened_within(self._status_changed, self._options.status_every_s)
+            # What made it change has its effect first, and what changes with it is in the same message.
+            await asyncio.sleep(STATUS_PAUSE_S)
 
     async def _tell_forecast(self, connection: Connection) -> None:
         while True:

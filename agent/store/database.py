@@ -15,6 +15,8 @@ from agent.store.schema import bring_up_to_date
 FILE_MODE = 0o640
 QUICK_CHECK_MAX_BYTES = 32 * 1024 * 1024
 """A larger file is not read through at start (about 1 s per GB); damage in it is met where it is read."""
+CACHE_KIB = 256
+"""Pages kept in memory: what is written is rarely read again."""
 WAL_LIMIT_BYTES = 16 * 1024 * 1024
 KEEP_QUARANTINED = 3
 _SIDE_FILES = ("", "-wal", "-shm")
@@ -111,6 +113,7 @@ class Database:
         connection = sqlite3.connect(self.path, isolation_level=None, timeout=1.0)
         try:
             connection.execute(f"PRAGMA page_size = {self._page_bytes}")
+            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
             self._synchronous = ""

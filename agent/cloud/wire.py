@@ -25,7 +25,7 @@ MAX_WATERMARK_BYTES = 4096
 
 
 class _Stored(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True)
 
     telemetry: Sequence53 | None = Field(default=None, description="of the stream `telemetry`")
     ack: Sequence53 | None = Field(default=None, description="of the stream `ack`")

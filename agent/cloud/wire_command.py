@@ -43,7 +43,7 @@ Limit = Annotated[float, Field(ge=0)]
 
 
 class _Params(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 class SetPowerParams(_Params):

@@ -48,7 +48,7 @@ Sequence53 = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 class Message(BaseModel):
     """What begins every message."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     document_schema: str = Field(alias="schema", pattern=SCHEMA_PATTERN, description="major and minor version")
     site_id: str = Field(pattern=SITE_ID_PATTERN, description="which site it is for")

@@ -19,7 +19,7 @@ Limit = Annotated[float, Field(ge=0)]
 
 
 class _Entry(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     id: EntryId = Field(
         description="1 to 64 of letters, digits and `. _ : -`; names it in conditions, status, evidence"

@@ -48,6 +48,7 @@ class Part(BaseModel):
         frozen=True,
         strict=True,
         allow_inf_nan=False,
+        defer_build=True,  # nested tables are built within the whole alone: less memory
         populate_by_name=True,
         use_attribute_docstrings=True,
     )

@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Tests wait for devices more than they compute: three at a time suit two cores.
+WORKERS ?= 3
 
 .PHONY: help demo test check mutants fuzz bench lock clean
 
@@ -14,7 +16,7 @@ demo: $(VENV)/ready  ## the whole system on this machine: make demo [ARGS="--hea
 
 test: $(VENV)/ready  ## all tests, with real sockets and a real broker
 	@PATH="$$PATH:/usr/sbin" sh tests/need_mosquitto.sh
-	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m pytest $(ARGS)
+	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 check: $(VENV)/ready  ## ruff, mypy --strict, import rules
 	$(BIN)/ruff check .

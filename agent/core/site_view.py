@@ -30,6 +30,7 @@ class SiteView:
     pv_w: float | None
     grid_w: float | None
     soc_pct: float | None
+    at_mono_s: float
 
     @property
     def others_w(self) -> float | None:
@@ -69,7 +70,7 @@ def view(rules: SiteRules, inputs: Inputs, refusing: frozenset[str]) -> SiteView
             stray_w += sample.power_w.value or 0.0
         else:
             led_w += sample.power_w.value or 0.0
-    return SiteView(batteries, pvs, meter, battery_w, led_w, stray_w, pv_w, grid_w, _mean_soc_pct(batteries))
+    return SiteView(batteries, pvs, meter, battery_w, led_w, stray_w, pv_w, grid_w, _mean_soc_pct(batteries), at)
 
 
 def _aged_battery(sample: BatterySample, at: float) -> BatterySample:

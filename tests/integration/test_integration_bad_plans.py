@@ -49,7 +49,7 @@ BAD = {
     "no unit": ("missing_field", "unit", lambda: fresh(without=["unit"])),
     "no direction that counts as positive": ("missing_field", "positive", lambda: fresh(without=["positive"])),
     "two megabytes of brackets": ("too_large", None, lambda: b"[" * 2_000_000),
-    "a megabyte of brackets": ("not_json", None, lambda: b"[" * 1_000_000),
+    "a megabyte of brackets": ("too_large", None, lambda: b"[" * 1_000_000),
     "a gzip bomb": ("too_large", None, lambda: gzip.compress(b" " * 100_000_000, 9)),
     "bytes that are not UTF-8": ("not_json", None, lambda: fresh().replace(b"test-01", b"test-\xff1")),
 }

@@ -41,18 +41,38 @@ class Arrived:
     """What the cloud wrote, still compressed if it sent it so."""
 
 
+@dataclass(frozen=True, slots=True)
+class KeyChange:
+    """What a reload changed in a key ring; a key that is another one under the same id is in both."""
+
+    believed: tuple[str, ...]
+    """Ids that count from now on."""
+    no_longer: tuple[str, ...]
+    required: bool
+    """Whether messages must be signed after it."""
+
+    def __str__(self) -> str:
+        parts = (("believed from now on", self.believed), ("no longer believed", self.no_longer))
+        words = [f"{what}: {', '.join(ids)}" for what, ids in parts if ids]
+        if not self.required:
+            words.append("NO key is left: whoever may publish commands this site")
+        return "; ".join(words)
+
+
 class KeyRing:
     """The keys of the cloud that this site believes, by their ids. An empty ring believes everything unsigned."""
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
         """`keys` are raw Ed25519 public keys of 32 bytes; raises ValueError for what is none."""
-        self._keys: dict[str, Ed25519PublicKey] = {}
-        if keys:
-            from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415 (6 MB: only where needed)
-                Ed25519PublicKey,
-            )
+        self._keys = _public_keys(keys)
 
-            self._keys = {key_id: Ed25519PublicKey.from_public_bytes(raw) for key_id, raw in keys.items()}
+    def replace(self, keys: Mapping[str, bytes]) -> KeyChange | None:
+        """These are the keys from the next message on; None where nothing changed. ValueError changes nothing."""
+        before, after = self._keys, _public_keys(keys)
+        new = tuple(sorted(key_id for key_id, key in after.items() if before.get(key_id) != key))
+        gone = tuple(sorted(key_id for key_id, key in before.items() if after.get(key_id) != key))
+        self._keys = after
+        return KeyChange(new, gone, self.required) if new or gone else None
 
     @property
     def required(self) -> bool:
@@ -102,6 +122,16 @@ class KeyRing:
             found = printable(key_id) if isinstance(key_id, str) else "none"
             return Refused("unknown_key", "kid", f"key id {found}; this site knows {', '.join(sorted(self._keys))}")
         return key
+
+
+def _public_keys(keys: Mapping[str, bytes]) -> dict[str, Ed25519PublicKey]:
+    if not keys:
+        return {}
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415 (6 MB: only where needed)
+        Ed25519PublicKey,
+    )
+
+    return {key_id: Ed25519PublicKey.from_public_bytes(raw) for key_id, raw in keys.items()}
 
 
 def _looks_signed(payload: bytes) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
@@ -17,13 +17,13 @@ from agent.cloud.messages import Status, status_message
 from agent.cloud.mqtt_link import LinkOptions
 from agent.cloud.on_request import Resending
 from agent.cloud.renewal import Renewal
-from agent.cloud.signatures import Arrived, KeyRing
+from agent.cloud.signatures import Arrived, KeyChange, KeyRing
 from agent.cloud.uplink import Confirm, Uplink, UplinkOptions
 from agent.config import CloudSection, SiteFile
 from agent.core.admission import Refused, Verdict, admit
 from agent.core.authority import Source, cloud_slot_at
 from agent.core.decision import Decision, Effects
-from agent.core.events import Event
+from agent.core.events import Event, EventState, Severity
 from agent.core.order_admission import admit_orders
 from agent.core.orders import OrderKind
 from agent.core.plan import Plan, PlanKind, Plans
@@ -109,6 +109,22 @@ class CloudSide:
 
     def news(self) -> None:
         """The outbox has something new."""
+    async def reload_keys(self, keys: Mapping[str, bytes]) -> KeyChange | None:
+        """Messages are judged by these keys of the cloud from now on, by their ids; None where they are the same.
+
+        A new key makes the connection anew, for what is retained may be signed with it and was refused before.
+        """
+        change = self._keys.replace(keys)
+        if change is None:
+            return None
+        severity = Severity.INFO if change.required else Severity.ALARM
+        await self._tell(
+            Event(self._clock.utc_s(), EventState.NOTED, severity, "signing_keys_changed", "cloud", str(change))
+        )
+        if change.believed or not change.required:
+            self.renew()
+        return change
+
         if self._uplink is not None:
             self._uplink.notify()
 
@@ -185,22 +201,21 @@ class CloudSide:
 
     def _make_renewal(self, section: CloudSection) -> Renewal:
         assert self._uplink is not None, "made before"
-
-        async def tell(event: Event) -> None:
-            with suppress(StorageFailed):
-                await self._store.append_event(event)
-                self.news()
-
         return Renewal(
             transport(section),
             self._uplink,
-            tell=tell,
+            tell=self._tell,
             utc_s=self._clock.utc_s,
             trusted=lambda: self._control.trust.trusted,
         )
 
     def _make_uplink(self, section: CloudSection) -> Uplink:
         link = LinkOptions(first_wait_s=SHORTEST_WAIT_S, longest_wait_s=section.reconnect_max)
+    async def _tell(self, event: Event) -> None:
+        with suppress(StorageFailed):
+            await self._store.append_event(event)
+            self.news()
+
         return Uplink(
             site_id=self._site.site.id,
             transport=transport(section),

@@ -99,7 +99,7 @@ class CommandDesk:
         self._answering: set[asyncio.Future[Outcome]] = set()
         self._ends: deque[CommandEnd] = deque()
         self._wake = asyncio.Event()
-        self._jobs: asyncio.Queue[Command] = asyncio.Queue(MOST_JOBS)
+        self._jobs: asyncio.Queue[Command] = asyncio.Queue()
         self.book = CommandBook()
         """The commands in force."""
 
@@ -112,8 +112,11 @@ class CommandDesk:
         for record in records:
             parsed = parse_command(record.document or b"", self._site_id)
             until_utc_s = record.until_utc_s
+            if isinstance(parsed, ParsedCommand) and _goes_on(parsed.command, record, at_least_utc_s):
+                self._jobs.put_nowait(parsed.command)
+                continue
             if isinstance(parsed, RefusedCommand) or until_utc_s is None:
-                detail = "the agent was restarted while it was worked off; send it again under a new id"
+                detail = "the agent was away for too long to finish it; send it again under a new id"
                 self._queue(CommandEnd(record.command_id, Stage.FAILED, self._clock.utc_s(), "interrupted", detail))
                 continue
             term = resumed(until_utc_s, at_least_utc_s, self._clock.mono_s())
@@ -175,7 +178,7 @@ class CommandDesk:
         if command.issued_utc_s < self._since_utc_s:
             detail = "the site lost its record of the commands before; send it again under a new id"
             return Refused("record_lost", "issued_at", detail)
-        if isinstance(command.params, Resend | FcrEvidence) and self._jobs.full():
+        if isinstance(command.params, Resend | FcrEvidence) and self._jobs.qsize() >= MOST_JOBS:
             return Refused("too_many", None, f"{MOST_JOBS} such requests wait already: send it again later")
         return None
 
@@ -309,6 +312,14 @@ class CommandDesk:
             else:
                 end = Ended(command, Stage.DONE, found)
             self._end(end)
+
+
+def _goes_on(command: Command, record: CommandRecord, now_utc_s: float) -> bool:
+    """Whether it is worked off once more from its beginning: sending the same messages again does no harm.
+
+    Not for ever: one that never comes to its end would be begun at every start.
+    """
+    return isinstance(command.params, Resend | FcrEvidence) and now_utc_s - record.received_utc_s < LONGEST_COMMAND_S
 
 
 def _rejected(record: CommandRecord, refused: Refused) -> Outcome:

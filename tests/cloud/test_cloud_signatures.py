@@ -208,3 +208,35 @@ class TestContract:
 
         stated = tomllib.loads(self.TEXT.split("```toml\n")[1].split("```")[0])["cloud"]["signing_key"][0]
         assert SigningKeySection(**stated).raw == raw(self.vector()["public key"])
+
+
+class TestOtherKeys:
+    """The keys are changed while the agent runs."""
+
+    def test_what_changed_is_told(self):
+        old, newer = Signer(), Signer("vpp-2025", fresh=True)
+        ring = KeyRing({old.key_id: old.public})
+        change = ring.replace({old.key_id: old.public, newer.key_id: newer.public})
+        assert (change.believed, change.no_longer, change.required) == (("vpp-2025",), (), True)
+        assert ring.replace({newer.key_id: newer.public, old.key_id: old.public}) is None
+        change = ring.replace({newer.key_id: newer.public})
+        assert str(change) == "no longer believed: vpp-2024"
+
+    def test_another_key_under_the_same_id_is_believed_and_the_first_is_not(self):
+        first, second = Signer(fresh=True), Signer(fresh=True)
+        ring = KeyRing({first.key_id: first.public})
+        change = ring.replace({second.key_id: second.public})
+        assert str(change) == "believed from now on: vpp-2024; no longer believed: vpp-2024"
+        assert ring.opened(second.signed(b"{}")) == b"{}"
+        assert ring.opened(first.signed(b"{}")).reason == "bad_signature"
+
+    def test_no_key_at_all_is_told_loudly(self):
+        ring = KeyRing(KEYS)
+        assert "NO key is left" in str(ring.replace({}))
+        assert ring.opened(b"{}") == b"{}"
+
+    def test_what_is_no_key_changes_nothing(self):
+        ring = KeyRing(KEYS)
+        with pytest.raises(ValueError):
+            ring.replace({"short": b"123"})
+        assert ring.opened(Signer().signed(b"{}")) == b"{}"

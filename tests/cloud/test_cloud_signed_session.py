@@ -92,6 +92,24 @@ async def test_a_forged_watermark_deletes_nothing(guarded, store):
     await until(lambda: store.outbox_depth < 3, "what the cloud signed is believed")
 
 
+async def test_keys_are_changed_while_the_session_stands(mosquitto, edge, cloud):
+    broker, newer = mosquitto(), Signer("vpp-2025", fresh=True)
+    vpp, ring = await cloud(broker, watermarks=False), KeyRing(KEYS)
+    site = edge(broker, keys=ring).begin()
+    await until(lambda: site.uplink.connected, "the connection")
+    vpp.send_plan(newer.signed(document(version=17)))
+    await until(lambda: rejections(vpp) == [(None, "unknown_key")], "nobody knows the new key yet")
+    ring.replace(KEYS | {newer.key_id: newer.public})
+    site.uplink.renew("the keys were changed")  # what is retained comes again
+    await until(lambda: site.plans.rolling, "the plan that was refused before")
+    vpp.send_plan(CLOUD.signed(document(version=18)))
+    await until(lambda: site.plans.rolling.version == 18, "both keys are believed")
+    ring.replace({newer.key_id: newer.public})
+    vpp.send_plan(CLOUD.signed(document(version=19)))
+    await until(lambda: len(rejections(vpp)) == 2, "the old key is not believed any more")
+    assert site.plans.rolling.version == 18
+
+
 def test_one_reason_is_told_once_a_minute_with_how_many_there_were():
     log = SecurityLog()
     events = [log.event("cloud/command", "unsigned", "x", 1000.0 + s, float(s)) for s in range(3 * int(TOLD_EVERY_S))]

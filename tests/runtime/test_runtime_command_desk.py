@@ -60,6 +60,12 @@ BAD = [
 ]
 
 
+def worked_off(type_, command_id="c1"):
+    """A command that asks for messages, not for power."""
+    span = {"from": iso(NOW - 9), "to": iso(NOW)} if type_ == "fcr_evidence" else {"from_seq": 1, "to_seq": 2}
+    return message(type_, command_id, **span, **({"stream": "ack"} if type_ == "resend" else {}))
+
+
 @pytest.fixture
 def site():
     return Site()
@@ -139,8 +145,8 @@ class TestRefused:
 
     async def test_so_many_ranges_and_no_more(self, site):
         for number in range(MOST_JOBS):
-            await site.send(message("resend", f"r{number}", stream="ack", from_seq=1, to_seq=1))
-        assert (await site.send(message("resend", "one", stream="ack", from_seq=1, to_seq=1))).reason == "too_many"
+            await site.send(worked_off("resend", f"r{number}"))
+        assert (await site.send(worked_off("resend", "one"))).reason == "too_many"
 
     async def test_a_flood_is_neither_judged_nor_written_and_ends(self, site):
         for number in range(BURST):
@@ -362,12 +368,25 @@ class TestRestart:
         assert not later.book.order.term.stands(0.0, later.clock.mono, clock_trusted=False)
 
     @pytest.mark.parametrize("type_", ["resend", "fcr_evidence"])
-    async def test_what_was_being_worked_off_is_failed_and_not_begun_again(self, site, type_):
-        params = {"stream": "ack", "from_seq": 1, "to_seq": 2}
-        if type_ == "fcr_evidence":
-            params = {"from": iso(NOW - 9), "to": iso(NOW)}
-        await site.send(message(type_, **params))
+    async def test_what_was_being_worked_off_is_begun_again_and_has_its_one_end(self, site, type_):
+        await site.send(worked_off(type_))
         later = await self.restarted(site)
+        async with running(later):
+            await until(lambda: len(later.stages("c1")) == 2)
+        assert (later.last("c1").stage, later.last("c1").detail, later.worked) == (Stage.DONE, "some words", ["c1"])
+
+    async def test_all_that_waited_to_be_worked_off_goes_on_in_its_order(self, site):
+        ids = [f"r{number}" for number in range(MOST_JOBS)]
+        for command_id in ids:
+            assert (await site.send(worked_off("resend", command_id))).stage is Stage.ACCEPTED
+        later = await self.restarted(site)
+        async with running(later):
+            await until(lambda: len(later.worked) == MOST_JOBS)
+        assert later.worked == ids
+
+    async def test_what_was_being_worked_off_a_day_ago_is_failed_and_not_begun_again(self, site):
+        await site.send(worked_off("resend"))
+        later = await self.restarted(site, LONGEST_COMMAND_S)
         async with running(later):
             await until(lambda: len(later.stages("c1")) == 2)
         assert (later.last("c1").stage, later.last("c1").reason, later.worked) == (Stage.FAILED, "interrupted", [])

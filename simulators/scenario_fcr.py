@@ -226,7 +226,7 @@ def _answered_s(scenario: Scenario, line: Sold, tick_s: float, sign: float, at_s
         state, effects = step(scenario.rules, state, inputs)
         land_s = now_s + tick_s / 2.0
         while plant.now_s < land_s - TIME_SLACK_S:
-            plant.advance_to(min(plant.now_s + FINE_S, land_s), START_MONO_S + plant.now_s)
+            plant.advance_to(min(plant.now_s + FINE_S, land_s))
             if plant.now_s > at_s and toward * plant.battery_w >= DONE_SHARE * award.power_w:
                 return plant.now_s - at_s
         by_id = {device.rules.device_id: device for device in plant.devices}

@@ -20,7 +20,7 @@ from agent.core.rules import BatteryRules
 from agent.core.snapshot import BatterySample, DroopOutcome, MeterSample, PvSample, Quality, Reading, WriteOutcome
 from simulators.battery import SECONDS_PER_HOUR, Battery, BatteryConfig
 from simulators.plant import OFFICE_DAY_SHAPE, STANDARD_IRRADIANCE_W_PER_M2
-from simulators.scenario import SECONDS_PER_DAY, Scenario
+from simulators.scenario import SECONDS_PER_DAY, START_MONO_S, Scenario
 from simulators.scenario_droop import OwnDroop
 from simulators.scenario_pv import Inverters
 from simulators.sunspec_devices import HEADROOM
@@ -341,14 +341,14 @@ class SitePlant:
         """True state of charge of all batteries together."""
         return 100.0 * self.stored_wh / sum(device.physics.config.capacity_wh for device in self.devices)
 
-    def advance_to(self, end_s: float, mono_s: float) -> None:
-        """Let the time until `end_s` pass; `mono_s` is the monotonic time now."""
+    def advance_to(self, end_s: float) -> None:
+        """Let the time until `end_s` pass."""
         begin_s = self.now_s
         dt_s = end_s - begin_s
         if dt_s <= 1e-9:
             return
         hz = self.frequency_hz if self._scenario.rules.delegated else 0.0
-        battery_wh = sum([device.advance(dt_s, mono_s, hz) for device in self.devices])
+        battery_wh = sum([device.advance(dt_s, START_MONO_S + begin_s, hz) for device in self.devices])
         others_wh = 0.0
         if self._pv is not None:
             sun_wh = self._pv.total(self._day_s + begin_s, self._day_s + end_s) / SECONDS_PER_HOUR

@@ -1,23 +1,26 @@
 """Runs a scenario: the real control tick in a loop on virtual time, against the true plant, with a cloud that plans.
 
-Within a tick: `step()` at its begin, on readings taken `READ_AGE_S` before; its writes land `WRITE_DELAY_S` after it.
-At a tick of 1 s both meet, and the plant takes one step. At slot edges the true energies are taken exactly.
+Within a tick: `step()` at its begin; its writes land `WRITE_DELAY_S` after it. Batteries and PV are read `READ_AGE_S`
+before the next, the meter at a time of its own: devices that are polled apart do not show the same instant. At slot
+edges the true energies are taken exactly.
 """
 
 from __future__ import annotations
 
 import math
+import random
 import struct
 import time
 import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from agent.core.authority import Source, cloud_slot_at
 from agent.core.awards import awarded_tick_s
 from agent.core.clock_trust import judge
-from agent.core.decision import Decision, Effects, Inputs, SetpointWrite, State
+from agent.core.decision import Decision, Effects, Inputs, State
 from agent.core.plan import Plans, Slot, Target
 from agent.core.snapshot import BatterySample, CeilingOutcome, DroopOutcome, MeterSample, PvSample, WriteOutcome
 from agent.core.step import step
@@ -31,7 +34,10 @@ from simulators.scenario_plant import SitePlant
 from simulators.scenario_replan import Replanner
 
 READ_AGE_S = 0.5
-"""Age of all readings at a tick: half a poll of 1 s; with shorter ticks half a tick."""
+"""Age of battery and PV readings at a tick: half a poll of 1 s; with shorter ticks half a tick."""
+METER_AGE_SHARE = (0.1, 0.9)
+"""Age of the meter's reading over a poll, or a shorter tick: drawn once a run, as pollers keep their phase."""
+LONGEST_POLL_S = 1.0
 WRITE_DELAY_S = 0.5
 """From a tick to the device holding the new setpoint, likewise."""
 CHART_POINTS = 2_880
@@ -144,6 +150,7 @@ class Run:
         self._state = State()
         self._replanner = Replanner(scenario)
         self._link = Link(scenario.rules)
+        self._meter_age_share = random.Random(f"polls {scenario.seed}").uniform(*METER_AGE_SHARE)
         self._plans = self._link.received(self._cloud.yearly(scenario.start_utc_s), Plans(), scenario.start_utc_s)
         self._floor_utc_s = scenario.start_utc_s - 1.0
         self._batteries: list[BatterySample] = [BatterySample(b.device_id) for b in scenario.rules.batteries]
@@ -165,7 +172,8 @@ class Run:
         end_s = scenario.days * SECONDS_PER_DAY if until_s is None else until_s
         started, cpu_started = time.perf_counter(), time.process_time()
         stored_wh = self.plant.stored_wh
-        self._poll(START_MONO_S - min(READ_AGE_S, scenario.tick_s / 2))
+        self._poll_devices()
+        self._poll_meter()
         now_ms, ticks, tell_at_s = 0, 0, 0.0
         while now_ms < 1000 * end_s:
             now_s = now_ms / 1000.0
@@ -175,20 +183,12 @@ class Run:
             now_ms = (now_ms // period_ms + 1) * period_ms
             gap_s = now_ms / 1000.0 - now_s
             effects = self._tick(ticks, now_s)
-            self._pass_time(now_s, min(WRITE_DELAY_S, gap_s / 2), effects.writes)
-            land_s = self.plant.now_s
-            self._droop_outcomes = self.plant.write_droops(effects.droop_writes, START_MONO_S + land_s)
-            self._ceiling_outcomes = tuple(
-                self.plant.inverters.write(write, land_s, START_MONO_S + land_s) for write in effects.ceiling_writes
-            )
-            read_s = now_s + gap_s - min(READ_AGE_S, gap_s / 2)
-            self.plant.advance_to(read_s, START_MONO_S + read_s)
-            self._poll(START_MONO_S + read_s)
+            self._pass_time(now_s, gap_s, effects)
             ticks += 1
             if progress is not None and now_s >= tell_at_s:
                 progress(now_s / end_s)
                 tell_at_s += PROGRESS_EVERY_S
-        self.plant.advance_to(end_s, START_MONO_S + end_s)
+        self.plant.advance_to(end_s)
         self._edge(end_s, None)
         record.ticks = ticks
         record.stored_change_wh = self.plant.stored_wh - stored_wh
@@ -265,33 +265,43 @@ class Run:
             total_wh += capacity_wh
         return weighted / total_wh
 
-    def _pass_time(self, now_s: float, delay_s: float, writes: tuple[SetpointWrite, ...]) -> None:
-        """To the slot's edge where there is one now, on to the landing of the writes, and land them."""
+    def _pass_time(self, now_s: float, gap_s: float, effects: Effects) -> None:
+        """From the tick to the next: its writes land and all devices are read, each at its own time."""
+        plant = self.plant
+        if now_s % self.scenario.slot_s == 0.0:
+            plant.advance_to(now_s)
+        next_s = now_s + gap_s
+        devices_s = next_s - min(READ_AGE_S, gap_s / 2)
+        meter_s = devices_s if self._meter is None else next_s - self._meter_age_share * min(gap_s, LONGEST_POLL_S)
+        land_s = now_s + min(WRITE_DELAY_S, gap_s / 2)
+        parts = ((land_s, lambda: self._land(effects)), (devices_s, self._poll_devices), (meter_s, self._poll_meter))
+        for at_s, happens in sorted(parts, key=itemgetter(0)):
+            plant.advance_to(at_s)
+            happens()
+
+    def _land(self, effects: Effects) -> None:
+        """The writes of a tick reach their devices."""
+        plant = self.plant
+        land_s, mono_s = plant.now_s, START_MONO_S + plant.now_s
+        by_id = {device.rules.device_id: device for device in plant.devices} if effects.writes else {}
+        self._outcomes = tuple(by_id[write.device_id].write(write.power_w, mono_s) for write in effects.writes)
+        self._droop_outcomes = plant.write_droops(effects.droop_writes, mono_s)
+        self._ceiling_outcomes = tuple(plant.inverters.write(write, land_s, mono_s) for write in effects.ceiling_writes)
+
+    def _poll_devices(self) -> None:
+        """The newest readings of batteries and PV; what does not answer keeps its old ones."""
         plant = self.plant
         mono_s = START_MONO_S + plant.now_s
-        if now_s % self.scenario.slot_s == 0.0:
-            plant.advance_to(now_s, mono_s)
-            mono_s = START_MONO_S + now_s
-        land_s = now_s + delay_s
-        plant.advance_to(land_s, mono_s)
-        if not writes:
-            self._outcomes = ()
-            return
-        by_id = {device.rules.device_id: device for device in plant.devices}
-        outcomes = (by_id[write.device_id].write(write.power_w, START_MONO_S + land_s) for write in writes)
-        self._outcomes = tuple(outcomes)
-
-    def _poll(self, mono_s: float) -> None:
-        """The newest readings; what does not answer keeps its old ones."""
-        plant = self.plant
         for index, device in enumerate(plant.devices):
             sample = device.sample(mono_s, plant.now_s)
             if sample is not None:
                 self._batteries[index] = sample
         if not plant.pv_silent:
             self._pvs = plant.poll_pv(mono_s)
-        if not plant.meter_silent:
-            self._meter = plant.poll_meter(mono_s)
+
+    def _poll_meter(self) -> None:
+        if not self.plant.meter_silent:
+            self._meter = self.plant.poll_meter(START_MONO_S + self.plant.now_s)
 
     def _note(self, tick: int, now_s: float, effects: Effects) -> None:
         """What the report needs of this tick; the plant still stands at the last poll."""
@@ -324,7 +334,7 @@ class Run:
     def _edge(self, now_s: float, decision: Decision | None) -> None:
         """Closes the slot that ended at `now_s` and opens the next, with the energies of exactly that instant."""
         plant, scenario = self.plant, self.scenario
-        plant.advance_to(now_s, START_MONO_S + plant.now_s)
+        plant.advance_to(now_s)
         if self._slot is not None:
             self._slot.battery_wh = plant.battery_wh - self._slot.begin_battery_wh
             self._slot.grid_wh = plant.grid_wh - self._slot.begin_grid_wh

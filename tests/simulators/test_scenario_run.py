@@ -36,7 +36,7 @@ def test_the_energies_of_the_plant_follow_the_sign_rule():
     plant = SitePlant(scenario())
     plant.devices[0].write(-100e3, 0.0)
     for second in range(1, 61):
-        plant.advance_to(float(second), float(second))
+        plant.advance_to(float(second))
     assert plant.battery_wh == pytest.approx(-100e3 * (60 - 2) / 3600, rel=0.01)
     assert plant.export_wh - plant.import_wh == pytest.approx(plant.grid_wh)
     assert plant.grid_wh == pytest.approx(plant.battery_wh + plant.pv_wh + plant.load_wh)
@@ -46,7 +46,7 @@ def test_a_device_that_is_left_alone_returns_to_rest():
     plant = SitePlant(scenario())
     plant.devices[0].write(100e3, 0.0)
     for second in range(1, 101):
-        plant.advance_to(float(second), float(second - 1))
+        plant.advance_to(float(second))
     assert abs(plant.battery_w) < 1.0
 
 

@@ -6,10 +6,10 @@ ARGS ?=
 # Tests wait for devices more than they compute: three at a time suit two cores.
 WORKERS ?= 3
 
-.PHONY: help demo test check mutants fuzz bench lock clean
+.PHONY: help demo test test-install check mutants fuzz bench lock clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 demo: $(VENV)/ready  ## the whole system on this machine: make demo [ARGS="--headless --seconds 60 --json"]
 	@$(BIN)/python -m simulators.demo $(ARGS)
@@ -17,6 +17,9 @@ demo: $(VENV)/ready  ## the whole system on this machine: make demo [ARGS="--hea
 test: $(VENV)/ready  ## all tests, with real sockets and a real broker
 	@PATH="$$PATH:/usr/sbin" sh tests/need_mosquitto.sh
 	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+test-install: $(VENV)/ready  ## install, update, power cuts on a real booted Debian 12, or 13 with SUITE=trixie; as root (minutes)
+	@PATH="$$PATH:/usr/sbin" $(BIN)/python tests/install/run.py $(ARGS)
 
 check: $(VENV)/ready  ## ruff, mypy --strict, import rules
 	$(BIN)/ruff check .

@@ -114,8 +114,10 @@ class LocalSocket:
             self._server = await asyncio.start_unix_server(self._serve, str(self._path), limit=MAX_REQUEST_BYTES)
         finally:
             os.umask(previous)
-        if self._read_group is not None and (os.geteuid() == 0 or self._read_group in os.getgroups()):
-            os.chown(self._path, -1, self._read_group)
+        # Not where it is so already, as in the service: its sandbox knows no chown.
+        wanted = self._read_group
+        if wanted not in {None, self._path.stat().st_gid} and (os.geteuid() == 0 or wanted in os.getgroups()):
+            os.chown(self._path, -1, wanted)
         self._path.chmod(0o660)
 
     async def stop(self) -> None:

@@ -6,7 +6,7 @@ ARGS ?=
 # Tests wait for devices more than they compute: three at a time suit two cores.
 WORKERS ?= 3
 
-.PHONY: help demo test test-install check mutants fuzz bench lock clean
+.PHONY: help demo test test-install check mutants fuzz faults bench bundle lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ mutants: $(VENV)/ready  ## each guard of the core taken out: do its tests notice
 fuzz: $(VENV)/ready  ## mutated messages at every parser of the cloud side: make fuzz [ARGS="--count 1000000"] (a quarter of an hour)
 	@$(BIN)/python -m tests.fuzz.cloud_messages --count 1000000 $(ARGS)
 
+faults: $(VENV)/ready  ## every row of the fault matrix, results into docs/reliability.md: make faults [ARGS="--area disk"] (some minutes)
+	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m tests.faults.campaign $(ARGS)
+
 bench: $(VENV)/ready  ## what the daemon, one control tick and the polling of ten devices cost, how soon a command moves (seven minutes)
 	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m tests.benchmarks.daemon_cost $(ARGS)
 	@$(BIN)/python -m tests.benchmarks.step_time
@@ -41,6 +44,9 @@ bench: $(VENV)/ready  ## what the daemon, one control tick and the polling of te
 	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m tests.benchmarks.poll_cost
 	@$(BIN)/python -m tests.benchmarks.frame_bytes
 	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m tests.benchmarks.command_path
+
+bundle: $(VENV)/ready  ## dist/ems-agent-VERSION.tar for gateways without internet: make bundle KEY=release-key.pem
+	@$(BIN)/python -m bundle.build $(if $(KEY),--key $(KEY)) $(ARGS)
 
 lock: $(VENV)/ready  ## renew requirements.lock from pyproject.toml
 	$(BIN)/python -m pip install -q "pip-tools>=7"

@@ -1,0 +1,1 @@
+"""Builds what is carried to a gateway without internet: `make bundle`."""

@@ -1,0 +1,213 @@
+#!/bin/sh
+# Installs the agent on a gateway with Debian 12 or 13, from the bundle that this file lies in and without internet.
+set -eu
+
+ROOT=/opt/ems-agent
+ETC=/etc/ems-agent
+UNITS=/usr/local/lib/systemd/system
+BUNDLE=$(cd "$(dirname "$0")/.." && pwd)
+
+usage() {
+	cat <<-END
+	sh systemd/install.sh [--site FILE | --simulator] [--key FILE | --unsigned]
+	    --site FILE   use this site file and start the agent; one that is installed already stays as it is
+	    --simulator   install a simulated site beside the agent, for a first try without devices
+	    --key FILE    the public key (PEM) that must have signed this bundle; later updates are held to it
+	    --unsigned    take a bundle that nobody signed
+	Run it as root; it may be run again at any time. For a newer version: ems update BUNDLE.tar
+	END
+}
+
+say() { echo "install: $*"; }
+fail() { # WHAT NEXT
+	echo "install: $1" >&2
+	echo "         next: $2" >&2
+	exit 1
+}
+
+site='' simulator='' key='' unsigned='' step=install
+while [ $# -gt 0 ]; do
+	case $1 in
+	--site) [ $# -gt 1 ] || { usage >&2; exit 2; }; site=$2; shift ;;
+	--simulator) simulator=yes ;;
+	--key) [ $# -gt 1 ] || { usage >&2; exit 2; }; key=$2; shift ;;
+	--unsigned) unsigned=yes ;;
+	--beside) step=beside ;; # ems update: this version beside the one in use, which goes on
+	--switch) step=switch ;; # ems update: the version that this file lies in becomes the one in use
+	-h | --help) usage; exit 0 ;;
+	*) usage >&2; exit 2 ;;
+	esac
+	shift
+done
+
+# What is checked before anything is touched
+
+may_run_here() {
+	[ "$(id -u)" = 0 ] || fail "this changes the system, so it must be root" "sudo sh $0"
+	command -v python3 >/dev/null || fail "there is no python3" "apt-get install python3"
+	command -v systemctl >/dev/null || fail "there is no systemd, which starts the agent" "use Debian 12 or 13 with systemd"
+	[ -z "$site" ] || [ -r "$site" ] || fail "the site file $site cannot be read" "check its name"
+	[ -z "$site" ] || [ -z "$simulator" ] || fail "--site and --simulator exclude each other" "choose one"
+	[ -z "$key" ] || [ -r "$key" ] || fail "the key $key cannot be read" "check its name"
+}
+
+told() { # KEY of release.json
+	python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' "$BUNDLE/release.json" "$1"
+}
+
+fits_this_machine() {
+	python3 - "$BUNDLE/release.json" <<-'END' || fail "this bundle has no packages for this machine" "build one with make bundle for its Debian and processor"
+	import json, platform, sys
+	here = {"python": "%d.%d" % sys.version_info[:2], "machine": platform.machine()}
+	targets = json.load(open(sys.argv[1]))["targets"]
+	if here not in targets:
+	    sys.exit("install: here is %(python)s on %(machine)s; " % here + "in it: %s" % targets)
+	END
+}
+
+is_whole() {
+	[ -f "$BUNDLE/MANIFEST" ] || fail "$BUNDLE is not a bundle: there is no MANIFEST" "unpack the .tar and run the install.sh in it"
+	(cd "$BUNDLE" && sha256sum --check --quiet --strict MANIFEST >&2) ||
+		fail "the bundle was damaged on its way" "copy the .tar again, compare its sha256sum, unpack it anew"
+	[ -f "$BUNDLE/MANIFEST.sig" ] || [ -n "$unsigned" ] ||
+		fail "nobody signed this bundle" "get a signed one, or take it at your own risk with --unsigned"
+	[ -f "$BUNDLE/MANIFEST.sig" ] || [ -z "$key" ] || fail "--key was given, and nobody signed this bundle" "get a signed one"
+}
+
+has_room() {
+	kib=$(df -Pk /opt | awk 'NR == 2 { print $4 }')
+	[ "$kib" -ge 700000 ] || fail "/opt has $((kib / 1024)) MB free, 700 MB are needed" "make room: df -h /opt; apt-get clean"
+}
+
+# One version, beside others
+
+works() { [ -e "$1/complete" ] && "$1/bin/ems" --help >/dev/null 2>&1; }
+
+build_version() { # a folder without the mark `complete` was interrupted, and is made anew
+	if works "$home"; then
+		say "version $version is there"
+		return
+	fi
+	has_room
+	say "putting version $version into $home (a minute)"
+	rm -rf "$home"
+	mkdir -p "$home"
+	chmod 0755 "$ROOT" "$ROOT/versions" "$home"
+	# pip comes as a wheel too, so that a Python without it will do.
+	python3 -m venv --without-pip "$home/venv"
+	PYTHONPATH=$(echo "$BUNDLE"/wheels/pip-*.whl) PIP_CONFIG_FILE=/dev/null "$home/venv/bin/python" -m pip install \
+		--quiet --disable-pip-version-check --no-cache-dir --root-user-action=ignore \
+		--no-index --find-links "$BUNDLE/wheels" --require-hashes --only-binary :all: -r "$BUNDLE/requirements.txt"
+	ln -s venv/bin "$home/bin"
+	for part in systemd config docs README.md CHANGELOG.md LICENSE MANIFEST requirements.txt release.json sbom.cdx.json; do
+		cp -R "$BUNDLE/$part" "$home/$part"
+	done
+	"$home/bin/ems" --help >/dev/null || fail "what was installed does not run" "send the lines above to the maintainer; $home can be removed"
+	sync -f "$home"
+	: >"$home/complete"
+	sync "$home/complete" "$home"
+}
+
+# The version in use
+
+switch_to() {
+	mkdir -p "$UNITS" /usr/local/lib/sysusers.d /usr/local/lib/tmpfiles.d /usr/local/bin
+	put "$home/systemd/ems-agent.sysusers.conf" /usr/local/lib/sysusers.d/ems-agent.conf
+	put "$home/systemd/ems-agent.tmpfiles.conf" /usr/local/lib/tmpfiles.d/ems-agent.conf
+	for unit in "$home"/systemd/*.service; do
+		put "$unit" "$UNITS/$(basename "$unit")"
+	done
+	link "versions/$version" "$ROOT/current"
+	link "$ROOT/current/bin/ems" /usr/local/bin/ems
+	systemd-sysusers /usr/local/lib/sysusers.d/ems-agent.conf
+	systemd-tmpfiles --create /usr/local/lib/tmpfiles.d/ems-agent.conf
+	[ ! -d /run/systemd/system ] || systemctl daemon-reload
+	sync "$ROOT"
+}
+
+put() { # FROM TO: at once, and only where it differs
+	cmp -s "$1" "$2" && return
+	cp "$1" "$2.new"
+	chmod 0644 "$2.new"
+	mv "$2.new" "$2"
+}
+
+link() { # TARGET NAME: at once
+	[ "$(readlink "$2" || :)" = "$1" ] && return
+	ln -sfn "$1" "$2.new"
+	mv -T "$2.new" "$2"
+}
+
+# The site
+
+keep_site_file() {
+	if [ -e "$ETC/site.toml" ]; then
+		[ -z "$site$simulator" ] || say "$ETC/site.toml is there and stays as it is"
+		return
+	fi
+	if [ -n "$simulator" ]; then
+		cp "$home/config/simulated/simulator.toml" "$ETC/simulator.toml"
+		site=$home/config/simulated/site.toml
+	fi
+	if [ -n "$site" ]; then
+		cp "$site" "$ETC/site.toml.new"
+		chmod 0644 "$ETC/site.toml.new"
+		mv "$ETC/site.toml.new" "$ETC/site.toml"
+	fi
+}
+
+start() {
+	if [ -n "$simulator" ] && [ -e "$ETC/simulator.toml" ]; then
+		systemctl --quiet enable ems-simulator
+		[ ! -d /run/systemd/system ] || { systemctl restart ems-simulator && simulator_answers; }
+	fi
+	systemctl --quiet enable ems-agent
+	[ -d /run/systemd/system ] || { say "systemd does not run here: the agent starts with the next boot"; return; }
+	systemctl restart ems-agent || fail "the agent does not start" "journalctl -u ems-agent -n 20"
+}
+
+simulator_answers() {
+	python3 - <<-'END' || fail "the simulated site does not answer" "journalctl -u ems-simulator -n 20"
+	import socket, sys, time
+	for _ in range(100):
+	    try:
+	        sys.exit(socket.create_connection(("127.0.0.1", 5020), 1).close())
+	    except OSError:
+	        time.sleep(0.2)
+	sys.exit(1)
+	END
+}
+
+may_run_here
+version=$(told version)
+home=$ROOT/versions/$version
+
+case $step in
+beside) build_version; exit ;;
+switch) switch_to; exit ;;
+esac
+
+is_whole
+fits_this_machine
+used=$(readlink "$ROOT/current" 2>/dev/null || :)
+if [ -n "$used" ] && [ "$used" != "versions/$version" ] && [ -e "$ROOT/$used" ]; then
+	fail "version ${used#versions/} is installed" "ems update BUNDLE.tar changes it, and goes back by itself where the new one does not work"
+fi
+build_version
+switch_to
+keep_site_file
+if [ ! -e "$ETC/site.toml" ]; then
+	say "version $version is installed. It has no site file yet, so it is not started."
+	echo "next:  cp $ROOT/current/config/stand-alone.toml $ETC/site.toml"
+	echo "       \$EDITOR $ETC/site.toml                # $ROOT/current/config/site.example.toml explains every key"
+	echo "       ems config check --config $ETC/site.toml"
+	echo "       systemctl enable --now ems-agent"
+	exit
+fi
+"$home/bin/ems" config check --config "$ETC/site.toml" >/dev/null ||
+	fail "the agent is installed; the site file cannot be used, see above" "mend $ETC/site.toml, then run this again"
+start
+say "version $version is installed and runs."
+echo "next:  ems status      # who decides, powers, devices"
+echo "       ems explain     # the last setpoint: wanted, written, confirmed by the device"
+echo "       adduser NAME ems   # who may look; ems-operator: who may move power"

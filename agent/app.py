@@ -18,6 +18,7 @@ from agent.cloud.frame import MEANS_IN_A_FRAME, summary_frame, telemetry_frame
 from agent.cloud.messages import ack_message, event_message, ledger_message
 from agent.cloud.wire import document_parser
 from agent.config import ConfigError, DeviceSection, SiteFile, load
+from agent.core.admission import plan_limits
 from agent.core.decision import Condition, Effects, State
 from agent.core.events import Event
 from agent.core.ledger import slot_account
@@ -159,7 +160,7 @@ class Daemon:
             cloud.commands.restore(held)
             recorder = self._recorder(store, cloud)
             authority = SiteAuthority(
-                store=store, control=control, limits=self._site.plan_limits(), tell=recorder.tell, clock=self._clock
+                store=store, control=control, limits=lambda: plan_limits(control.rules), tell=recorder.tell, clock=self._clock
             )
             authority.restore(held)
             self._tell_from_now_on(recorder.tell)

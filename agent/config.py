@@ -9,7 +9,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
-from agent.core.admission import PlanLimits
 from agent.core.droop import NOMINAL_HZ
 from agent.core.envelope_rules import SiteLimits
 from agent.core.ramp import RampRules
@@ -185,14 +184,6 @@ class SiteFile(Section):
             products={product.name: product.table(point.nominal_frequency) for product in self.product},
             delegated=frozenset(d.id for d in self.device if d.frequency_response == "device"),
         )
-
-    def plan_limits(self) -> PlanLimits:
-        """The largest powers a plan for this site can mean."""
-        batteries = [device.battery_rules() for device in self.device if device.role == "battery"]
-        discharge_w = sum(rules.rated_discharge_w for rules in batteries)
-        charge_w = sum(rules.rated_charge_w for rules in batteries)
-        point = self.connection_point
-        return PlanLimits(discharge_w, charge_w, point.export_limit, point.import_limit)
 
 
 def load(path: Path) -> SiteFile:

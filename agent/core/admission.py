@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from agent.core.orders import OrderDocument
 from agent.core.plan import Plan, PlanKind, Plans, Target
 from agent.core.reasons import REASONS
+from agent.core.rules import SiteRules
 
 RATING_MARGIN = 1.05
 """A plan beyond this multiple of the limit was made for another site, unit or sign (fault matrix, Plans)."""
@@ -68,6 +69,13 @@ class PlanLimits:
         """The same with the margin within which a power is clipped and not refused."""
         lower_w, upper_w = self.of(target)
         return lower_w * RATING_MARGIN, upper_w * RATING_MARGIN
+
+
+def plan_limits(rules: SiteRules) -> PlanLimits:
+    """What a plan for this site can mean: the ratings of all batteries, and the limits of the connection point."""
+    discharge_w = sum(battery.rated_discharge_w for battery in rules.batteries)
+    charge_w = sum(battery.rated_charge_w for battery in rules.batteries)
+    return PlanLimits(discharge_w, charge_w, rules.export_limit_w, rules.import_limit_w)
 
 
 def admit(plan: Plan, held: Plans, limits: PlanLimits, now_utc_s: float) -> Verdict:

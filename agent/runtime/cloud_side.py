@@ -20,7 +20,7 @@ from agent.cloud.renewal import Renewal
 from agent.cloud.signatures import Arrived, KeyChange, KeyRing
 from agent.cloud.uplink import Confirm, Uplink, UplinkOptions
 from agent.config import CloudSection, SiteFile
-from agent.core.admission import Refused, Verdict, admit
+from agent.core.admission import PlanLimits, Refused, Verdict, admit, plan_limits
 from agent.core.authority import Source, cloud_slot_at
 from agent.core.decision import Decision, Effects
 from agent.core.events import Event, EventState, Severity
@@ -71,7 +71,6 @@ class CloudSide:
         self._forecasts = (
             ForecastSide(site.site.id, control, self._uplink.forecast) if self._uplink is not None else None
         )
-        self._limits = site.plan_limits()
         self.commands = CommandSide(
             site_id=site.site.id,
             limits=self._limits,
@@ -262,11 +261,14 @@ class CloudSide:
         )
         return status_message(self._site.site.id, status)
 
+    def _limits(self) -> PlanLimits:
+        return plan_limits(self._control.rules)
+
     def _judge(self, document: Document) -> Verdict:
         """Whether the document may come into force here and now."""
         control, now_utc_s = self._control, self._clock.utc_s()
         if isinstance(document, Plan):
-            return admit(document, control.plans, self._limits, now_utc_s)
+            return admit(document, control.plans, self._limits(), now_utc_s)
         load_w = control.decisions[-1].load_w if control.decisions else None
         return admit_orders(document, control.order_documents.of(document.kind), control.rules, now_utc_s, load_w)
 

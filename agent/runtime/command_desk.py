@@ -76,7 +76,7 @@ class CommandDesk:
         *,
         store: CommandStore,
         site_id: str,
-        limits: PlanLimits,
+        limits: Callable[[], PlanLimits],
         clock: Clock,
         reach: Reach,
         read_only: bool = False,
@@ -171,7 +171,7 @@ class CommandDesk:
 
     def _judge(self, command: Command) -> Refused | None:
         now_utc_s = self._clock.utc_s()
-        limits = CommandLimits(self._limits, self._reach.trusted(), self._read_only)
+        limits = CommandLimits(self._limits(), self._reach.trusted(), self._read_only)
         verdict = admit_command(command, self.book, limits, now_utc_s)
         if isinstance(verdict, Refused):
             return verdict

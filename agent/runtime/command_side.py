@@ -37,7 +37,7 @@ class CommandSide:
         self,
         *,
         site_id: str,
-        limits: PlanLimits,
+        limits: Callable[[], PlanLimits],
         store: Store,
         control: ControlLoop,
         clock: Clock,

@@ -44,7 +44,7 @@ class SiteAuthority:
     """The override and the latches: from the socket and the disk to the control loop, and back to the disk."""
 
     def __init__(
-        self, *, store: Store, control: ControlLoop, limits: PlanLimits, tell: Callable[[Event], None], clock: Clock
+        self, *, store: Store, control: ControlLoop, limits: Callable[[], PlanLimits], tell: Callable[[Event], None], clock: Clock
     ) -> None:
         self._store = store
         self._control = control
@@ -116,7 +116,7 @@ class SiteAuthority:
         )
         if target not in tuple(Target) or not isinstance(reason, str):
             raise Refusal(what, "a target (battery or grid) and a reason are needed", "see ems override set --help")
-        refused = refuse_override(Target(target), power_w, duration_s, reason, self._limits)
+        refused = refuse_override(Target(target), power_w, duration_s, reason, self._limits())
         if refused is not None:
             raise Refusal(
                 what, f"{refused.field}: {refused.detail}", "nothing was changed; see ems override set --help"

@@ -8,6 +8,7 @@ import pytest
 from config_files import EXAMPLES, FULL, TEXT, full
 
 from agent.config import ConfigError, SiteFile, load
+from agent.core.admission import plan_limits
 from agent.core.derating import Quantity
 from agent.core.droop import DroopTable
 from agent.core.droop_products import PRODUCTS
@@ -153,7 +154,7 @@ def test_without_the_new_keys_nothing_is_limited_that_was_not_before():
 
 
 def test_asymmetric_batteries_bound_plans_in_each_direction(loaded):
-    limits = loaded(FULL).plan_limits()
+    limits = plan_limits(loaded(FULL).rules())
     assert (limits.discharge_w, limits.charge_w) == (500e3, 400e3)
 
 

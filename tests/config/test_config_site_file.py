@@ -34,11 +34,10 @@ def test_every_example_is_usable(path):
 
 
 def test_limits_arrive_in_watts_and_shares_as_fractions():
-    site = load(EXAMPLES[[p.name for p in EXAMPLES].index("site.example.toml")])
-    rules = site.rules()
+    rules = load(EXAMPLES[[p.name for p in EXAMPLES].index("site.example.toml")]).rules()
     assert (rules.export_limit_w, rules.batteries[0].rated_charge_w) == (400e3, 500e3)
     assert (rules.batteries[0].one_way_efficiency, rules.batteries[0].dead_band_w) == (0.95, 500.0)
-    assert site.plan_limits().import_w == 400e3
+    assert rules.import_limit_w == 400e3
 
 
 @pytest.mark.parametrize(

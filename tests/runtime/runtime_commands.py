@@ -109,7 +109,7 @@ class Site:
         self.desk = CommandDesk(
             store=self.store,
             site_id=SITE,
-            limits=LIMITS,
+            limits=lambda: LIMITS,
             clock=self.clock,
             reach=Reach(
                 in_force=lambda book: setattr(self, "book", book),

@@ -58,7 +58,7 @@ class Place:
         self.disk, self.clock, self.told = Disk(), Clock(), []
         self.loop = Loop(self.disk)
         self.authority = SiteAuthority(
-            store=self.disk, control=self.loop, limits=LIMITS, tell=self.told.append, clock=self.clock
+            store=self.disk, control=self.loop, limits=lambda: LIMITS, tell=self.told.append, clock=self.clock
         )
         self.authority.restore(held)
 

@@ -124,6 +124,8 @@ class CloudSide:
             self.renew()
         return change
 
+    def news(self) -> None:
+        """The outbox has something new."""
         if self._uplink is not None:
             self._uplink.notify()
 
@@ -208,13 +210,13 @@ class CloudSide:
             trusted=lambda: self._control.trust.trusted,
         )
 
-    def _make_uplink(self, section: CloudSection) -> Uplink:
-        link = LinkOptions(first_wait_s=SHORTEST_WAIT_S, longest_wait_s=section.reconnect_max)
     async def _tell(self, event: Event) -> None:
         with suppress(StorageFailed):
             await self._store.append_event(event)
             self.news()
 
+    def _make_uplink(self, section: CloudSection) -> Uplink:
+        link = LinkOptions(first_wait_s=SHORTEST_WAIT_S, longest_wait_s=section.reconnect_max)
         return Uplink(
             site_id=self._site.site.id,
             transport=transport(section),

@@ -106,8 +106,6 @@ class CloudSide:
         if self._renewal is not None:
             self._renewal.hurry()
 
-    def news(self) -> None:
-        """The outbox has something new."""
     async def reload_keys(self, keys: Mapping[str, bytes]) -> KeyChange | None:
         """Messages are judged by these keys of the cloud from now on, by their ids; None where they are the same.
 

@@ -12,19 +12,16 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from pymodbus.exceptions import ConnectionException, ModbusIOException
-from pymodbus.pdu import ModbusPDU
-
 from drivers.endpoint import DRAIN_S, Endpoint, RtuTcpEndpoint, SerialEndpoint, TlsEndpoint, has_transactions, parse_url
 from drivers.errors import BadReply, DeviceError, LinkDown, LinkTimeout, ModbusRefused, ReadOnly, UnitResting
 from drivers.link_facts import LinkStats, UnitFacts
 from drivers.patience import Patience
 from drivers.registers import ADDRESS_SPACE, MAX_READ_REGISTERS, MAX_WRITE_REGISTERS
-from drivers.request import READ_HOLDING, READ_INPUT, READS, WRITE_MULTIPLE, WRITE_SINGLE, Request
+from drivers.request import READ_HOLDING, READ_INPUT, READS, WRITE_MULTIPLE, WRITE_SINGLE, Answer, Request
 from drivers.rtu import CRC_BYTES, Owed
 from drivers.tls import TlsFiles, context_for
 from drivers.turns import Turns
-from drivers.wire import Direction, FaultyError, LostError, Wire, WritingWire
+from drivers.wire import Direction, FaultyError, LostError, SilentError, Wire, WritingWire
 
 FIRST_BACKOFF_S = 0.2
 MAX_BACKOFF_S = 5.0
@@ -180,7 +177,7 @@ class Link:
         try:
             self._check_rest(request)  # another request may have shown it meanwhile
             reply = await self._counted(request, None, None)
-            return tuple(reply.registers)
+            return reply.registers
         finally:
             self._turns.give()
 
@@ -193,7 +190,7 @@ class Link:
         finally:
             self._turns.give()
 
-    async def _counted(self, request: Request, values: Sequence[int] | None, generation: int | None) -> ModbusPDU:
+    async def _counted(self, request: Request, values: Sequence[int] | None, generation: int | None) -> Answer:
         try:
             self.stats.requests += 1
             return await self._answer(request, values, generation)
@@ -203,7 +200,7 @@ class Link:
         finally:
             self._quiet_until_s = max(self._quiet_until_s, self._clock() + self._between_s)
 
-    async def _answer(self, request: Request, values: Sequence[int] | None, generation: int | None) -> ModbusPDU:
+    async def _answer(self, request: Request, values: Sequence[int] | None, generation: int | None) -> Answer:
         await self._quiet(request)
         wire = await self._connected_wire(request)
         await self._quiet(request)
@@ -247,7 +244,7 @@ class Link:
             UnitResting, why, request, f"the next trial is in {wait_s:.1f} s; check power, cable and unit id"
         )
 
-    async def _exchange(self, wire: Wire, request: Request, values: Sequence[int] | None) -> ModbusPDU:
+    async def _exchange(self, wire: Wire, request: Request, values: Sequence[int] | None) -> Answer:
         """The answer to one request on the line, and what it says about the unit."""
         unit_id = request.unit_id
         known = self._units.get(unit_id, Patience()).asked()
@@ -269,11 +266,11 @@ class Link:
         self._timeouts_in_a_row = 0
         self._answered_here.add(unit_id)
         self._backoff_s = FIRST_BACKOFF_S
-        if not reply.isError():
+        code = reply.refusal
+        if code is None:
             self._units[unit_id] = known.answered(max(0.0, took_s - line_s))
             return reply
         self.stats.refusals += 1
-        code = reply.exception_code
         if code in GATEWAY_CODES:
             self._unit_failed(unit_id, took_s)
         else:
@@ -284,7 +281,7 @@ class Link:
         shared = len(self._units) > 1
         self._units[unit_id] = self._units[unit_id].failed(self._clock(), waited_s, shared=shared)
 
-    async def _reply(self, wire: Wire, request: Request, values: Sequence[int] | None, timeout_s: float) -> ModbusPDU:
+    async def _reply(self, wire: Wire, request: Request, values: Sequence[int] | None, timeout_s: float) -> Answer:
         try:
             if values is None:
                 reply = await wire.read(request, timeout_s)
@@ -296,10 +293,10 @@ class Link:
             hint = f"{closed}check that nothing else answers at this address"
             self._owes(request)
             raise self._error(BadReply, f"not an answer: {fault}", request, hint) from fault
-        except (LostError, ConnectionException) as lost:
+        except LostError as lost:
             self._drop(wire, str(lost))
             raise self._error(LinkDown, str(lost), request, CHECK_CLIENTS) from lost
-        except ModbusIOException as error:  # with the frames checked beforehand, only silence is left
+        except SilentError as error:
             self._owes(request)
             raise self._timed_out(wire, request, timeout_s) from error
         except asyncio.CancelledError:
@@ -316,12 +313,12 @@ class Link:
             self._quiet_until_s = max(self._quiet_until_s, self._clock() + DRAIN_S)
             self._owed.setdefault(request.unit_id, Owed()).given_up(request, self._clock())
 
-    def _check_not_late(self, request: Request, reply: ModbusPDU) -> None:
+    def _check_not_late(self, request: Request, reply: Answer) -> None:
         """`LinkTimeout` if the reply, on a line without transaction ids, may be that to an earlier request."""
         owed = self._owed.get(request.unit_id)
         if owed is None:
             return
-        if reply.isError() and owed.refusal_may_be_late(request, self._clock()):
+        if reply.refusal is not None and owed.refusal_may_be_late(request, self._clock()):
             owed.given_up(request, self._clock())
             raise self._error(LinkTimeout, "a refusal came that may belong to an earlier request", request, "")
         owed.answered()

@@ -1,16 +1,19 @@
 """Whether bytes from a Modbus TCP peer are the answer to the request in flight.
 
 pymodbus takes transaction id 0 for any, raises inside its protocol callback on what it cannot decode, and drops long
-input unseen. Each frame is therefore checked here before pymodbus decodes it. Frame: transaction id, protocol id 0,
-length, unit id, function code, data (Modbus Messaging on TCP/IP V1.0b, chapter 3.1).
+input unseen. Each frame is therefore checked here instead. Frame: transaction id, protocol id 0, length, unit id,
+function code, data (Modbus Messaging on TCP/IP V1.0b, chapter 3.1).
 """
 
 from __future__ import annotations
 
+import struct
+
 from drivers.request import MAX_BUFFERED_BYTES, Checked, Request, answer_fault
 
-HEADER_BYTES = 6
+HEADER = struct.Struct(">HHH")
 """Transaction id, protocol id and length; the length counts the bytes after these."""
+HEADER_BYTES = HEADER.size
 MIN_LENGTH = 3
 """Unit id, function code, and at least one byte."""
 MAX_LENGTH = 254
@@ -25,17 +28,17 @@ def check(data: bytes, request: Request | None, transaction_id: int) -> Checked:
     """
     if len(data) > MAX_BUFFERED_BYTES:
         return Checked(f"more than {MAX_BUFFERED_BYTES} bytes came unasked")
-    at, late = 0, 0
-    while at < len(data):
-        header = data[at : at + HEADER_BYTES]
-        if any(header[2:4]):
-            return Checked(f"protocol id {int.from_bytes(header[2:4].ljust(2, bytes(1)), 'big')} instead of 0")
-        if len(header) < HEADER_BYTES:
-            return Checked("", late, len(data) - at)
-        length = int.from_bytes(header[4:6], "big")
+    at, late, answer, size = 0, 0, b"", len(data)
+    while at < size:
+        if any(data[at + 2 : at + 4]):
+            return Checked(
+                f"protocol id {int.from_bytes(data[at + 2 : at + 4].ljust(2, bytes(1)), 'big')} instead of 0"
+            )
+        if size - at < HEADER_BYTES:
+            return Checked("", late, size - at, answer)
+        received_id, _, length = HEADER.unpack_from(data, at)
         if not MIN_LENGTH <= length <= MAX_LENGTH:
             return Checked(f"a frame length of {length}")
-        received_id = int.from_bytes(header[0:2], "big")
         answers = request is not None and received_id == transaction_id
         if not answers and not 1 <= received_id <= transaction_id:
             return Checked(f"transaction id {received_id} instead of {transaction_id}")
@@ -46,7 +49,10 @@ def check(data: bytes, request: Request | None, transaction_id: int) -> Checked:
             if fault:
                 return Checked(fault, late)
         if len(frame) < length:
-            return Checked("", late, len(data) - at)
-        late += not answers
+            return Checked("", late, size - at, answer)
+        if answers:
+            answer = answer or frame
+        else:
+            late += 1
         at += HEADER_BYTES + length
-    return Checked("", late)
+    return Checked("", late, answer=answer)

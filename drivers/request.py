@@ -1,12 +1,14 @@
 """One Modbus request as far as its answer must agree with it, whatever the framing.
 
-pymodbus takes as answers some that are none: another function code, too few registers, a wrong echo. Frames are
-checked against this before pymodbus decodes them (`drivers.mbap`, `drivers.rtu`).
+pymodbus takes as answers some that are none: another function code, too few registers, a wrong echo. So it sees no
+answer: frames are checked against this (`drivers.mbap`, `drivers.rtu`) and read here.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import struct
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 READ_HOLDING = 3
 READ_INPUT = 4
@@ -56,8 +58,23 @@ class Checked:
     """Complete answers to earlier requests, which are to be skipped."""
     open_bytes: int = 0
     """Bytes of a frame that has not arrived whole."""
-    late_bytes: int = 0
-    """Bytes before the answer that are to be skipped; for framings whose decoder would not."""
+    answer: bytes = field(default=b"", compare=False)
+    """Unit id and PDU of the answer to the request in flight; empty until it is whole."""
+
+
+class Answer(NamedTuple):
+    """What a checked answer says."""
+
+    registers: tuple[int, ...] = ()
+    refusal: int | None = None
+    """The code of a Modbus exception; None = done as asked."""
+
+
+def answer_of(answer: bytes, request: Request) -> Answer:
+    """What `answer`, unit id and PDU as checked against `request`, says."""
+    if answer[1] != request.function:
+        return Answer(refusal=answer[2])
+    return Answer(struct.unpack(f">{request.count}H", answer[3:])) if request.function in READS else Answer()
 
 
 def answer_fault(frame: bytes, length: int, request: Request) -> str:

@@ -26,7 +26,7 @@ MAX_OWED = 16
 def check(data: bytes, request: Request | None, owed: Iterable[Request] = ()) -> Checked:
     """The verdict on `data`, all that came since `request` was sent (None: nothing is in flight).
 
-    Answers that other units still owed may come before it; `late_bytes` says how many bytes of `data` those are.
+    Answers that other units still owed may come before it, and are skipped.
     """
     if len(data) > MAX_BUFFERED_BYTES:
         return Checked(f"more than {MAX_BUFFERED_BYTES} bytes came unasked")
@@ -38,9 +38,8 @@ def check(data: bytes, request: Request | None, owed: Iterable[Request] = ()) ->
             if not before.fault and before.open_bytes:
                 return before
             if not before.fault:
-                skipped = _frame_bytes(data, older)
-                rest = check(data[skipped:], request)
-                return replace(rest, late=1, late_bytes=skipped)
+                rest = check(data[_frame_bytes(data, older) :], request)
+                return replace(rest, late=1)
     return _judged(data, request)
 
 
@@ -54,7 +53,9 @@ def _judged(data: bytes, request: Request) -> Checked:
     if len(data) > whole:
         return Checked(f"{len(data) - whole} bytes after the answer")
     seen, due = data[-CRC_BYTES:], FramerRTU.compute_CRC(data[:-CRC_BYTES]).to_bytes(CRC_BYTES, "big")
-    return Checked("" if seen == due else f"a checksum {seen.hex()} instead of {due.hex()}")
+    if seen != due:
+        return Checked(f"a checksum {seen.hex()} instead of {due.hex()}")
+    return Checked("", answer=data[:-CRC_BYTES])
 
 
 def _frame_bytes(data: bytes, request: Request) -> int:

@@ -1,7 +1,8 @@
-"""One connection to an endpoint, from opening to its loss; the only module that knows pymodbus' client.
+"""One connection to an endpoint, from opening to its loss; the only module that knows pymodbus' transport.
 
-pymodbus encodes, sends, and decodes. Every byte passes the checks of `drivers.mbap` or `drivers.rtu` first, in both
-directions: a wire that was opened to read lets no request out that could write.
+pymodbus opens and closes the connection, encodes and frames the requests, and carries the bytes both ways; its own way
+from request to answer costs twice as much. Every byte passes the checks of `drivers.mbap` or `drivers.rtu`, and a wire
+that was opened to read lets no request out that could write.
 """
 
 from __future__ import annotations
@@ -10,23 +11,30 @@ import asyncio
 import logging
 import ssl
 import termios
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Literal
 
-from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
-from pymodbus.framer import FramerType
-from pymodbus.pdu import ModbusPDU
+from pymodbus.framer import FramerBase, FramerRTU, FramerSocket
+from pymodbus.pdu import DecodePDU, ModbusPDU
+from pymodbus.pdu.register_message import (
+    ReadHoldingRegistersRequest,
+    ReadInputRegistersRequest,
+    WriteMultipleRegistersRequest,
+    WriteSingleRegisterRequest,
+)
+from pymodbus.transport import CommParams, CommType, ModbusProtocol
 
 from drivers import mbap, rtu
-from drivers.endpoint import Endpoint, RtuTcpEndpoint, SerialEndpoint, TlsEndpoint, has_transactions
-from drivers.request import READ_HOLDING, READS, WRITE_SINGLE, Checked, Request
+from drivers.endpoint import Endpoint, SerialEndpoint, TlsEndpoint, has_transactions
+from drivers.request import READ_HOLDING, READS, WRITE_SINGLE, Answer, Checked, Request, answer_of
 
 MAX_BUFFERED_BYTES = 8192
-"""Above the limit of `drivers.request`, so that it sees every byte; pymodbus by itself drops what exceeds 264."""
-LINK_DECIDES = 2**31
-"""Silences until pymodbus by itself takes the connection for half-open: never, the link knows which unit was asked."""
-NO_TRANSACTION = 65535
-"""pymodbus counts transactions from 1 to 65000: this one never matches, so that it skips what comes late."""
+"""Above the limit of `drivers.request`, so that it sees every byte; pymodbus by itself drops what exceeds 516."""
+LAST_TRANSACTION = 65000
+"""Transaction ids count from 1 to this."""
+READ_PDUS_KEPT = 1024
+"""Encoded reads: a site asks for the same few again and again."""
 
 # Every failure leaves the link as a typed error and a counter; the library's own lines would repeat it
 # at each poll of a dead device. Lower the level to debug the library.
@@ -41,6 +49,36 @@ class LostError(Exception):
 
 class FaultyError(Exception):
     """The peer sent what cannot be an answer."""
+
+
+class SilentError(Exception):
+    """No answer came in time."""
+
+
+class Line(ModbusProtocol):
+    """The bytes of one connection: `heard` gets all that are held and says how many it is done with."""
+
+    def __init__(self, endpoint: Endpoint, heard: Callable[[bytes], int], changed: Callable[[bool], None]) -> None:
+        super().__init__(_comm_params(endpoint), is_server=False)
+        self.max_buffer_size = MAX_BUFFERED_BYTES
+        self._heard = heard
+        self._changed = changed
+
+    def callback_data(self, data: bytes, addr: tuple[str, int] | None = None) -> int:  # noqa: ARG002
+        """The number of bytes that need not be held."""
+        return self._heard(data)
+
+    def callback_connected(self) -> None:
+        """It can be used from now on."""
+        self._changed(True)
+
+    def callback_disconnected(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """It is lost."""
+        self._changed(False)
+
+    def callback_new_connection(self) -> ModbusProtocol:
+        """Never called: nobody connects to us."""
+        raise AssertionError("this side listens to nobody")
 
 
 class Wire:
@@ -68,36 +106,15 @@ class Wire:
         self._on_trouble = on_trouble
         self._show = show
         self._owed = owed
+        self._transactions = has_transactions(endpoint)
+        self._framer: FramerBase = (FramerSocket if self._transactions else FramerRTU)(DecodePDU(is_server=False))
+        self._transaction_id = 0
         self._request: Request | None = None
+        self._waiting: asyncio.Future[Answer] | None = None
         self._over: Exception | None = None
         self._made = asyncio.Event()
         self._opened: asyncio.BaseTransport | None = None
-        self._client = self._made_client(endpoint)
-        self._client.ctx.max_buffer_size = MAX_BUFFERED_BYTES
-        self._client.ctx.max_until_disconnect = LINK_DECIDES
-
-    def _made_client(self, endpoint: Endpoint) -> AsyncModbusTcpClient | AsyncModbusSerialClient:
-        if isinstance(endpoint, SerialEndpoint):
-            return AsyncModbusSerialClient(
-                endpoint.device,
-                baudrate=endpoint.baud,
-                parity=endpoint.parity,
-                stopbits=endpoint.stop_bits,
-                retries=0,
-                reconnect_delay=0,
-                trace_packet=self._on_packet,
-                trace_connect=self._on_connection,
-            )
-        # pymodbus' own TLS client leaves out the MBAP header, which Modbus/TCP Security keeps.
-        return AsyncModbusTcpClient(
-            endpoint.host,
-            port=endpoint.port,
-            framer=FramerType.RTU if isinstance(endpoint, RtuTcpEndpoint) else FramerType.SOCKET,
-            retries=0,
-            reconnect_delay=0,
-            trace_packet=self._on_packet,
-            trace_connect=self._on_connection,
-        )
+        self._line = Line(endpoint, self._heard, self._on_connection)
 
     async def connect(self, within_s: float) -> None:
         """Open the connection; `OSError` says why not (pymodbus' own connect would only say no)."""
@@ -116,45 +133,49 @@ class Wire:
             raise ConnectionResetError(str(self._over))
 
     async def _open(self) -> asyncio.BaseTransport:
-        ctx, endpoint = self._client.ctx, self._endpoint
+        line, endpoint = self._line, self._endpoint
         if isinstance(endpoint, TlsEndpoint):
             assert self._tls is not None
             transport, _ = await asyncio.get_running_loop().create_connection(
-                ctx.handle_new_connection,
+                line.handle_new_connection,
                 endpoint.host,
                 endpoint.port,
                 ssl=self._tls,
                 server_hostname=endpoint.server_name,
             )
             return transport
-        transport, _ = await ctx.call_create()
+        transport, _ = await line.call_create()
         assert isinstance(transport, asyncio.BaseTransport)
         return transport
 
-    async def read(self, request: Request, within_s: float) -> ModbusPDU:
-        """The checked answer to `request`, perhaps a Modbus exception; without one pymodbus' `ModbusIOException`."""
+    async def read(self, request: Request, within_s: float) -> Answer:
+        """The checked answer to `request`, perhaps a Modbus exception; without one `SilentError`."""
         assert request.function in READS
-        client, at, count, unit_id = self._client, request.address, request.count, request.unit_id
-        if request.function == READ_HOLDING:
-            return await self._exchange(
-                request, within_s, client.read_holding_registers(at, count=count, device_id=unit_id)
-            )
-        return await self._exchange(request, within_s, client.read_input_registers(at, count=count, device_id=unit_id))
+        return await self._exchange(request, within_s, _read_pdu(request.function, request.address, request.count))
 
-    async def _exchange(self, request: Request, within_s: float, answer: Awaitable[ModbusPDU]) -> ModbusPDU:
-        self._request = request
+    async def _exchange(self, request: Request, within_s: float, pdu: bytes) -> Answer:
+        if self._over is not None or self._line.transport is None:
+            raise LostError(str(self._over or "the connection is gone"))
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.Future[Answer] = loop.create_future()
+        self._request, self._waiting = request, waiting
         self._held = self.open_bytes = 0
-        self._client.ctx.comm_params.timeout_connect = within_s
+        self._transaction_id = self._transaction_id % LAST_TRANSACTION + 1
+        silent = loop.call_later(within_s, self._fail, SilentError())
         try:
-            reply = await answer
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                # pymodbus waits by `wait_for`, which on Python 3.11 loses a cancellation that comes with the answer.
-                raise asyncio.CancelledError
-            return reply
+            self._send(self._framer.encode(pdu, request.unit_id, self._transaction_id))
+            return await waiting
         finally:
-            self._request = None
-            self._client.ctx.request_transaction_id = NO_TRANSACTION
+            silent.cancel()
+            self._request = self._waiting = None
+
+    def _send(self, frame: bytes) -> None:
+        """The gate through which every frame leaves."""
+        function = frame[mbap.HEADER_BYTES + 1] if self._transactions else frame[1]
+        if not self.may_write and function not in READS:  # in words of its own: also without assertions
+            raise AssertionError("a read-only wire was asked to write")
+        self._show("sent", frame)
+        self._line.send(frame)
 
     @property
     def over(self) -> bool:
@@ -169,44 +190,37 @@ class Wire:
     def drop(self) -> None:
         """Close the connection at once; what is still to be sent or received is lost."""
         self._over = self._over or LostError("the connection was closed on this side")
-        transport = self._client.ctx.transport or self._opened
+        transport = self._line.transport or self._opened
         if isinstance(transport, asyncio.WriteTransport):
             if self._made.is_set():
                 transport.abort()
             else:  # a serial port whose reader is still to be set up: closed right after that
                 asyncio.get_running_loop().call_soon(transport.abort)
-        self._client.close()
+        self._line.close()
 
-    def _on_packet(self, sending: bool, data: bytes) -> bytes:
-        """What may leave or reach pymodbus of `data`: all of it, or nothing once something in it is wrong."""
-        if sending:
-            function = data[7] if has_transactions(self._endpoint) else data[1]
-            if not self.may_write and function not in READS:  # in words of its own: also without assertions
-                raise AssertionError("a read-only wire was asked to write")
-            self._show("sent", data)
-            return data
+    def _heard(self, data: bytes) -> int:
+        """How many bytes of `data`, all that are held, are done with."""
+        if self._over is not None:
+            return len(data)
         self._show("received", data[self._held :])
         self._held = len(data)
-        if self._over is not None:
-            return b""
         verdict = self._checked(data)
         if verdict.fault:
             self._fault(verdict.fault)
-            return b""
+            return 0
         self._late += verdict.late
         self.open_bytes = verdict.open_bytes
-        if has_transactions(self._endpoint):
-            self._held = verdict.open_bytes
-            return data
-        if verdict.open_bytes:
-            return b""
-        answer = data[verdict.late_bytes :]
-        self._held = verdict.late_bytes
-        return answer
+        if self._waiting is not None and verdict.answer and not self._waiting.done():
+            assert self._request is not None
+            self._waiting.set_result(answer_of(verdict.answer, self._request))
+        # On a line without transaction ids, where an answer begins is known only once it is whole.
+        done = len(data) - verdict.open_bytes if self._transactions or verdict.answer else 0
+        self._held -= done
+        return done
 
     def _checked(self, data: bytes) -> Checked:
-        if has_transactions(self._endpoint):
-            return mbap.check(data, self._request, self._client.ctx.next_tid)
+        if self._transactions:
+            return mbap.check(data, self._request, self._transaction_id)
         return rtu.check(data, self._request, self._owed())
 
     def _on_connection(self, connected: bool) -> None:
@@ -220,7 +234,7 @@ class Wire:
     def _fault(self, fault: str) -> None:
         """A wrong frame costs a TCP connection; on a serial line only the request, and the line then falls silent."""
         trouble = FaultyError(fault)
-        if has_transactions(self._endpoint) or self._request is None:
+        if self._transactions or self._request is None:
             self._end(trouble)
             return
         self._fail(trouble)
@@ -232,10 +246,9 @@ class Wire:
         self._on_trouble(self, trouble)
 
     def _fail(self, trouble: Exception) -> None:
-        """Fail the request in flight now: pymodbus by itself would wait for the whole timeout."""
-        waiting = self._client.ctx.response_future
-        if self._request is not None and not waiting.done():
-            waiting.set_exception(trouble)
+        """Fail the request in flight, now."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_exception(trouble)
 
 
 class WritingWire(Wire):
@@ -243,10 +256,32 @@ class WritingWire(Wire):
 
     may_write = True
 
-    async def write(self, request: Request, values: Sequence[int], within_s: float) -> ModbusPDU:
+    async def write(self, request: Request, values: Sequence[int], within_s: float) -> Answer:
         """The checked answer to `request` with these values, sent once; otherwise as `read`."""
         assert request.function not in READS
-        client, at, unit_id = self._client, request.address, request.unit_id
-        if request.function == WRITE_SINGLE:
-            return await self._exchange(request, within_s, client.write_register(at, values[0], device_id=unit_id))
-        return await self._exchange(request, within_s, client.write_registers(at, list(values), device_id=unit_id))
+        kind = WriteSingleRegisterRequest if request.function == WRITE_SINGLE else WriteMultipleRegistersRequest
+        return await self._exchange(request, within_s, _encoded(kind(address=request.address, registers=list(values))))
+
+
+@lru_cache(maxsize=READ_PDUS_KEPT)
+def _read_pdu(function: int, address: int, count: int) -> bytes:
+    kind = ReadHoldingRegistersRequest if function == READ_HOLDING else ReadInputRegistersRequest
+    return _encoded(kind(address=address, count=count))
+
+
+def _encoded(pdu: ModbusPDU) -> bytes:
+    return bytes([pdu.function_code]) + pdu.encode()
+
+
+def _comm_params(endpoint: Endpoint) -> CommParams:
+    if isinstance(endpoint, SerialEndpoint):
+        return CommParams(
+            comm_type=CommType.SERIAL,
+            host=endpoint.device,
+            baudrate=endpoint.baud,
+            bytesize=8,
+            parity=endpoint.parity,
+            stopbits=endpoint.stop_bits,
+        )
+    # pymodbus' own TLS client leaves out the MBAP header, which Modbus/TCP Security keeps.
+    return CommParams(comm_type=CommType.TCP, host=endpoint.host, port=endpoint.port)

@@ -7,10 +7,11 @@ import asyncio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pymodbus.pdu import DecodePDU
 
 from drivers.endpoint import TcpEndpoint
 from drivers.mbap import check
-from drivers.request import Checked, Request
+from drivers.request import Answer, Checked, Request, answer_of
 from drivers.wire import Wire
 
 READ = Request(unit_id=1, function=3, address=100, count=2)
@@ -82,7 +83,30 @@ def test_a_flood_is_named_as_wrong():
     assert "unasked" in check(b"\0\1\0\0\0\3\1\3\0" * 500, READ, TID).fault
 
 
-def test_whatever_is_let_through_pymodbus_decodes_to_the_same_registers_or_not_at_all():
+def test_the_answer_is_given_without_its_header_and_the_first_of_two_counts():
+    assert check(READ_ANSWER, READ, TID).answer == READ_ANSWER[6:]
+    assert check(b"\0\4" + READ_ANSWER[2:] + READ_ANSWER + READ_ANSWER[:5], READ, TID).answer == READ_ANSWER[6:]
+    other = READ_ANSWER[:-1] + b"\x55"
+    assert check(READ_ANSWER + other, READ, TID).answer == READ_ANSWER[6:]
+    assert [check(READ_ANSWER[:cut], READ, TID).answer for cut in range(len(READ_ANSWER))] == [b""] * len(READ_ANSWER)
+    assert check(READ_ANSWER, None, TID).answer == b""
+
+
+@given(st.lists(st.integers(0, 0xFFFF), min_size=1, max_size=125), st.sampled_from([3, 4]))
+def test_registers_are_read_as_pymodbus_reads_them(registers, function):
+    request = Request(unit_id=1, function=function, address=0, count=len(registers))
+    pdu = bytes([function, 2 * len(registers)]) + b"".join(one.to_bytes(2, "big") for one in registers)
+    theirs = DecodePDU(is_server=False).decode(pdu)
+    assert answer_of(b"\1" + pdu, request).registers == tuple(theirs.registers) == tuple(registers)
+
+
+@pytest.mark.parametrize("request_", [READ, WRITE])
+def test_an_exception_is_read_as_its_code_and_an_echo_as_done(request_):
+    assert answer_of(bytes([1, request_.function | 0x80, 11]), request_) == Answer((), 11)
+    assert answer_of(bytes([1, 16]) + WRITE.echo, WRITE) == Answer((), None)
+
+
+def test_whatever_is_let_through_is_read_as_its_registers_or_not_at_all():
     """Random bytes, and right answers with bytes changed: no exception escapes, no value is made up."""
 
     async def run():
@@ -99,20 +123,18 @@ def test_whatever_is_let_through_pymodbus_decodes_to_the_same_registers_or_not_a
             wire = Wire(
                 TcpEndpoint("127.0.0.1", 1), None, lambda _, trouble: troubles.append(trouble), lambda *_: None, list
             )
-            wire._request, ctx = READ, wire._client.ctx
-            ctx.next_tid = ctx.request_transaction_id = TID
-            ctx.request_dev_id = READ.unit_id
-            ctx.data_received(data)
-            future = ctx.response_future
+            wire._request, wire._transaction_id = READ, TID
+            future = wire._waiting = asyncio.get_running_loop().create_future()
+            wire._line.data_received(data)
             if not future.done():
                 return
             if future.exception() is not None:
                 assert len(troubles) == 1
-            elif not future.result().isError():
-                assert list(future.result().registers) == [
+            elif future.result().refusal is None:
+                assert future.result().registers == (
                     int.from_bytes(data[9:11], "big"),
                     int.from_bytes(data[11:13], "big"),
-                ]
+                )
                 assert data[:9] == READ_ANSWER[:9]
 
         feed()

@@ -44,17 +44,9 @@ async def test_its_connection_has_no_way_to_write_and_its_gate_lets_no_writing_f
     assert isinstance(wire, Wire)
     assert not isinstance(wire, WritingWire)
     assert not hasattr(wire, "write")
-    client = wire._client
-    for send in (
-        client.write_coil(1, True, device_id=1),
-        client.write_register(1, 1, device_id=1),
-        client.write_coils(1, [True], device_id=1),
-        client.write_registers(1, [1], device_id=1),
-        client.mask_write_register(address=1, and_mask=1, or_mask=1, device_id=1),
-        client.readwrite_registers(read_address=1, read_count=1, write_address=1, values=[1], device_id=1),
-    ):
+    for function in WRITING:
         with pytest.raises(AssertionError, match="a read-only wire was asked to write"):
-            await send
+            wire._send(bytes.fromhex("0001 0000 0006 01") + bytes((function, 0, 1, 0, 1)))
     with pytest.raises(AssertionError):
         await wire.read(Request(1, 6, 1, 1, 1), 1.0)
     assert [pdu[0] for _, pdu in server.asked] == [3]
@@ -67,8 +59,11 @@ async def test_the_gate_knows_every_writing_function_in_both_framings(function, 
 
     endpoint = TcpEndpoint("h", 1) if len(head) > 1 else RtuTcpEndpoint("h", 1)
     frame = head + bytes((function, 0, 1, 0, 1, 0, 0))
-    reader = Wire(endpoint, None, lambda *_: None, lambda *_: None, list)
+    shown = []
+    reader = Wire(endpoint, None, lambda *_: None, lambda *seen: shown.append(seen), list)
     with pytest.raises(AssertionError, match="read-only"):
-        reader._on_packet(True, frame)
-    writer = WritingWire(endpoint, None, lambda *_: None, lambda *_: None, list)
-    assert writer._on_packet(True, frame) == frame
+        reader._send(frame)
+    assert shown == []
+    writer = WritingWire(endpoint, None, lambda *_: None, lambda *seen: shown.append(seen), list)
+    writer._send(frame)
+    assert shown == [("sent", frame)]

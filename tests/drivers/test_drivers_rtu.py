@@ -86,10 +86,12 @@ LATE = framed(2, bytes([3, 2, 0, 9]))
 @pytest.mark.parametrize("late", [LATE, framed(2, bytes([0x83, 4]))], ids=["answer", "exception"])
 def test_an_answer_that_another_unit_still_owed_is_skipped(late):
     answer = framed(1, ANSWERS[READ])
-    assert check(late + answer, READ, [OTHER]) == Checked("", 1, 0, len(late))
+    whole = check(late + answer, READ, [OTHER])
+    assert (whole, whole.answer) == (Checked("", 1), answer[:-2])
     for cut in range(1, len(late) + len(answer)):
         verdict = check((late + answer)[:cut], READ, [OTHER])
-        assert (verdict.fault, verdict.open_bytes) == ("", cut - verdict.late_bytes)
+        assert (verdict.fault, verdict.answer) == ("", b"")
+        assert verdict.open_bytes == cut - len(late) * verdict.late
     assert "unit 2" in check(late + answer, READ).fault
 
 

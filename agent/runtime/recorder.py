@@ -11,13 +11,14 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 
 from agent.core.decision import Decision, Effects
 from agent.core.events import Event
 from agent.core.evidence import EvidenceRow
-from agent.core.ledger import open_slot_row, slot_row
+from agent.core.ledger import SlotRow, open_slot_row, slot_row
 from agent.core.records import Sample, StorageFailed, Stream
 from agent.runtime.report import explanation
 from agent.store import BuildFrame, BuildFromFrames, Store
@@ -29,11 +30,14 @@ MOST_SUMMED_UP = 120
 MAX_WAITING = 600
 """Ticks whose record may wait for the disk: ten minutes at 1 Hz."""
 
-
 MAX_EVIDENCE_WAITING = 3_600
 """Seconds of evidence that may wait for the disk."""
+MAX_SLOTS_WAITING = 600
+"""Finished slots that may wait for the disk, twelve days of half hours; beyond it the oldest go."""
 EARLY_SHARE = 0.05
 """A tick this share of the period before its edge is counted as on it."""
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,7 @@ class Recorder:
         self._waiting: deque[tuple[Effects, Mapping[str, float | None]]] = deque()
         self._events: deque[Event] = deque(maxlen=MAX_WAITING)
         self._evidence: deque[EvidenceRow] = deque(maxlen=MAX_EVIDENCE_WAITING)
+        self._closed: deque[SlotRow] = deque(maxlen=MAX_SLOTS_WAITING)
         self._wake = asyncio.Event()
         self._frame_number: int | None = None
         self._summary_number: int | None = None
@@ -89,7 +94,8 @@ class Recorder:
 
     def put(self, effects: Effects) -> None:
         """Takes over one tick's effects; returns at once."""
-        self._events.extend(effects.events)
+        for event in effects.events:
+            self.tell(event)
         # Slack: a tick that comes a little early belongs to the edge that it was meant for.
         number = math.floor(effects.decision.utc_s / self._sample_s + EARLY_SHARE)
         self._evidence.extend(effects.evidence)
@@ -105,7 +111,10 @@ class Recorder:
         self._wake.set()
 
     def tell(self, event: Event) -> None:
-        """Takes over one event that did not come from a tick."""
+        """Takes over one event; logged now, on disk as soon as that takes it."""
+        log.info(
+            "event", code=event.code, subject=event.subject, state=event.state, text=event.text, data=dict(event.data)
+        )
         self._events.append(event)
         self._wake.set()
 
@@ -117,30 +126,51 @@ class Recorder:
             await self.flush()
 
     async def flush(self) -> None:
-        """Returns when all that waits is written, or refused by the disk."""
-        while self._events or self._evidence or self._waiting:
-            while self._events:
-                await self._event(self._events.popleft())
-            if self._evidence:
-                await self._seconds()
+        """Returns when all that waits is written, or refused by the disk.
+
+        Ticks that it refuses are counted as dropped; events, finished slots and evidence wait for the next tick.
+        """
+        takes = True
+        while self._waiting or (takes and (self._events or self._closed or self._evidence)):
+            kept = [await self._all(self._events, self._event), await self._all(self._closed, self._slot)]
+            takes = all([*kept, await self._seconds()])
             if self._waiting:
                 await self._tick(*self._waiting.popleft())
+
+    async def _all(self, waiting: deque[_T], keep: Callable[[_T], Awaitable[bool]]) -> bool:
+        """True when none waits any more; one that the disk refuses stays first in its queue."""
+        while waiting:
+            first = waiting[0]
+            if not await keep(first):
+                return False
+            if waiting and waiting[0] is first:  # else the queue was full, and its first gave way meanwhile
+                waiting.popleft()
+        return True
 
     async def seal(self) -> None:
         """Seals what is staged into a frame now."""
         await self._guarded("frame", self._seal)
 
-    async def _event(self, event: Event) -> None:
-        log.info(
-            "event", code=event.code, subject=event.subject, state=event.state, text=event.text, data=dict(event.data)
-        )
-        await self._guarded("event", lambda: self._store.append_event(event))
+    async def _event(self, event: Event) -> bool:
+        kept = await self._guarded("event", lambda: self._store.append_event(event))
         self._on_kept()
+        return kept
 
-    async def _seconds(self) -> None:
+    async def _slot(self, row: SlotRow) -> bool:
+        return await self._guarded("slot", lambda: self._store.save_slot(row))
+
+    async def _seconds(self) -> bool:
+        """True when no second of evidence waits any more."""
+        if not self._evidence:
+            return True
         rows = tuple(self._evidence)
         self._evidence.clear()
-        await self._guarded("evidence", lambda: self._store.add_evidence(rows))
+        kept = await self._guarded("evidence", lambda: self._store.add_evidence(rows))
+        if not kept:
+            later = (*rows, *self._evidence)
+            self._evidence.clear()
+            self._evidence.extend(later)
+        return kept
 
     async def _tick(self, effects: Effects, points: Mapping[str, float | None]) -> None:
         decision = effects.decision
@@ -152,19 +182,20 @@ class Recorder:
             await self._sum_up(self._summaries, decision.utc_s)
         sample = _sample(decision, self._boot_id, points)
         self._on_sample(sample)
-        await self._guarded("sample", lambda: self._store.append_sample(sample))
+        if not await self._guarded("sample", lambda: self._store.append_sample(sample)):
+            self.samples_dropped += 1
         if effects.closed is not None:
-            row = slot_row(effects.closed)
-            await self._guarded("slot", lambda: self._store.save_slot(row))
+            self._closed.append(slot_row(effects.closed))
+            await self._all(self._closed, self._slot)
         if effects.running is not None:
             so_far = open_slot_row(effects.running)
-            await self._guarded("slot", lambda: self._store.save_slot(so_far))
+            await self._guarded("running slot", lambda: self._store.save_slot(so_far))
         # Of note: another decider, another slot, or another set of limits at work.
         note = (decision.source, decision.slot, tuple(clip.limit for clip in decision.clips))
         if note != self._noted:
-            self._noted = note
             body = explanation(decision, {})
-            await self._guarded("decision", lambda: self._store.note_decision(decision.utc_s, body))
+            if await self._guarded("decision", lambda: self._store.note_decision(decision.utc_s, body)):
+                self._noted = note
 
     async def _seal(self) -> None:
         while await self._store.seal_frame(self._build_frame, self._stream) is not None:
@@ -183,17 +214,18 @@ class Recorder:
 
         await self._guarded("summary", seal)
 
-    async def _guarded(self, what: str, write: Callable[[], Awaitable[object]]) -> None:
-        """Writes, and logs once when the disk begins to refuse and once when it takes again."""
+    async def _guarded(self, what: str, write: Callable[[], Awaitable[object]]) -> bool:
+        """True when it is written; logs once when the disk begins to refuse and once when it takes again."""
         try:
             await write()
         except StorageFailed as error:
             if self._failing.get(what) != error.why:
                 self._failing[what] = error.why
                 log.warning("not_kept", what=what, database=error.database, reason=error.why)
-        else:
-            if self._failing.pop(what, None) is not None:
-                log.warning("kept_again", what=what)
+            return False
+        if self._failing.pop(what, None) is not None:
+            log.warning("kept_again", what=what)
+        return True
 
     @property
     def failing(self) -> dict[str, str]:

@@ -264,13 +264,16 @@ class Agent:
         self.file.write_text(text.format(**(values | changes)))
         self.socket = folder / "ems.sock"
         self.log = folder / "agent.log"
+        self.environment = {}
+        """What the process has beside the environment of the tests."""
         self.process = None
 
     def start(self):
         """Returns once it has decided something."""
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", "agent.cli.main", "run", "--config", str(self.file)]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+            environment = {**os.environ, **self.environment}
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         until(self._decides, "the agent decides")
         return self
 

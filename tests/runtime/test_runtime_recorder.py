@@ -8,7 +8,8 @@ import pytest
 
 from agent.cloud.frame import read_frame, summary_frame, telemetry_frame
 from agent.cloud.messages import ack_message, event_message, ledger_message
-from agent.core.records import Stream
+from agent.core.events import Event, EventState, Severity
+from agent.core.records import StorageFailed, Stream
 from agent.runtime import recorder as module
 from agent.runtime.recorder import Recorder, Summaries
 from agent.store import Announce, Store
@@ -134,3 +135,64 @@ async def test_without_a_metered_link_every_sample_waits_for_the_cloud(site):
     (frame,) = await frames(site.store)
     assert (frame.period_s, len(frame.t_ms)) == (None, 60)
     assert await frames(site.store, Stream.FULL_RATE) == []
+
+
+class FailingStore:
+    """A store whose disk refuses while `full`; remembers what it took."""
+
+    def __init__(self):
+        self.full = True
+        self.taken = []
+
+    def __getattr__(self, name):
+        async def take(what, *_):
+            if self.full:
+                raise StorageFailed("control", "the disk is full")
+            self.taken.append((name, what))
+
+        return take
+
+
+def failing_recorder():
+    store = FailingStore()
+    recorder = Recorder(
+        store=store, boot_id="b1", frame_s=60.0, sample_s=1.0, build_frame=None, on_kept=lambda: None
+    )  # fmt: skip
+    return store, recorder
+
+
+def told(number):
+    return Event(T0, EventState.NOTED, Severity.INFO, f"e{number}", "site", "a text", {})
+
+
+async def test_events_slots_and_evidence_that_a_disk_refuses_are_kept_in_order_once_it_takes_again(monkeypatch):
+    monkeypatch.setattr(module, "explanation", lambda *_: {})
+    monkeypatch.setattr(module, "slot_row", lambda closed: closed)
+    store, recorder = failing_recorder()
+    for second in range(3):
+        tick = effects(second)
+        tick.events, tick.evidence, tick.closed = (told(second),), (f"second {second}",), f"slot {second}"
+        recorder.put(tick)
+        await recorder.flush()
+    assert store.taken == []
+    assert set(recorder.failing) == {"event", "slot", "evidence", "sample", "decision"}
+    assert recorder.samples_dropped == 3
+    store.full = False
+    await ticks(recorder, [3])
+    kept = {name: [what for took, what in store.taken if took == name] for name, _ in store.taken}
+    assert [event.code for event in kept["append_event"]] == ["e0", "e1", "e2"]
+    assert kept["save_slot"] == ["slot 0", "slot 1", "slot 2"]
+    assert kept["add_evidence"] == [("second 0", "second 1", "second 2")]
+    assert len(kept["note_decision"]) == 1, "the decision of note that it would not take"
+    assert recorder.failing == {}
+
+
+async def test_a_disk_that_refuses_for_long_costs_the_oldest_events_and_no_memory():
+    store, recorder = failing_recorder()
+    for number in range(module.MAX_WAITING + 5):
+        recorder.tell(told(number))
+        await recorder.flush()
+    store.full = False
+    await recorder.flush()
+    codes = [event.code for _, event in store.taken]
+    assert codes == [f"e{number}" for number in range(5, module.MAX_WAITING + 5)]

@@ -30,6 +30,7 @@ from agent.replan.kept import kept_from_json
 from agent.runtime import housekeeping, logs
 from agent.runtime.board import Board, DeviceHealth
 from agent.runtime.clock import Clock, SystemClock
+from agent.runtime.checkup_side import CheckupSide
 from agent.runtime.cloud_side import CloudSide
 from agent.runtime.control import ControlLoop
 from agent.runtime.device_conditions import device_conditions, wear_conditions
@@ -240,6 +241,7 @@ class Daemon:
                 control,
                 recorder.tell,
             ),
+            checkup=CheckupSide(control, lambda: cloud.link, self._clock.utc_s),
             cloud_facts=cloud.facts,
             import_plan=cloud.import_plan,
             replan_facts=replanning.facts if replanning is not None else None,

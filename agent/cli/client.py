@@ -86,7 +86,14 @@ def ask(given_socket: str | None, cmd: str, *, as_json: bool, without: str = "",
 
 def fail_unreachable(path: Path, error: OSError, *, as_json: bool, without: str = "") -> NoReturn:
     """Ends the process: the daemon cannot be asked."""
+    why, hint = why_unreachable(error)
+    hint += f"; {without}" if without else ""
     what = f"cannot ask the daemon at {path}"
+    fail({"what": what, "why": why, "next": hint}, EXIT_UNREACHABLE, as_json=as_json)
+
+
+def why_unreachable(error: OSError) -> tuple[str, str]:
+    """Why the daemon cannot be asked, and what to do next."""
     if isinstance(error, FileNotFoundError):
         why = "there is no such socket: the daemon is not running, or it uses another one"
         hint = "systemctl status ems-agent; or name the socket with --socket PATH or EMS_SOCKET"
@@ -99,8 +106,7 @@ def fail_unreachable(path: Path, error: OSError, *, as_json: bool, without: str 
     else:
         why = str(error) or type(error).__name__
         hint = "journalctl -u ems-agent -n 50 shows what the daemon is doing"
-    hint += f"; {without}" if without else ""
-    fail({"what": what, "why": why, "next": hint}, EXIT_UNREACHABLE, as_json=as_json)
+    return why, hint
 
 
 def fail(error: dict[str, str], code: int, *, as_json: bool) -> NoReturn:

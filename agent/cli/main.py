@@ -14,6 +14,7 @@ from agent.cli import (
     devices_scan,
     devices_trace,
     devices_write,
+    doctor,
     explain,
     latch,
     ledger,
@@ -64,6 +65,7 @@ app.add_typer(telemetry_app, name="telemetry")
 
 app.command("run")(run.run)
 app.command("status")(status.status)
+app.command("doctor")(doctor.doctor)
 app.command("explain")(explain.explain)
 app.command("ledger")(ledger.ledger)
 app.command("watch")(watch.watch)

@@ -47,6 +47,7 @@ class Confirm(StrEnum):
 
 
 STATUS_PAUSE_S = 0.02
+ROUND_TRIP_WITHIN_S = 5.0
 MOST_PREVIEWS = 5
 """Live frames on their way; they are a look, not the record."""
 FLAPS_AFTER = 5
@@ -140,6 +141,20 @@ class Uplink:
         if self._connection is not None:
             self._connection.replace(why)
         self._link.at_once()
+
+    async def round_trip_s(self) -> float | str:
+        """How long the broker takes to acknowledge the status, published once more; or why it does not."""
+        connection, begun_s = self._connection, asyncio.get_running_loop().time()
+        if connection is None:
+            return "there is no session"
+        try:
+            async with asyncio.timeout(ROUND_TRIP_WITHIN_S):
+                await connection.publish(self._topics.edge("status"), self._status(), retain=True)
+        except TimeoutError:
+            return f"the broker acknowledged nothing within {ROUND_TRIP_WITHIN_S:g} s"
+        except (PublishRefused, ConnectionLost) as error:
+            return str(error)
+        return asyncio.get_running_loop().time() - begun_s
 
     def notify(self) -> None:
         """The store has something new."""

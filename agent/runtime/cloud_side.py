@@ -18,6 +18,7 @@ from agent.cloud.mqtt_link import LinkOptions
 from agent.cloud.on_request import Resending
 from agent.cloud.renewal import Renewal
 from agent.cloud.signatures import Arrived, KeyChange, KeyRing
+from agent.cloud.transport import Transport
 from agent.cloud.uplink import Confirm, Uplink, UplinkOptions
 from agent.config import CloudSection, SiteFile
 from agent.core.admission import PlanLimits, Refused, Verdict, admit, plan_limits
@@ -172,6 +173,13 @@ class CloudSide:
             "outbox_depth": self._store.outbox_depth,
             "certificates": self._renewal.facts() if self._renewal is not None else [],
         }
+
+    @property
+    def link(self) -> tuple[Transport, Uplink] | None:
+        """The way to the broker and the session with it; None on a site without one."""
+        if self._uplink is None or self._site.cloud is None:
+            return None
+        return transport(self._site.cloud), self._uplink
 
     def start_live(self, minutes: float) -> Refused | None:
         """The cloud sees a frame of every second for so many minutes; None, or why not."""

@@ -16,6 +16,7 @@ from agent.core.records import Outcome, Stage, StorageFailed
 from agent.core.snapshot import CeilingOutcome, WriteOutcome
 from agent.runtime.award_report import award_facts, evidence_line
 from agent.runtime.board import DeviceHealth
+from agent.runtime.checkup_side import CheckupSide
 from agent.runtime.control import ControlLoop
 from agent.runtime.device_side import DeviceSide
 from agent.runtime.local_socket import Handler, Peer, Refusal
@@ -49,6 +50,7 @@ class Requests:
     authority: SiteAuthority
     commands_facts: Callable[[], list[dict[str, Any]]]
     device_side: DeviceSide
+    checkup: CheckupSide
     cloud_facts: Callable[[], dict[str, Any] | None]
     import_plan: Callable[[bytes, str], Awaitable[Outcome | Refused]]
     replan_facts: Callable[[], dict[str, Any]] | None
@@ -69,6 +71,7 @@ class Requests:
             **self.models.handlers(),
             **self.authority.handlers(),
             **self.device_side.handlers(),
+            **self.checkup.handlers(),
         }
 
     async def _status(self, _request: dict[str, Any], _peer: Peer) -> dict[str, Any]:

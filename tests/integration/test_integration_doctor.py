@@ -1,0 +1,84 @@
+"""`ems doctor` at a whole site: with the daemon, without it, and never in its way."""
+
+import json
+
+import pytest
+from integration_site import ems, free_port, until
+
+
+def doctor(agent, *options):
+    """The findings by (area, what), and the exit code."""
+    done = ems("doctor", "--config", str(agent.file), *options, "--json", socket_path=agent.socket)
+    assert done.stderr == ""
+    result = json.loads(done.stdout)["result"]
+    assert done.returncode == (1 if result["failed"] else 0)
+    return {(one["area"], one["what"]): one for one in result["findings"]}
+
+
+@pytest.fixture(scope="module")
+def site(module_parts, module_mosquitto):
+    """A site with a broker, and a PV inverter that nobody can reach."""
+    plant = module_parts.plant()
+    agent = module_parts.agent(plant, module_mosquitto(), pv_port=free_port()).start()
+    until(lambda: agent.status()["cloud"]["connected"], "the broker has us")
+    return agent
+
+
+def test_the_doctor_tells_what_works_and_what_does_not_with_what_to_do(site):
+    found = doctor(site)
+    assert found["service", "daemon"]["grade"] == "ok"
+    assert found["config", "site file"]["grade"] == "ok"
+    assert found["database", "control.db"]["grade"] == "ok"
+    assert found["database", "telemetry.db"]["grade"] == "ok"
+    assert found["device", "bess identity"]["grade"] == "ok"
+    assert found["device", "bess dead-man"]["grade"] == "ok"
+    missing = found["device", "pv identity"]
+    assert missing["grade"] == "failed"
+    assert "Connection refused" in missing["text"]
+    assert missing["todo"]
+    assert found["plans", "rolling"]["grade"] == "warning"
+    assert found["site", "safety latch"]["grade"] == "ok"
+
+
+def test_the_broker_is_asked_through_the_daemons_session_which_goes_on(site):
+    before = len(site.events("client_id_taken")) + len(site.events("connection_flaps"))
+    found = doctor(site)
+    for step in ("dns", "tcp", "login", "round trip"):
+        assert found["broker", step]["grade"] == "ok", found["broker", step]
+    assert "daemon's session" in found["broker", "login"]["text"]
+    assert site.status()["cloud"]["connected"]
+    assert len(site.events("client_id_taken")) + len(site.events("connection_flaps")) == before
+
+
+def test_text_fits_80_columns_and_ends_in_a_count(site):
+    done = ems("doctor", "--config", str(site.file), socket_path=site.socket)
+    assert [line for line in done.stdout.splitlines() if len(line) > 80] == []
+    assert "FAILED   device pv identity:" in done.stdout
+    assert " failed, " in done.stdout.splitlines()[-1]
+    assert "\x1b" not in done.stdout
+
+
+def test_without_the_daemon_the_rest_is_checked_and_devices_only_when_asked(parts, mosquitto):
+    agent = parts.agent(parts.plant(), mosquitto()).start()
+    until(lambda: agent.status()["cloud"]["connected"], "the broker has us")
+    agent.terminate()
+    found = doctor(agent)
+    assert found["service", "daemon"]["grade"] == "failed"
+    assert "systemctl" in found["service", "daemon"]["todo"]
+    assert found["database", "control.db"]["grade"] == "ok"
+    assert found["broker", "login"]["grade"] == "ok"
+    assert found["broker", "round trip"]["grade"] == "ok"
+    assert found["device", "all"]["grade"] == "unchecked"
+    assert "--devices" in found["device", "all"]["text"]
+    direct = doctor(agent, "--devices")
+    assert direct["device", "bess identity"]["grade"] == "ok"
+    assert direct["device", "grid-meter points"]["grade"] == "ok"
+
+
+def test_devices_held_by_a_daemon_that_does_not_answer_are_left_alone(site, tmp_path):
+    done = ems("doctor", "--config", str(site.file), "--devices", "--json", "--socket", str(tmp_path / "none.sock"))
+    found = {(one["area"], one["what"]): one for one in json.loads(done.stdout)["result"]["findings"]}
+    assert str(site.process.pid) in found["service", "daemon"]["text"]
+    assert found["device", "all"]["grade"] == "unchecked"
+    assert found["broker", "login"]["grade"] == "unchecked"
+    assert site.status()["cloud"]["connected"]

@@ -42,6 +42,7 @@ from agent.runtime.notify import Notifier
 from agent.runtime.poller import PHASE_S, EndpointPoller, Polled
 from agent.runtime.pv_ceilings import PvCeilings
 from agent.runtime.recorder import Recorder, Summaries
+from agent.runtime.reload import LiveParts, Reloading
 from agent.runtime.replan_side import ReplanOptions, ReplanSide, with_kept
 from agent.runtime.requests import Requests
 from agent.runtime.site_authority import SiteAuthority
@@ -99,7 +100,9 @@ class Daemon:
         self._batteries: dict[str, BatteryDevice] = {}
         self._pvs: dict[str, PvDevice] = {}
         self._started_mono_s = clock.mono_s()
-        self._renew_connection: Callable[[], None] | None = None
+        self._polled: dict[str, Polled] = {}
+        self._sections = list(site.device)
+        self._reloading: Reloading | None = None
 
     async def run(self) -> None:
         """Returns after a clean stop; CannotStart when another instance owns the store."""
@@ -107,7 +110,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._renew)
+        loop.add_signal_handler(signal.SIGHUP, lambda: log.info("reload", text="too early: still starting"))
         site_id = self._site.site.id
         announce = Announce(
             ack=lambda seq, outcome: ack_message(site_id, seq, outcome),
@@ -132,12 +135,6 @@ class Daemon:
             for link in self._links.values():
                 await link.close()
 
-    def _renew(self) -> None:
-        """SIGHUP: certificates and keys were renewed; control goes on."""
-        log.info("reload", text="the connection to the broker is made anew; the site file is read at a restart only")
-        if self._renew_connection is not None:
-            self._renew_connection()
-
     async def _live(self, store: Store, stop: asyncio.Event) -> None:
         self._settings = OwnersSettings(lambda text: _kept(store.keep_settings, text))
         self._stored_writes = StoredWrites(self._clock.utc_s, lambda text: _kept(store.keep_stored_writes, text))
@@ -157,20 +154,33 @@ class Daemon:
                 boot_id=self._boot_id,
                 clock=self._clock,
             )
-            self._renew_connection = cloud.renew
             cloud.commands.restore(held)
             recorder = self._recorder(store, cloud)
             authority = SiteAuthority(
-                store=store, control=control, limits=lambda: plan_limits(control.rules), tell=recorder.tell, clock=self._clock
+                store=store,
+                control=control,
+                limits=lambda: plan_limits(control.rules),
+                tell=recorder.tell,
+                clock=self._clock,
             )
             authority.restore(held)
             self._tell_from_now_on(recorder.tell)
             replanning = self._replanning(held, store, control, recorder)
+            parts = LiveParts(control, cloud, replanning, self._polled, self._sections)
+            self._reloading = Reloading(self._site, parts, tell=self._tell, clock=self._clock)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reloading.hung_up)
             models = LearnedModels(
                 store=store, control=control, tell=recorder.tell, clock=self._clock, held=control.state.models
             )
             socket = await self._open_socket(
-                store, control, recorder, cloud, replanning, models=models, authority=authority
+                store,
+                control,
+                recorder,
+                cloud,
+                replanning,
+                models=models,
+                authority=authority,
+                reloading=self._reloading,
             )
 
             def after_tick(effects: Effects) -> None:
@@ -220,6 +230,7 @@ class Daemon:
         *,
         models: LearnedModels,
         authority: SiteAuthority,
+        reloading: Reloading,
     ) -> LocalSocket:
         requests = Requests(
             site_id=self._site.site.id,
@@ -231,9 +242,10 @@ class Daemon:
             devices=self._health,
             models=models,
             authority=authority,
+            reloading=reloading,
             commands_facts=cloud.commands.facts,
             device_side=DeviceSide(
-                self._site.device,
+                self._sections,
                 self._devices,
                 self._link_of,
                 self._health,
@@ -255,13 +267,14 @@ class Daemon:
         behind: dict[Endpoint, list[Polled]] = {}
         for device in self._site.device:
             endpoint = parse_url(device.url)
-            behind.setdefault(endpoint, []).append(self._polled(device, endpoint))
+            self._polled[device.id] = self._opened(device, endpoint)
+            behind.setdefault(endpoint, []).append(self._polled[device.id])
         return [
             EndpointPoller(polled, self._board, self._clock, self._tell, phase_s=index * PHASE_S)
             for index, polled in enumerate(behind.values())
         ]
 
-    def _polled(self, section: DeviceSection, endpoint: Endpoint) -> Polled:
+    def _opened(self, section: DeviceSection, endpoint: Endpoint) -> Polled:
         link = self._links[endpoint]
         device = open_device(self._site.spec(section), link, self._clock.mono_s, self._settings, self._stored_writes)
         self._devices[section.id] = device
@@ -351,6 +364,7 @@ class Daemon:
         return (
             *device_conditions(self._health, read_only=self._read_only),
             *wear_conditions(self._devices.values()),
+            *(self._reloading.conditions() if self._reloading is not None else ()),
         )
 
     def _documents(self, held: Held) -> tuple[Plans, OrderDocuments]:
@@ -360,12 +374,11 @@ class Daemon:
         return plans, orders
 
     def _replanning(self, held: Held, store: Store, control: ControlLoop, recorder: Recorder) -> ReplanSide | None:
-        section = self._site.replan
-        if not section.enabled:
+        if not self._site.replan.enabled:
             return None
         return ReplanSide(
             control=control,
-            options=ReplanOptions(section.rules(), section.cycle_cost_per_kwh, section.time_limit),
+            options=ReplanOptions.of(self._site.replan),
             orders=lambda: (control.in_force.orders, control.in_force.awards),
             profile=kept_from_json(held.replanning).profile,
             keep=store.keep_replanning,

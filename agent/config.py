@@ -144,6 +144,16 @@ class SiteFile(Section):
     store: StoreSection = StoreSection()
     api: ApiSection = ApiSection()
     _profiles: dict[str, Profile] = PrivateAttr(default_factory=dict)
+    _path: Path = PrivateAttr(default=Path())
+
+    @property
+    def path(self) -> Path:
+        """The file that it was read from."""
+        return self._path
+
+    def profile(self, device_id: str) -> Profile | None:
+        """What describes this device; None for one that describes itself."""
+        return self._profiles.get(device_id)
 
     def find_profiles(self, folder: Path) -> list[str]:
         """Look up the profiles of the devices, shipped or in `folder`/profiles; every problem as `key: reason`."""
@@ -201,6 +211,7 @@ def load(path: Path) -> SiteFile:
         site = SiteFile.model_validate(data)
     except ValidationError as error:
         raise ConfigError([problem(path, data, SiteFile, detail) for detail in error.errors()]) from error
+    site._path = path  # noqa: SLF001 (only here is it known)
     problems = site.find_profiles(path.parent)
     if problems:
         raise ConfigError([f"{path}: {reason}" for reason in problems])

@@ -21,6 +21,7 @@ from agent.cli import (
     model,
     override,
     plan,
+    reload,
     run,
     simulate,
     status,
@@ -69,6 +70,7 @@ app.command("doctor")(doctor.doctor)
 app.command("explain")(explain.explain)
 app.command("ledger")(ledger.ledger)
 app.command("watch")(watch.watch)
+app.command("reload")(reload.reload)
 app.command("simulate")(simulate.simulate)
 plan_app.command("show")(plan.show)
 plan_app.command("import")(plan.import_)

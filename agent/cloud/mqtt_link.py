@@ -294,7 +294,8 @@ class MqttLink:
     def __init__(
         self, transport: Transport, client_id: str, will: tuple[str, bytes], options: LinkOptions | None = None
     ) -> None:
-        self._transport = transport
+        self.transport = transport
+        """How the next connection is made."""
         self._again = asyncio.Event()
         self._client_id = client_id
         self._will = will

@@ -61,6 +61,11 @@ class Renewal:
         self._problems: tuple[str, ...] = ()
         self._expiries: tuple[Expiry, ...] = ()
 
+    def use(self, transport: Transport) -> None:
+        """Looks after the files of this way from now on; where they can be used, the connection is made anew by it."""
+        self._transport = transport
+        self.hurry()
+
     def hurry(self) -> None:
         """The connection is made anew now, with the files as they are, unless they cannot be used."""
         self._asked.set()

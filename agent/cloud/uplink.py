@@ -136,6 +136,10 @@ class Uplink:
             self._chain = self._connection.chain
         return self._chain
 
+    def use(self, transport: Transport) -> None:
+        """The next connection is made this way; `renew` makes it."""
+        self._link.transport = transport
+
     def renew(self, why: str) -> None:
         """The connection is made anew, from the files as they are now; the session is kept, nothing is lost."""
         if self._connection is not None:

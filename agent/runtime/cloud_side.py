@@ -107,6 +107,17 @@ class CloudSide:
         if self._renewal is not None:
             self._renewal.hurry()
 
+    async def use(self, site: SiteFile) -> None:
+        """The keys, and the way to the broker, are those of this site file; the connection is made anew."""
+        before, self._site = self._site, site
+        if site.cloud is None or before.cloud is None or self._uplink is None or self._renewal is None:
+            return
+        await self.reload_keys(site.cloud.keys())
+        if (way := transport(site.cloud)) != transport(before.cloud):
+            self._uplink.use(way)
+            self._renewal.use(way)
+        self.renew()
+
     async def reload_keys(self, keys: Mapping[str, bytes]) -> KeyChange | None:
         """Messages are judged by these keys of the cloud from now on, by their ids; None where they are the same.
 

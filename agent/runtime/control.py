@@ -104,6 +104,11 @@ class ControlLoop:
     _outcomes: list[WriteOutcome] = field(default_factory=list)
     _writing: set[asyncio.Task[None]] = field(default_factory=set)
 
+    def use_rules(self, rules: SiteRules) -> None:
+        """Decide by these rules from the next tick on; devices, meter and period are those of before."""
+        self.rules = rules
+        self._reviewed_mono_s = float("-inf")
+
     def replace_plan(self, plan: Plan) -> None:
         """Bring a stored plan into force from the next tick on."""
         self.plans = self.plans.replaced(plan)

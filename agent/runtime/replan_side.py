@@ -39,6 +39,7 @@ from agent.replan.situation import forecast_now, situation_now
 from agent.replan.storage import storage_now
 from agent.runtime.clock import Clock
 from agent.runtime.control import ControlLoop
+from agent.site_file.replan import ReplanSection
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +57,11 @@ class ReplanOptions:
     rules: ReplanRules
     cycle_cost_per_kwh: float
     time_limit_s: float
+
+    @classmethod
+    def of(cls, section: ReplanSection) -> ReplanOptions:
+        """As the site file states them."""
+        return cls(section.rules(), section.cycle_cost_per_kwh, section.time_limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +96,6 @@ class ReplanSide:
         self._keep_text = keep
         self._tell_event = tell
         self._clock = clock
-        point = control.rules
-        self._site = Site(point.export_limit_w, point.import_limit_w, options.cycle_cost_per_kwh)
         self._watch = ReplanWatch()
         self._basis = control.plans.basis
         self._local = control.plans.local
@@ -102,9 +106,10 @@ class ReplanSide:
 
     async def run(self) -> None:
         """Looks for ever; a fault in re-planning is told and ends it, not the control loop."""
-        look_s = min(max(self._options.rules.settle_s / LOOKS_PER_SETTLING, SHORTEST_LOOK_S), LONGEST_LOOK_S)
         try:
             while True:
+                settle_s = self._options.rules.settle_s
+                look_s = min(max(settle_s / LOOKS_PER_SETTLING, SHORTEST_LOOK_S), LONGEST_LOOK_S)
                 await self._clock.sleep_until(self._clock.mono_s() + look_s)
                 await self._look()
         except Exception as error:  # a bug of ours: control goes on without re-planning
@@ -112,6 +117,15 @@ class ReplanSide:
             text = f"re-planning has stopped until the agent is restarted ({type(error).__name__}: {error}); control "
             text += "goes on by the plans of the cloud. Tell the maker of this software"
             self._tell(Severity.ALARM, "replanning_stopped", text, {})
+
+    def use(self, options: ReplanOptions) -> None:
+        """Plan by these choices from the next look on."""
+        self._options = options
+
+    @property
+    def _site(self) -> Site:
+        point = self._control.rules
+        return Site(point.export_limit_w, point.import_limit_w, self._options.cycle_cost_per_kwh)
 
     def facts(self) -> dict[str, Any]:
         """For `ems status`: how often it ran since the start, and how the last run ended."""

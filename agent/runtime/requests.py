@@ -22,6 +22,7 @@ from agent.runtime.device_side import DeviceSide
 from agent.runtime.local_socket import Handler, Peer, Refusal
 from agent.runtime.models import LearnedModels
 from agent.runtime.recorder import Recorder
+from agent.runtime.reload import Reloading
 from agent.runtime.report import condition, control_facts, explanation, ledger_line, slots_within
 from agent.runtime.roles import need_operator
 from agent.runtime.site_authority import SiteAuthority
@@ -50,6 +51,7 @@ class Requests:
     authority: SiteAuthority
     commands_facts: Callable[[], list[dict[str, Any]]]
     device_side: DeviceSide
+    reloading: Reloading
     checkup: CheckupSide
     cloud_facts: Callable[[], dict[str, Any] | None]
     import_plan: Callable[[bytes, str], Awaitable[Outcome | Refused]]
@@ -71,6 +73,7 @@ class Requests:
             **self.models.handlers(),
             **self.authority.handlers(),
             **self.device_side.handlers(),
+            **self.reloading.handlers(),
             **self.checkup.handlers(),
         }
 
@@ -82,6 +85,7 @@ class Requests:
             "mode": "read_only" if control.read_only else "control",
             "orders": orders_held(control.order_documents),
             "site": self.site_id,
+            "site_file": self.reloading.facts(),
             "version": self.version,
             "boot_id": self.boot_id,
             "pid": os.getpid(),

@@ -44,7 +44,13 @@ class SiteAuthority:
     """The override and the latches: from the socket and the disk to the control loop, and back to the disk."""
 
     def __init__(
-        self, *, store: Store, control: ControlLoop, limits: Callable[[], PlanLimits], tell: Callable[[Event], None], clock: Clock
+        self,
+        *,
+        store: Store,
+        control: ControlLoop,
+        limits: Callable[[], PlanLimits],
+        tell: Callable[[Event], None],
+        clock: Clock,
     ) -> None:
         self._store = store
         self._control = control

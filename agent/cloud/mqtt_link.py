@@ -347,7 +347,7 @@ class MqttLink:
         return ConnectionLost("the session ended")
 
     def _client(self) -> _Client:
-        transport = self._transport
+        transport = self.transport
         newer = transport.protocol == "5"
         client = _Client(
             CallbackAPIVersion.VERSION2,

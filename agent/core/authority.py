@@ -1,7 +1,8 @@
 """Who decides now: the first layer of a fixed order that has something to say for this instant.
 
-safety latch -> technician's override -> command of the cloud -> rolling plan -> yearly plan -> local rule -> neutral.
-The first three stand until their own end (`Above`); plans are resolved per slot: a slot missing from the rolling plan
+safety latch -> commissioning -> technician's override -> command of the cloud -> rolling plan -> yearly plan -> local
+rule -> neutral.
+The first four stand until their own end (`Above`); plans are resolved per slot: a slot missing from the rolling plan
 is filled from the yearly one for that slot only. The last value is never held. Each plan is valid by its own
 slots, not by how long ago the cloud was heard. A slot is accounted for whoever decides in it.
 
@@ -20,6 +21,7 @@ from agent.core.override import Override
 from agent.core.plan import Plan, Plans, Slot, Target
 from agent.core.rules import LocalRule, SiteRules
 from agent.core.term import Term
+from agent.core.trial import Trial
 
 
 class Source(StrEnum):
@@ -27,6 +29,8 @@ class Source(StrEnum):
 
     LATCH = "latch"
     """The safety latch: 0 kW until it is reset on site."""
+    COMMISSIONING = "commissioning"
+    """`ems commission` tries the site; an operator leads it."""
     OVERRIDE = "override"
     """Somebody on site."""
     COMMAND = "command"
@@ -85,6 +89,7 @@ class Above:
     """Why no battery of the site may move, "" while any may."""
     override: Override | None = None
     order: PowerOrder | None = None
+    trial: Trial | None = None
 
 
 NOTHING_ABOVE = Above()
@@ -107,6 +112,12 @@ def decide(
     if above.latch:
         why = f"the safety latch fell ({above.latch}): at 0 kW until somebody on site runs ems latch reset"
         return Authority(Source.LATCH, Target.BATTERY, 0.0, None, None, why, beneath, suspends_awards=True)
+    trial = above.trial
+    if trial is not None:
+        suspends = not trial.plays_award
+        return Authority(
+            Source.COMMISSIONING, Target.BATTERY, trial.power_w, None, None, trial.why, beneath, suspends
+        )
     override = above.override
     if override is not None and not override.term.over(utc_s, mono_s, clock_trusted=clock_trusted):
         why = f"{override.who} overrides until {clock(override.term.until_utc_s)}: {override.reason}"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from agent.core.awards import Sold, expected_w
 from agent.core.evidence import EvidenceRow
+from agent.core.frequency import Trouble
 
 TOLERANCE_SHARE = 0.01
 """Of the award: within this of what was promised counts as delivered."""
@@ -60,8 +61,13 @@ class Compliance:
 
 
 def samples_of(rows: Iterable[EvidenceRow], lines: tuple[Sold, ...]) -> Iterator[ResponseSample]:
-    """The evidence rows as samples: the promise is worked out anew from frequency, baseline and awards."""
+    """The evidence rows as samples: the promise is worked out anew from frequency, baseline and awards.
+
+    Seconds in which commissioning played an award are none.
+    """
     for row in rows:
+        if row.trouble is Trouble.TEST:
+            continue
         promised_w = None
         if row.frequency_hz is not None and row.baseline_w is not None:
             promised_w = row.baseline_w + expected_w(lines, row.frequency_hz)

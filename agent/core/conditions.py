@@ -14,7 +14,7 @@ from agent.core.frequency import TROUBLE_TEXT, stuck
 from agent.core.pv_control import PvTick
 from agent.core.reserve import Short
 from agent.core.reserve_duty import Duty
-from agent.core.rules import SiteRules
+from agent.core.rules import BatteryRules, SiteRules
 from agent.core.site_view import SiteView
 from agent.core.snapshot import Quality, Reading
 from agent.core.writes import REASSERTS_UNTIL_ALARM, WriteState, not_following, refused
@@ -58,7 +58,11 @@ def present(
         found += _answered_twice(now, max(line.table.full_hz for line in duty.lines), handed.answers)
     found += pv.conditions
     found += _contradicted(models)
-    found += [condition for state in writes for condition in _write_trouble(state, decision.mono_s)]
+    found += [
+        condition
+        for battery_rules, state in zip(rules.batteries, writes, strict=True)
+        for condition in _write_trouble(state, decision.mono_s, battery_rules)
+    ]
     return {(told.code, told.subject): told for told in found if told.code not in pv.quiet}
 
 
@@ -217,7 +221,7 @@ def _contradicted(models: Mapping[str, BatteryModel]) -> list[Condition]:
     ]
 
 
-def _write_trouble(state: WriteState, mono_s: float) -> list[Condition]:
+def _write_trouble(state: WriteState, mono_s: float, rules: BatteryRules) -> list[Condition]:
     found: list[Condition] = []
     if refused(state):
         text = "setpoint writes fail or are not confirmed by read-back; `ems explain` shows the last answer"
@@ -225,7 +229,7 @@ def _write_trouble(state: WriteState, mono_s: float) -> list[Condition]:
     if state.reasserts >= REASSERTS_UNTIL_ALARM:
         text = "the device keeps losing or changing our setpoint: look for a second controller or a reboot loop"
         found.append(Condition("setpoint_not_held", state.device_id, Severity.ALARM, text))
-    if not_following(state, mono_s):
+    if not_following(state, mono_s, rules):
         text = "the setpoint is confirmed by read-back but measured power does not follow it"
         found.append(Condition("not_following", state.device_id, Severity.ALARM, text))
     return found

@@ -15,15 +15,11 @@ from agent.core.curtailment import ConnectionLimits, curtailment_bound
 from agent.core.derating import FULL, NO_CELLS, Cells, Shares, derate, derating_bound
 from agent.core.envelope_rules import DEFAULT_LIMITS, BatteryLimits
 from agent.core.hybrid import inverter_bound
-from agent.core.rules import BatteryRules, SiteRules
+from agent.core.rules import REACTION_TICKS, BatteryRules, SiteRules
 from agent.core.snapshot import BatterySample
 from agent.core.soc_window import OPEN, Gates, SocNow, SocRules, gates, soc_bounds
 
 __all__ = ["CLIP_EPSILON_W", "Bound", "Clip", "clamp"]
-
-REACTION_TICKS = 5
-"""The SoC projection looks at least this many ticks ahead: read, decide, write and the device's lag take some."""
-
 
 @dataclass(frozen=True, slots=True)
 class BatteryMemory:
@@ -176,7 +172,7 @@ def connection_bounds(
 
 def projection_s(rules: SiteRules, slot_end_utc_s: float | None, utc_s: float) -> float:
     """How far ahead the SoC must stay inside its window: to the slot's end, at least the reaction time."""
-    reaction_s = REACTION_TICKS * rules.tick_s
+    reaction_s = rules.reaction_s
     return reaction_s if slot_end_utc_s is None else max(slot_end_utc_s - utc_s, reaction_s)
 
 

@@ -36,6 +36,8 @@ class Trouble(StrEnum):
     TOO_COARSE = "too coarse"
     SUSPENDED = "suspended"
     """Not the frequency's fault: a safety latch, an override or a command says that awards are not answered."""
+    TEST = "test"
+    """Commissioning shifts the frequency on purpose, for an award that nobody sold: nothing of it was delivered."""
 
 
 TROUBLE_TEXT: Mapping[Trouble, str] = {
@@ -45,6 +47,7 @@ TROUBLE_TEXT: Mapping[Trouble, str] = {
     Trouble.JUMPED: "the frequency jumped further than a grid can move; it is believed once a second reading agrees",
     Trouble.TOO_COARSE: "the meter's frequency steps are too coarse for this product: use a finer meter",
     Trouble.SUSPENDED: "suspended by a safety latch, an override or a command: `ems explain` says by which",
+    Trouble.TEST: "commissioning plays an award with a shifted frequency: this is no delivery",
 }
 """For people: what is wrong and what to do. The battery stays at its baseline meanwhile."""
 

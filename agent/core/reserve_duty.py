@@ -113,8 +113,12 @@ def afterwards(
     baseline_w: float,
     setpoint_w: float,
     clock_trusted: bool,
+    played: bool = False,
 ) -> tuple[ReserveState, tuple[EvidenceRow, ...]]:
-    """What to remember after this tick, and the whole seconds of evidence that it completed."""
+    """What to remember after this tick, and the whole seconds of evidence that it completed.
+
+    `played`: commissioning tries the response. The evidence says so, and nothing of it counts as given.
+    """
     if not duty.lines and state.gathering is None:
         return ReserveState(duty.frequency, 0.0, duty.spent_wh), ()
     tick = None
@@ -127,7 +131,15 @@ def afterwards(
             baseline_w=baseline_w,
             setpoint_w=setpoint_w,
             clock_trusted=clock_trusted,
-            trouble=next((answer.trouble for answer in duty.response.answers if answer.trouble), None),
+            trouble=_trouble(duty, played=played),
         )
     gathering, rows = gather(state.gathering, tick)
-    return ReserveState(duty.frequency, setpoint_w - baseline_w, duty.spent_wh, gathering), rows
+    response_w = 0.0 if played else setpoint_w - baseline_w
+    return ReserveState(duty.frequency, response_w, duty.spent_wh, gathering), rows
+
+
+def _trouble(duty: Duty, *, played: bool) -> Trouble | None:
+    """Why this second is no answer to an award."""
+    if played:
+        return Trouble.TEST
+    return next((answer.trouble for answer in duty.response.answers if answer.trouble), None)

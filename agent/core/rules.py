@@ -11,6 +11,10 @@ from enum import StrEnum
 
 from agent.core.droop import DroopTable
 from agent.core.envelope_rules import DEFAULT_LIMITS, BatteryLimits, SiteLimits
+from agent.core.measured import Measured
+
+REACTION_TICKS = 5
+"""Read, decide, write and the device's lag take at least this many ticks together."""
 
 
 class LocalRule(StrEnum):
@@ -39,6 +43,25 @@ class BatteryRules:
     """A smaller change of setpoint is not written."""
     limits: BatteryLimits = DEFAULT_LIMITS
     """Derating, taper, reserve and the like."""
+    measured: Measured | None = None
+    """What commissioning found; None while it was not commissioned, or when another device stands in its place."""
+
+    @property
+    def refreshed_within_s(self) -> float:
+        """The dead-man time that refreshing reckons with: the shorter of the stated and the measured one."""
+        measured_s = self.measured.dead_man_s if self.measured is not None else None
+        return self.dead_man_s if measured_s is None else min(self.dead_man_s, measured_s)
+
+    @property
+    def holds_for_s(self) -> float:
+        """How long it may hold a setpoint that is not written again: the longer of the stated and the measured time."""
+        measured_s = self.measured.longest_hold_s if self.measured is not None else None
+        return self.dead_man_s if measured_s is None else max(self.dead_man_s, measured_s)
+
+    @property
+    def settling_s(self) -> float | None:
+        """How long it takes to be where it is told to be; None while that was not measured."""
+        return self.measured.settling_s if self.measured is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +88,12 @@ class SiteRules:
     """Droop tables of the reserve products that this site sells, by name."""
     delegated: frozenset[str] = frozenset()
     """The batteries whose own droop answers awards where it can (`agent.core.delegation`)."""
+
+    @property
+    def reaction_s(self) -> float:
+        """From a decision until the slowest battery is where it was told: at least `REACTION_TICKS`."""
+        settlings_s = [one.settling_s for one in self.batteries if one.settling_s is not None]
+        return max([REACTION_TICKS * self.tick_s, *(settling_s + 2.0 * self.tick_s for settling_s in settlings_s)])
 
     @property
     def battery_alone(self) -> bool:

@@ -183,9 +183,14 @@ def export_counter_wh(meter: MeterSample, at_mono_s: float) -> float | None:
     return meter.export_wh.value + max(meter.power_w.value, 0.0) * (at_mono_s - meter.export_wh.read_mono_s) / 3600.0
 
 
-def tracked_power_w(account: SlotAccount, utc_s: float, tick_s: float, counter_wh: float | None) -> float:
-    """The connection power for now that brings the slot's energy home."""
-    left_s = max(account.slot.end_utc_s - utc_s, TRACK_FLOOR_TICKS * tick_s)
+def tracked_power_w(
+    account: SlotAccount, utc_s: float, tick_s: float, counter_wh: float | None, reaction_s: float = 0.0
+) -> float:
+    """The connection power for now that brings the slot's energy home.
+
+    What a battery cannot follow any more before the slot's end (`reaction_s`) is not asked of it.
+    """
+    left_s = max(account.slot.end_utc_s - utc_s, reaction_s, TRACK_FLOOR_TICKS * tick_s)
     missing_wh = account.slot.energy_wh - (account.done_wh(counter_wh) - account.response_wh)
     # Over the floor the plan's own power is already in `missing_wh` only for the true rest of the slot.
     true_left_s = account.slot.end_utc_s - utc_s

@@ -42,8 +42,8 @@ def verdict(state: WriteState, held: Reading, power: Reading, rules: BatteryRule
         return Verdict.NOT_APPLIED
     if lost(state, held, rules):
         return Verdict.EXTERNAL_CHANGE
-    if now_mono_s - state.last_done_mono_s > rules.dead_man_s:
+    if now_mono_s - state.last_done_mono_s > rules.holds_for_s:
         return Verdict.STALE
     if state.following_since_mono_s == now_mono_s:  # as `watched` found it at this tick
         return Verdict.OWNED
-    return Verdict.NOT_APPLIED if not_following(state, now_mono_s) else Verdict.SETTLING
+    return Verdict.NOT_APPLIED if not_following(state, now_mono_s, rules) else Verdict.SETTLING

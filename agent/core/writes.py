@@ -96,9 +96,14 @@ def settled(state: WriteState, outcome: WriteOutcome) -> WriteState:
     )
 
 
+def let_be(state: WriteState) -> WriteState:
+    """The ledger line of a battery that commissioning leaves alone: it may hold our setpoint, and we do not own it."""
+    return state if state.owned_w is None else replace(state, owned_w=None, following_since_mono_s=None)
+
+
 def may_hold(state: WriteState, rules: BatteryRules, now_mono_s: float) -> tuple[float, float] | None:
     """The lowest and highest setpoint of ours that the device may hold now; None once its dead-man has ended it."""
-    if not state.in_flight and now_mono_s - state.last_done_mono_s > rules.dead_man_s:
+    if not state.in_flight and now_mono_s - state.last_done_mono_s > rules.holds_for_s:
         return None
     return state.maybe_w
 
@@ -129,7 +134,7 @@ def due(
     small_w = max(rules.dead_band_w, state.rounded_w)
     if abs(target_w - state.owned_w) > small_w or (target_w == 0.0 and state.owned_w != 0.0):
         return WriteReason.CHANGED
-    if now_mono_s - state.last_done_mono_s >= rules.dead_man_s * REFRESH_SHARE:
+    if now_mono_s - state.last_done_mono_s >= rules.refreshed_within_s * REFRESH_SHARE:
         return WriteReason.REFRESH
     return None
 
@@ -160,7 +165,11 @@ def watched(
     return state
 
 
-def not_following(state: WriteState, now_mono_s: float) -> bool:
-    """True when the device confirmed a setpoint but its power stayed away from it for `FOLLOW_WITHIN_S`."""
+def not_following(state: WriteState, now_mono_s: float, rules: BatteryRules) -> bool:
+    """True when the device confirmed a setpoint but its power stayed away from it for longer than it takes.
+
+    That is `FOLLOW_WITHIN_S`, or twice the settling time of a device that was found to be slower.
+    """
     since = state.following_since_mono_s
-    return state.owned_w is not None and since is not None and now_mono_s - since > FOLLOW_WITHIN_S
+    within_s = FOLLOW_WITHIN_S if rules.settling_s is None else max(FOLLOW_WITHIN_S, 2.0 * rules.settling_s)
+    return state.owned_w is not None and since is not None and now_mono_s - since > within_s

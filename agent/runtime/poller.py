@@ -26,8 +26,8 @@ again when its link allows it (`drivers.patience`)."""
 FAILURES_UNTIL_STRANGE = 3
 PHASE_S = 0.002
 """Between the pollers of a site: the readings stay of nearly one instant, and each of them comes on time."""
-LONGEST_NAP_S = 0.25
-"""At least this often it is looked whether a device must be read sooner now."""
+LONGEST_NAP_S = 1.0
+"""At least this often it is looked whether a device must be read sooner now; awards say so seconds before they begin."""
 
 
 @dataclass

@@ -114,7 +114,7 @@ switch_to() {
 	mkdir -p "$UNITS" /usr/local/lib/sysusers.d /usr/local/lib/tmpfiles.d /usr/local/bin
 	put "$home/systemd/ems-agent.sysusers.conf" /usr/local/lib/sysusers.d/ems-agent.conf
 	put "$home/systemd/ems-agent.tmpfiles.conf" /usr/local/lib/tmpfiles.d/ems-agent.conf
-	for unit in "$home"/systemd/*.service; do
+	for unit in "$home"/systemd/*.service "$home"/systemd/*.path; do
 		put "$unit" "$UNITS/$(basename "$unit")"
 	done
 	link "versions/$version" "$ROOT/current"
@@ -140,6 +140,14 @@ link() { # TARGET NAME: at once
 
 # The site
 
+keep_key() { # who may sign the next version; kept from the first installation on
+	[ -f "$BUNDLE/MANIFEST.sig" ] || return 0
+	signer=${key:-$BUNDLE/signing-key.pem}
+	[ ! -e "$ETC/update-key.pem" ] || signer=$ETC/update-key.pem
+	"$home/venv/bin/python" -I -m agent.update.release "$BUNDLE" "$signer" || fail "the bundle is not to be trusted" "see above"
+	[ -e "$ETC/update-key.pem" ] || put "$signer" "$ETC/update-key.pem"
+}
+
 keep_site_file() {
 	if [ -e "$ETC/site.toml" ]; then
 		[ -z "$site$simulator" ] || say "$ETC/site.toml is there and stays as it is"
@@ -161,8 +169,9 @@ start() {
 		systemctl --quiet enable ems-simulator
 		[ ! -d /run/systemd/system ] || { systemctl restart ems-simulator && simulator_answers; }
 	fi
-	systemctl --quiet enable ems-agent
+	systemctl --quiet enable ems-agent ems-agent-update.path
 	[ -d /run/systemd/system ] || { say "systemd does not run here: the agent starts with the next boot"; return; }
+	systemctl start ems-agent-update.path
 	systemctl restart ems-agent || fail "the agent does not start" "journalctl -u ems-agent -n 20"
 }
 
@@ -182,18 +191,23 @@ may_run_here
 version=$(told version)
 home=$ROOT/versions/$version
 
-case $step in
-beside) build_version; exit ;;
-switch) switch_to; exit ;;
-esac
-
-is_whole
+if [ $step = switch ]; then
+	switch_to
+	exit
+fi
 fits_this_machine
+if [ $step = beside ]; then
+	build_version
+	exit
+fi
+is_whole
 used=$(readlink "$ROOT/current" 2>/dev/null || :)
 if [ -n "$used" ] && [ "$used" != "versions/$version" ] && [ -e "$ROOT/$used" ]; then
 	fail "version ${used#versions/} is installed" "ems update BUNDLE.tar changes it, and goes back by itself where the new one does not work"
 fi
 build_version
+mkdir -p "$ETC"
+keep_key
 switch_to
 keep_site_file
 if [ ! -e "$ETC/site.toml" ]; then

@@ -26,6 +26,7 @@ from agent.cli import (
     simulate,
     status,
     telemetry,
+    update,
     watch,
 )
 
@@ -72,6 +73,7 @@ app.command("ledger")(ledger.ledger)
 app.command("watch")(watch.watch)
 app.command("reload")(reload.reload)
 app.command("simulate")(simulate.simulate)
+app.command("update")(update.update)
 plan_app.command("show")(plan.show)
 plan_app.command("import")(plan.import_)
 awards_app.callback(invoke_without_command=True)(awards.awards)

@@ -37,6 +37,7 @@ from agent.runtime.device_conditions import device_conditions, wear_conditions
 from agent.runtime.device_droops import DeviceDroops
 from agent.runtime.device_side import DeviceSide
 from agent.runtime.local_socket import LocalSocket
+from agent.runtime.metrics import MetricsFile
 from agent.runtime.models import LearnedModels, models_held
 from agent.runtime.notify import Notifier
 from agent.runtime.poller import PHASE_S, EndpointPoller, Polled
@@ -100,6 +101,7 @@ class Daemon:
         self._batteries: dict[str, BatteryDevice] = {}
         self._pvs: dict[str, PvDevice] = {}
         self._started_mono_s = clock.mono_s()
+        self._metrics: MetricsFile | None = None
         self._polled: dict[str, Polled] = {}
         self._sections = list(site.device)
         self._reloading: Reloading | None = None
@@ -196,6 +198,8 @@ class Daemon:
             ticking = tasks.create_task(control.run(after_tick), name="control")
             if replanning is not None:
                 background.append(tasks.create_task(replanning.run(), name="replanning"))
+            if self._metrics is not None:
+                background.append(tasks.create_task(self._metrics.run(), name="metrics"))
             scheduler = housekeeping.start(
                 {"last_utc": lambda: self._keep_time(store, control), "status": cloud.beat, "models": models.save}
             )
@@ -261,6 +265,7 @@ class Daemon:
         api = self._site.api
         socket = LocalSocket(Path(api.socket), requests.handlers(), api.read_group, api.operator_group)
         await socket.start()
+        self._metrics = MetricsFile.of(self._site, requests.facts, self._clock)
         return socket
 
     def _pollers(self) -> list[EndpointPoller]:

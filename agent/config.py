@@ -17,6 +17,7 @@ from agent.quantity import Frequency, Power, Ramp, Time
 from agent.site_file.cloud_access import CloudAccess
 from agent.site_file.device import DeviceSection
 from agent.site_file.fit import check_site
+from agent.site_file.metrics import MetricsSection
 from agent.site_file.modbus_tls import ModbusTlsSection, check_tls
 from agent.site_file.problems import problem
 from agent.site_file.product import ProductSection
@@ -143,6 +144,7 @@ class SiteFile(Section):
     cloud: CloudSection | None = None
     store: StoreSection = StoreSection()
     api: ApiSection = ApiSection()
+    metrics: MetricsSection = MetricsSection()
     _profiles: dict[str, Profile] = PrivateAttr(default_factory=dict)
     _path: Path = PrivateAttr(default=Path())
 

@@ -78,6 +78,10 @@ class Requests:
         }
 
     async def _status(self, _request: dict[str, Any], _peer: Peer) -> dict[str, Any]:
+        return self.facts()
+
+    def facts(self) -> dict[str, Any]:
+        """The status of the site; a refusal while nothing was decided yet."""
         control = self.control
         counters = control.counters
         return {
@@ -92,7 +96,7 @@ class Requests:
             "uptime_s": round(control.clock.mono_s() - control.started_mono_s, 3),
             "clock": {"trusted": control.trust.trusted, "why": control.trust.why},
             "conditions": [condition(found) for found in control.state.conditions.values()],
-            "devices": [_device(health) for health in self.devices],
+            "devices": [_device(health, control.clock.mono_s()) for health in self.devices],
             **self.authority.facts(),
             "commands": self.commands_facts(),
             "models": self.models.facts(),
@@ -227,7 +231,7 @@ def _number(request: dict[str, Any], key: str) -> float:
     return float(value)
 
 
-def _device(health: DeviceHealth) -> dict[str, Any]:
+def _device(health: DeviceHealth, now_mono_s: float) -> dict[str, Any]:
     return {
         "device_id": health.device_id,
         "endpoint": health.endpoint,
@@ -235,6 +239,7 @@ def _device(health: DeviceHealth) -> dict[str, Any]:
         "health": health.word,
         "polls": health.polls,
         "failures": health.failures,
+        "age_s": None if health.read_mono_s is None else round(now_mono_s - health.read_mono_s, 3),
         "last_error": health.last_error,
         "latency_ms": None if health.latency_s is None else round(health.latency_s * 1000, 2),
     }

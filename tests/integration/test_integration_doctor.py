@@ -1,4 +1,4 @@
-"""`ems doctor` at a whole site: with the daemon, without it, and never in its way."""
+"""`ems doctor`, metrics and support bundle at a whole site: with the daemon, without it, and never in its way."""
 
 import json
 
@@ -62,6 +62,7 @@ def test_without_the_daemon_the_rest_is_checked_and_devices_only_when_asked(part
     agent = parts.agent(parts.plant(), mosquitto()).start()
     until(lambda: agent.status()["cloud"]["connected"], "the broker has us")
     agent.terminate()
+    assert not list(agent.folder.glob("**/*.prom")), "old numbers must not look like new ones"
     found = doctor(agent)
     assert found["service", "daemon"]["grade"] == "failed"
     assert "systemctl" in found["service", "daemon"]["todo"]
@@ -82,3 +83,12 @@ def test_devices_held_by_a_daemon_that_does_not_answer_are_left_alone(site, tmp_
     assert found["device", "all"]["grade"] == "unchecked"
     assert found["broker", "login"]["grade"] == "unchecked"
     assert site.status()["cloud"]["connected"]
+
+
+def test_the_metrics_file_says_what_the_status_says(site):
+    path = site.folder / "store" / "metrics" / "ems.prom"
+    until(path.exists, "the metrics file")
+    text = path.read_text()
+    assert f'site="{site.status()["site"]}"' in text
+    assert 'ems_device_up{device="bess"} 1' in text
+    assert 'ems_condition{code="device_silent",subject="pv",severity="alarm"} 1' in text

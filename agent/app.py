@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import secrets
 import signal
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
@@ -27,9 +26,8 @@ from agent.core.plan import Plans
 from agent.core.points import device_points
 from agent.core.records import DOCUMENT_KINDS, StorageFailed, Stream
 from agent.replan.kept import kept_from_json
-from agent.runtime import housekeeping, logs
+from agent.runtime import logs
 from agent.runtime.board import Board, DeviceHealth
-from agent.runtime.clock import Clock, SystemClock
 from agent.runtime.checkup_side import CheckupSide
 from agent.runtime.cloud_side import CloudSide
 from agent.runtime.control import ControlLoop
@@ -40,6 +38,7 @@ from agent.runtime.local_socket import LocalSocket
 from agent.runtime.metrics import MetricsFile
 from agent.runtime.models import LearnedModels, models_held
 from agent.runtime.notify import Notifier
+from agent.runtime.outside import Outside
 from agent.runtime.poller import PHASE_S, EndpointPoller, Polled
 from agent.runtime.pv_ceilings import PvCeilings
 from agent.runtime.recorder import Recorder, Summaries
@@ -76,18 +75,19 @@ def serve(config: Path) -> None:
     except ConfigError as error:
         raise CannotStart(f"{error}\nNothing was started. Mend the site file, then: ems config check") from error
     logs.configure()
-    asyncio.run(Daemon(site, SystemClock()).run())
+    asyncio.run(Daemon(site).run())
 
 
 class Daemon:
     """One running agent."""
 
-    def __init__(self, site: SiteFile, clock: Clock) -> None:
+    def __init__(self, site: SiteFile, outside: Outside | None = None) -> None:
         self._site = site
-        self._clock = clock
+        self._outside = outside = outside or Outside()
+        self._clock = clock = outside.clock
         self._rules = site.rules()
         self._board = Board(self._rules)
-        self._boot_id = secrets.token_hex(8)
+        self._boot_id = outside.new_id()
         self._notifier = Notifier()
         self._read_only = site.control.mode == "read_only"
         self._links: dict[Endpoint, Link] = {}
@@ -155,6 +155,7 @@ class Daemon:
                 devices=self._health,
                 boot_id=self._boot_id,
                 clock=self._clock,
+                open_client=self._outside.open_client,
             )
             cloud.commands.restore(held)
             recorder = self._recorder(store, cloud)
@@ -189,9 +190,15 @@ class Daemon:
                 recorder.put(effects)
                 authority.after_tick(effects)
                 cloud.after_tick(effects)
+                housekeeper.look(self._clock.utc_s(), self._clock.mono_s())
+                if self._outside.watch is not None:
+                    self._outside.watch(control, effects)
                 # Only a whole tick feeds the watchdog.
                 self._notifier.send("WATCHDOG=1")
 
+            housekeeper = self._outside.housekeeper(
+                {"last_utc": lambda: self._keep_time(store, control), "status": cloud.beat, "models": models.save}
+            )
             background = [tasks.create_task(recorder.run()), tasks.create_task(cloud.run())]
             background.append(tasks.create_task(authority.run()))
             await self._first_round(pollers)
@@ -200,9 +207,6 @@ class Daemon:
                 background.append(tasks.create_task(replanning.run(), name="replanning"))
             if self._metrics is not None:
                 background.append(tasks.create_task(self._metrics.run(), name="metrics"))
-            scheduler = housekeeping.start(
-                {"last_utc": lambda: self._keep_time(store, control), "status": cloud.beat, "models": models.save}
-            )
             # What start-up left stays for good: looked through with all else, it would hold the loop up for 70 ms.
             gc.collect()
             gc.freeze()
@@ -210,7 +214,7 @@ class Daemon:
             log.info("started", site=self._site.site.id, boot_id=self._boot_id)
             await stop.wait()
             self._notifier.send("STOPPING=1")
-            scheduler.shutdown(wait=False)
+            housekeeper.stop()
             ticking.cancel()
             if not await control.neutral(NEUTRAL_WITHIN_S):
                 log.warning("not_neutral", text="no confirmation of 0 kW: the dead-man ends the last setpoint")
@@ -389,6 +393,7 @@ class Daemon:
             keep=store.keep_replanning,
             tell=recorder.tell,
             clock=self._clock,
+            solve=self._outside.solve,
         )
 
     async def _first_round(self, pollers: list[EndpointPoller]) -> None:

@@ -56,6 +56,10 @@ class StreamCount:
         """How many sequences below the highest have not come: the gaps."""
         return self.highest - self.unique
 
+    def gaps(self) -> list[int]:
+        """The sequences below the highest that have not come."""
+        return [seq for seq in range(self.stored_up_to + 1, self.highest) if seq not in self._beyond]
+
 
 class SampleCount:
     """Counts samples by their instant, so that one instant in two frames is seen."""

@@ -90,6 +90,8 @@ class ControlLoop:
     heartbeats: Heartbeats = field(default_factory=Heartbeats)
     override: Override | None = None
     """What somebody on site asks for."""
+    last_inputs: Inputs | None = None
+    """What the newest tick went by."""
     order: PowerOrder | None = None
     """What a command of the cloud asks for."""
     narrowings: tuple[Narrowing, ...] = ()
@@ -97,7 +99,6 @@ class ControlLoop:
     _after_tick: Callable[[Effects], None] | None = None
     _act_again: bool = False
     """A tick was asked for while a write was under way: its device could not be told yet."""
-    _last_inputs: Inputs | None = None
     _reviewed_mono_s: float = float("-inf")
     _wrong: tuple[object, ...] = ()
     _notices: tuple[Condition, ...] = ()
@@ -186,7 +187,7 @@ class ControlLoop:
         self._outcomes.clear()
         rules = awarded_rules(self.rules, inputs.awards, utc_s)
         self.state, effects = step(rules, self.state, inputs)
-        self._last_inputs = inputs
+        self.last_inputs = inputs
         self._look_ahead(inputs, reviewed)
         if not self.read_only:
             for write in effects.writes:
@@ -240,7 +241,7 @@ class ControlLoop:
 
     def slots_ahead(self, for_s: float) -> tuple[SlotAhead, ...]:
         """What the batteries will do in each slot of the next `for_s`, by the newest tick; not made within a tick."""
-        inputs = self._last_inputs
+        inputs = self.last_inputs
         if inputs is None:
             return ()
         return slots_outlook(self.rules, self.state, replace(inputs, plans=self.plans), inputs.utc_s + for_s)

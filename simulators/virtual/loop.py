@@ -1,0 +1,172 @@
+"""An asyncio event loop on virtual time: it never waits, its clock jumps to the next timer.
+
+With everything in memory and in one thread a run is the same each time: executor jobs run at once and end `disk_s`
+later, connections are those of `simulators.virtual.network`, signals are calls. The code that runs on it is the
+agent's own, unchanged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from asyncio.base_events import BaseEventLoop
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar, TypeVarTuple
+
+from simulators.virtual.network import Listener, Network
+from simulators.virtual.process import CURRENT
+
+_T = TypeVar("_T")
+_Args = TypeVarTuple("_Args")
+
+SHORTEST_S = 1e-6
+"""Asyncio runs timers a nanosecond early; here time would then stand still for who waits for exactly that instant."""
+MOST_STEPS_AT_ONCE = 200_000
+"""Rounds of the loop without time going on: more is a task that never waits."""
+
+
+class StandsStillError(Exception):
+    """Nothing can ever happen again, or time does not go on: a bug in what runs on the loop."""
+
+
+class _Jump:
+    """In the place of a selector: instead of waiting for sockets it moves the clock."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
+        self._steps = 0
+
+    def select(self, timeout: float | None) -> list[Any]:
+        if timeout is None:
+            raise StandsStillError("no timer is left and nothing is ready: every task waits for ever")
+        if timeout > 0.0:
+            self._loop.jump(timeout)
+            self._steps = 0
+        else:
+            self._steps += 1
+            if self._steps > MOST_STEPS_AT_ONCE:
+                self._steps = 0  # so that what runs can still be ended
+                raise StandsStillError(
+                    f"{MOST_STEPS_AT_ONCE} rounds of the loop at {self._loop.time():.6f} s: {self._loop.ready_now()}"
+                )
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+class VirtualLoop(BaseEventLoop):
+    """Runs on `time()`, which begins at `start_s`."""
+
+    def __init__(self, start_s: float = 1_000.0) -> None:
+        super().__init__()
+        self._now_s = start_s
+        self._selector = _Jump(self)
+        self.network = Network(self)
+        self.disk_s: Callable[[], float] = lambda: 0.0
+        """How long after it was asked for an executor job is over; asked for each job."""
+        self.jobs = 0
+        """Executor jobs so far."""
+
+    def time(self) -> float:
+        """Virtual seconds."""
+        return self._now_s
+
+    def ready_now(self) -> str:
+        """What would run next, for people."""
+        ready = self._ready  # type: ignore[attr-defined] # of BaseEventLoop
+        return "; ".join(repr(handle)[:300] for handle in list(ready)[:3])
+
+    def jump(self, seconds: float) -> None:
+        """Time goes on, at most to the next timer."""
+        scheduled = self._scheduled  # type: ignore[attr-defined] # of BaseEventLoop
+        due_s: float = scheduled[0]._when if scheduled else self._now_s + seconds  # noqa: SLF001
+        self._now_s = max(self._now_s, min(due_s, self._now_s + seconds) if seconds >= 86_400.0 else due_s)
+
+    def _process_events(self, event_list: list[Any]) -> None:
+        pass
+
+    def _write_to_self(self) -> None:
+        pass
+
+    def run_in_executor(
+        self, executor: concurrent.futures.Executor | None, func: Callable[[*_Args], _T], *args: *_Args
+    ) -> asyncio.Future[_T]:
+        """The job is done now, in this thread; its result is there after `disk_s()`."""
+        del executor
+        self.jobs += 1
+        future: asyncio.Future[_T] = self.create_future()
+        delay_s = self.disk_s()
+        settle: Callable[[Any], None]
+        outcome: Any
+        try:
+            result = func(*args)
+        except Exception as error:  # noqa: BLE001 (whatever it is belongs to who waits)
+            settle, outcome = future.set_exception, error
+        else:
+            settle, outcome = future.set_result, result
+
+        def over() -> None:
+            if not future.done():
+                settle(outcome)
+
+        if delay_s > 0.0:
+            self.call_later(delay_s, over)
+        else:
+            self.call_soon(over)
+        return future
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, **context: Any
+    ) -> asyncio.TimerHandle:
+        """A timer; one that is not yet due comes with its time, be it a rounding error ahead, and never before."""
+        if self._now_s < when < self._now_s + SHORTEST_S:
+            when = self._now_s + SHORTEST_S
+        return super().call_at(when, callback, *args, **context)
+
+    async def create_connection(  # type: ignore[override]
+        self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: str | None = None, port: int | None = None,
+        **_: Any,
+    ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:  # fmt: skip
+        """A connection within the loop's own network; the host does not matter."""
+        del host
+        assert port is not None
+        return await self.network.connect(protocol_factory, port)
+
+    async def create_server(  # type: ignore[override]
+        self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: Any = None, port: int | None = None, **_: Any
+    ) -> Listener:
+        """A listener within the loop's own network."""
+        del host
+        return self.network.listen(protocol_factory, port or 0)
+
+    async def create_unix_server(  # type: ignore[override]
+        self, protocol_factory: Callable[[], asyncio.BaseProtocol], path: str | None = None, **_: Any
+    ) -> Listener:
+        """The local socket: its file is there, nobody can connect to it."""
+        assert path is not None
+        Path(path).touch()  # noqa: ASYNC240 (nothing else runs meanwhile, on purpose)
+        return self.network.listen(protocol_factory, 0)
+
+    def add_signal_handler(  # type: ignore[override]
+        self, sig: int, callback: Callable[..., object], *args: Any
+    ) -> None:
+        """The simulated process that asks for it will be called so."""
+        CURRENT.get().signals[sig] = lambda: callback(*args)
+
+
+def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, _T]], start_s: float = 1_000.0) -> _T:
+    """The result of `main(loop)` on a loop of its own; the loop that was current before is so again afterwards."""
+    loop = VirtualLoop(start_s)
+
+    async def whole() -> _T:
+        try:
+            return await main(loop)
+        finally:
+            for transport in list(loop.network.open_transports):
+                transport.abort()
+            await asyncio.sleep(0.0)
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        return runner.run(whole())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,13 +34,14 @@ class Inbound:
 class Intake:
     """Between the network thread, which offers, and the event loop, which takes."""
 
-    def __init__(self, mono_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, mono_s: Callable[[], float] | None = None) -> None:
+        """`mono_s` is a monotonic clock that any thread may read; without one that of the event loop."""
         self._loop = asyncio.get_running_loop()
         self._waiting: asyncio.Queue[Inbound] = asyncio.Queue()
         self._room = threading.Semaphore(MAX_INBOUND)
         self._closed = threading.Event()
         self._unasked = Pace(UNASKED_PER_S)
-        self._mono_s = mono_s
+        self._mono_s = mono_s or self._loop.time
         self._taken: dict[int, bool] = {}
         """Identifiers of messages that were taken, in their order, and whether they are done with."""
         self.dropped = 0

@@ -12,7 +12,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -126,10 +126,52 @@ class _Client(mqtt.Client):
             raise
 
 
+class Client(Protocol):
+    """What a connection needs of a client that is about to connect: paho's methods, and why it failed."""
+
+    opening: Opening
+    failure: str | None
+    on_connect: Any
+    on_connect_fail: Any
+    on_disconnect: Any
+    on_message: Any
+    on_publish: Any
+    on_subscribe: Any
+
+    @property
+    def protocol(self) -> int:
+        """The version of MQTT."""
+
+    def loop_start(self) -> Any:
+        """Connects; whatever happens is told to the `on_...` callbacks."""
+
+    def loop_stop(self) -> Any:
+        """Returns when no callback is called any more."""
+
+    def publish(self, topic: str, payload: bytes, qos: int, retain: bool) -> Any:
+        """Something with `rc` and `mid`; the broker's answer goes to `on_publish`."""
+
+    def subscribe(self, topic: Any) -> tuple[Any, int | None]:
+        """Result and `mid`; the broker's answer goes to `on_subscribe`."""
+
+    def ack(self, mid: int, qos: int) -> Any:
+        """Tells the broker that a message is done with."""
+
+    def disconnect(self, reasoncode: ReasonCode | None = None) -> Any:
+        """Says goodbye."""
+
+
+class OpenClient(Protocol):
+    """How a client is made for each connection."""
+
+    def __call__(self, transport: Transport, client_id: str, will: tuple[str, bytes]) -> Client:
+        """A client that has not begun to connect."""
+
+
 class Connection:
     """One live connection. All methods belong to the event loop; paho's thread posts to it, and fills the intake."""
 
-    def __init__(self, client: _Client) -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
         self._loop = asyncio.get_running_loop()
         self._unacknowledged: dict[int, asyncio.Future[None]] = {}
@@ -292,10 +334,16 @@ class MqttLink:
     """Keeps one session after another with the broker, waiting longer between attempts that fail."""
 
     def __init__(
-        self, transport: Transport, client_id: str, will: tuple[str, bytes], options: LinkOptions | None = None
+        self,
+        transport: Transport,
+        client_id: str,
+        will: tuple[str, bytes],
+        options: LinkOptions | None = None,
+        open_client: OpenClient | None = None,
     ) -> None:
         self.transport = transport
         """How the next connection is made."""
+        self._open_client = open_client or paho_client
         self._again = asyncio.Event()
         self._client_id = client_id
         self._will = will
@@ -334,7 +382,7 @@ class MqttLink:
         return wait_s * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, so that a whole fleet does not come at once
 
     async def _one_connection(self, session: Callable[[Connection], Awaitable[None]]) -> ConnectionLost:
-        client = self._client()
+        client = self._open_client(self.transport, self._client_id, self._will)
         connection = Connection(client)
         client.loop_start()
         try:
@@ -346,33 +394,34 @@ class MqttLink:
             await connection.close()
         return ConnectionLost("the session ended")
 
-    def _client(self) -> _Client:
-        transport = self.transport
-        newer = transport.protocol == "5"
-        client = _Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self._client_id,
-            clean_session=None if newer else False,
-            protocol=MQTTProtocolVersion.MQTTv5 if newer else MQTTProtocolVersion.MQTTv311,
-            transport="websockets" if transport.address.scheme == "wss" else "tcp",
-            manual_ack=True,
-            reconnect_on_failure=False,
-        )
-        client.transport_of = transport
-        client.opening = Opening()
-        client.suppress_exceptions = True  # an exception in a callback would end the network thread unseen
-        client.max_inflight_messages = MAX_IN_FLIGHT
-        client.max_queued_messages = MAX_QUEUED_IN_PAHO
-        client.reconnect_delay_set(min_delay=0, max_delay=0)
-        topic, payload = self._will
-        client.will_set(topic, payload, qos=1, retain=True)
-        host, port = transport.address.host, transport.address.port
-        if not newer:
-            client.connect_async(host, port, KEEPALIVE_S)
-            return client
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = SESSION_EXPIRY_S
-        properties.ReceiveMaximum = RECEIVE_MAXIMUM
-        properties.MaximumPacketSize = MAX_PACKET_BYTES
-        client.connect_async(host, port, KEEPALIVE_S, clean_start=False, properties=properties)
+
+def paho_client(transport: Transport, client_id: str, will: tuple[str, bytes]) -> Client:
+    """A paho client for one connection, with the session that the broker keeps for `client_id`."""
+    newer = transport.protocol == "5"
+    client = _Client(
+        CallbackAPIVersion.VERSION2,
+        client_id=client_id,
+        clean_session=None if newer else False,
+        protocol=MQTTProtocolVersion.MQTTv5 if newer else MQTTProtocolVersion.MQTTv311,
+        transport="websockets" if transport.address.scheme == "wss" else "tcp",
+        manual_ack=True,
+        reconnect_on_failure=False,
+    )
+    client.transport_of = transport
+    client.opening = Opening()
+    client.suppress_exceptions = True  # an exception in a callback would end the network thread unseen
+    client.max_inflight_messages = MAX_IN_FLIGHT
+    client.max_queued_messages = MAX_QUEUED_IN_PAHO
+    client.reconnect_delay_set(min_delay=0, max_delay=0)
+    topic, payload = will
+    client.will_set(topic, payload, qos=1, retain=True)
+    host, port = transport.address.host, transport.address.port
+    if not newer:
+        client.connect_async(host, port, KEEPALIVE_S)
         return client
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.SessionExpiryInterval = SESSION_EXPIRY_S
+    properties.ReceiveMaximum = RECEIVE_MAXIMUM
+    properties.MaximumPacketSize = MAX_PACKET_BYTES
+    client.connect_async(host, port, KEEPALIVE_S, clean_start=False, properties=properties)
+    return client

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 BURST_S = 1.0
 """What was not used within this time is gone."""
 
+ROUNDING = 1e-9
+
 
 @dataclass(slots=True)
 class Pace:
@@ -23,7 +25,8 @@ class Pace:
             most = max(1.0, self.per_s * BURST_S)
             self._credit = min(most, self._credit + max(0.0, now_s - self._at_s) * self.per_s)
         self._at_s = now_s
-        return math.floor(self._credit)
+        # Rounding may leave it a hair below a whole one, for which nobody need wait.
+        return math.floor(self._credit + ROUNDING)
 
     def took(self, count: int) -> None:
         """So many went."""

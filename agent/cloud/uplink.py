@@ -23,6 +23,7 @@ from agent.cloud.mqtt_link import (
     ConnectionLost,
     LinkOptions,
     MqttLink,
+    OpenClient,
     PublishRefused,
 )
 from agent.cloud.on_request import AskedRanges, LiveMode, Resending
@@ -88,6 +89,7 @@ class Uplink:
         utc_s: Callable[[], float],
         keys: KeyRing | None = None,
         options: UplinkOptions | None = None,
+        open_client: OpenClient | None = None,
     ) -> None:
         self._site_id = site_id
         self._topics = Topics(site_id)
@@ -101,7 +103,7 @@ class Uplink:
         self._options = options or UplinkOptions()
         self._document_kinds = {self._topics.plan(kind): kind for kind in DOCUMENT_KINDS}
         will = (self._topics.edge("status"), will_message(site_id))
-        self._link = MqttLink(transport, f"ems-{site_id}", will, self._options.link)
+        self._link = MqttLink(transport, f"ems-{site_id}", will, self._options.link, open_client)
         self._connection: Connection | None = None
         self._connected = asyncio.Event()
         self._drain: Drain | None = None

@@ -14,7 +14,7 @@ from agent.cloud.access import transport
 from agent.cloud.documents import DocumentDesk
 from agent.cloud.frame import telemetry_frame
 from agent.cloud.messages import Status, status_message
-from agent.cloud.mqtt_link import LinkOptions
+from agent.cloud.mqtt_link import LinkOptions, OpenClient
 from agent.cloud.on_request import Resending
 from agent.cloud.renewal import Renewal
 from agent.cloud.signatures import Arrived, KeyChange, KeyRing
@@ -56,6 +56,7 @@ class CloudSide:
         devices: Sequence[DeviceHealth],
         boot_id: str,
         clock: Clock,
+        open_client: OpenClient | None = None,
     ) -> None:
         self._site = site
         self._store = store
@@ -63,6 +64,7 @@ class CloudSide:
         self._devices = devices
         self._boot_id = boot_id
         self._clock = clock
+        self._open_client = open_client
         self._shown: tuple[Any, ...] = ()
         self._told: dict[tuple[DocumentKind, Stage], str] = {}
         self._stages: asyncio.Queue[tuple[Document, Stage]] = asyncio.Queue(maxsize=64)
@@ -249,6 +251,7 @@ class CloudSide:
                 history_per_s=section.history_per_s,
                 link=link,
             ),
+            open_client=self._open_client,
         )
 
     async def _receive(self, kind: DocumentKind, arrived: Arrived) -> Outcome:

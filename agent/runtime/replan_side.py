@@ -34,7 +34,7 @@ from agent.core.replan_rules import (
 )
 from agent.replan.horizon import Forecast, Held, Site, Storage, request_at
 from agent.replan.kept import Kept, kept_json
-from agent.replan.runner import Fallback, Replanned, replan
+from agent.replan.runner import Fallback, Replanned
 from agent.replan.situation import forecast_now, situation_now
 from agent.replan.storage import storage_now
 from agent.runtime.clock import Clock
@@ -88,6 +88,7 @@ class ReplanSide:
         keep: Callable[[str], Awaitable[None]],
         tell: Callable[[Event], None],
         clock: Clock,
+        solve: Callable[..., Awaitable[Replanned | Fallback]],
     ) -> None:
         self._control = control
         self._options = options
@@ -96,6 +97,7 @@ class ReplanSide:
         self._keep_text = keep
         self._tell_event = tell
         self._clock = clock
+        self._solve = solve
         self._watch = ReplanWatch()
         self._basis = control.plans.basis
         self._local = control.plans.local
@@ -183,7 +185,7 @@ class ReplanSide:
     async def _replan(self, due: Due, request: ReplanRequest, plans: Plans) -> bool:
         """True when the run gave only the rule-based plan."""
         began_mono_s = self._clock.mono_s()
-        outcome = await replan(request, wall_limit_s=self._options.time_limit_s)
+        outcome = await self._solve(request, wall_limit_s=self._options.time_limit_s)
         took_s = self._clock.mono_s() - began_mono_s
         why = ", ".join(WORDS[occasion] for occasion in due.occasions)
         self._runs += 1

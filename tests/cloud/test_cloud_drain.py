@@ -270,6 +270,15 @@ class TestPace:
         pace.took(1)
         assert (pace.available(99.0), pace.available(100.0)) == (0, 4)
 
+    @pytest.mark.parametrize("per_s", [0.3, 3.0, 7.0, 20.0])
+    def test_after_the_wait_that_it_asks_for_one_may_go_whatever_rounding_does(self, per_s):
+        pace, now_s = Pace(per_s), 4600.05
+        for _ in range(300):
+            if not pace.available(now_s):
+                now_s += pace.wait_s()
+                assert pace.available(now_s), f"at {now_s!r}"
+            pace.took(1)
+
     async def test_history_keeps_to_the_pace_while_what_is_measured_now_does_not(self, bench):
         at = bench(live_above=50, per_s=0.001)
         at.disk.rows[Stream.TELEMETRY] = list(range(1, 61))

@@ -18,8 +18,7 @@ from agent.core.replan_rules import ReplanRules, rule_plan
 from agent.core.rules import BatteryRules, LocalRule, SiteRules
 from agent.core.snapshot import BatterySample, Reading
 from agent.replan.kept import Kept, kept_from_json
-from agent.replan.runner import Fallback, Replanned
-from agent.runtime import replan_side
+from agent.replan.runner import Fallback, Replanned, replan
 from agent.runtime.replan_side import ReplanOptions, ReplanSide, with_kept
 
 T0 = 1_700_000_000.0 - 1_700_000_000 % 1800
@@ -62,6 +61,8 @@ TOO_MUCH = plan(*[300e3] * 4, price_per_kwh=PRICES, imbalance_price_per_kwh=PRIC
 class Site:
     """A control loop as far as re-planning sees it, and what re-planning does to it."""
 
+    solve = staticmethod(replan)
+
     def __init__(self, rules=ALONE, plans=None, **rule_changes):
         self.clock = Clock()
         self.events, self.kept, self.orders = [], [], NO_ORDERS
@@ -82,6 +83,7 @@ class Site:
             keep=self.keep,
             tell=self.events.append,
             clock=self.clock,
+            solve=self.solve,
         )
 
     def battery(self, soc_pct=50.0, at=1e9):
@@ -149,7 +151,7 @@ def solver(monkeypatch):
         slots = rule_plan(request)
         return Fallback("there is none in this test", slots) if asked.fails else Replanned(slots, used_milp=False)
 
-    monkeypatch.setattr(replan_side, "replan", instead)
+    monkeypatch.setattr(Site, "solve", staticmethod(instead))
     return asked
 
 

@@ -16,7 +16,9 @@ REMEMBERED_SAMPLES = 500_000
 class StreamCount:
     """Counts one stream by its sequence, which begins at 1 and rises by 1."""
 
-    def __init__(self) -> None:
+    def __init__(self, remembered: int = REMEMBERED_FRAMES) -> None:
+        """The content of so many frames is remembered."""
+        self._remembered = remembered
         self.redelivered = 0
         """Same sequence, same content: allowed, delivery is at least once."""
         self.conflicts = 0
@@ -24,6 +26,7 @@ class StreamCount:
         self.highest = 0
         self.stored_up_to = 0
         """Everything up to here has come: what the watermark says."""
+        self._known_before = 0
         self._beyond: set[int] = set()
         self._digests: OrderedDict[int, bytes] = OrderedDict()
 
@@ -37,24 +40,36 @@ class StreamCount:
                 self.conflicts += 1
             return False
         self._digests[seq] = digest
-        if len(self._digests) > REMEMBERED_FRAMES:
+        if len(self._digests) > self._remembered:
             self._digests.popitem(last=False)
         self.highest = max(self.highest, seq)
         self._beyond.add(seq)
+        self._join()
+        return True
+
+    def known_up_to(self, seq: int) -> None:
+        """An earlier run of this cloud had everything up to `seq`; only what comes after it is counted here."""
+        if seq <= self.stored_up_to:
+            return
+        self._known_before += seq - self.stored_up_to - sum(1 for one in self._beyond if one <= seq)
+        self._beyond = {one for one in self._beyond if one > seq}
+        self.stored_up_to, self.highest = seq, max(self.highest, seq)
+        self._join()
+
+    def _join(self) -> None:
         while self.stored_up_to + 1 in self._beyond:
             self.stored_up_to += 1
             self._beyond.remove(self.stored_up_to)
-        return True
 
     @property
     def unique(self) -> int:
         """How many sequences have come."""
-        return self.stored_up_to + len(self._beyond)
+        return self.stored_up_to - self._known_before + len(self._beyond)
 
     @property
     def missing(self) -> int:
         """How many sequences below the highest have not come: the gaps."""
-        return self.highest - self.unique
+        return self.highest - self.stored_up_to - len(self._beyond)
 
     def gaps(self) -> list[int]:
         """The sequences below the highest that have not come."""
@@ -64,7 +79,9 @@ class StreamCount:
 class SampleCount:
     """Counts samples by their instant, so that one instant in two frames is seen."""
 
-    def __init__(self) -> None:
+    def __init__(self, remembered: int = REMEMBERED_SAMPLES) -> None:
+        """So many instants are remembered."""
+        self._remembered = remembered
         self.samples = 0
         self.duplicates = 0
         """The same instant in two different sequences: forbidden."""
@@ -78,5 +95,5 @@ class SampleCount:
             return
         self._seq_of[instant_ms] = seq
         self.samples += 1
-        if len(self._seq_of) > REMEMBERED_SAMPLES:
+        if len(self._seq_of) > self._remembered:
             self._seq_of.popitem(last=False)

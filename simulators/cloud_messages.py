@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -95,7 +96,7 @@ def read_message(payload: bytes, site_id: str) -> dict[str, Any]:
     """The JSON object of a message from `site_id`; UnreadableError when it is not one, or of another schema."""
     try:
         message = json.loads(_unpacked(payload))
-    except (ValueError, OSError, zstandard.ZstdError) as error:
+    except (ValueError, OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
         raise UnreadableError(f"not JSON: {error}") from error
     if not isinstance(message, dict):
         raise UnreadableError("not a JSON object")

@@ -71,14 +71,23 @@ class MeasuredSoc:
 class Planner:
     """Makes plan documents; what is sold for the present and the next slot stands (gate closure)."""
 
-    def __init__(self, site: SiteModel, prices: SpotPrices, clock: MarketClock, first_version: int = 1) -> None:
+    def __init__(
+        self,
+        site: SiteModel,
+        prices: SpotPrices,
+        clock: MarketClock,
+        first_version: int = 1,
+        *,
+        typical_days: dict[tuple[int, bool], list[SoldSlot]] | None = None,
+    ) -> None:
+        """Planners of sites that differ in nothing but their id may share `typical_days`."""
         self.site = site
         self.clock = clock
         self._prices = prices
         self._next_version = {"rolling": first_version, "yearly": first_version}
         self._sold: dict[int, SoldSlot] = {}
         self._yearly_span = (0, 0)
-        self._typical_days: dict[tuple[int, bool], list[SoldSlot]] = {}
+        self._typical_days = {} if typical_days is None else typical_days
 
     def expected_soc_pct(self, utc_s: float) -> float | None:
         """The SoC that the plan published last expects at the end of the slot that holds `utc_s`."""

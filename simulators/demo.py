@@ -26,6 +26,7 @@ from rich.live import Live
 
 from simulators.broker import Broker, BrokerError
 from simulators.cloud import SimulatedCloud
+from simulators.cloud_connection import BrokerAccess
 from simulators.cloud_planner import Planner
 from simulators.demo_checks import Evidence, judge
 from simulators.demo_processes import AgentProcess, DemoError, SimulatorProcess, log_end
@@ -98,7 +99,7 @@ def build(folder: Path, planner: Planner, seed: int, stack: ExitStack, say: Say)
     stack.callback(broker.stop)
     broker.start()
     say(f"2/4 cloud: planning on JEPX prices of {SHOW_START:%d %B %Y}, talking through {broker.kind}")
-    cloud = SimulatedCloud(broker.url, planner)
+    cloud = SimulatedCloud(BrokerAccess(broker.url), clock, [planner])
     stack.callback(cloud.stop)
     cloud.start(clock.epoch_utc_s)
     say("3/4 site: battery, PV and meter on Modbus TCP")
@@ -116,7 +117,7 @@ def build(folder: Path, planner: Planner, seed: int, stack: ExitStack, say: Say)
     agent = AgentProcess(folder / "site.toml", folder / "agent.log")
     stack.callback(agent.stop)
     agent.start()
-    stage = Stage(clock, broker, cloud, simulator, agent)
+    stage = Stage(clock, broker, cloud.desk(planner.site.site_id), simulator, agent)
     await_ready(stage, folder)
     return stage
 

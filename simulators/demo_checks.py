@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from simulators.cloud import CloudCounts
+from simulators.cloud_desk import CloudCounts
 from simulators.cloud_messages import Sample
 from simulators.demo_show import PLANS, ShowFacts
 from simulators.demo_site import CONNECTION_KW, RATED_KW

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from simulators.broker import Broker
-from simulators.cloud import SimulatedCloud
+from simulators.cloud_desk import SiteDesk
 from simulators.demo_processes import AgentProcess, SimulatorProcess
 from simulators.market import MarketClock
 
@@ -91,7 +91,7 @@ class Stage:
 
     clock: MarketClock
     broker: Broker
-    cloud: SimulatedCloud
+    cloud: SiteDesk
     simulator: SimulatorProcess
     agent: AgentProcess
 

@@ -10,7 +10,7 @@ import csv
 import gzip
 import io
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cached_property
@@ -94,6 +94,15 @@ def parse_jepx(rows: Iterable[dict[str, str]], area: str) -> SpotPrices:
                 f"the price after {hole} is {after - before} s later, not {MARKET_SLOT_S}: repair the file"
             )
     return SpotPrices(starts[0], tuple(prices))
+
+
+def half_hours(start_utc_s: int, slot_s: int, per_kwh: Sequence[float]) -> SpotPrices:
+    """Prices of slots of 5, 15, 30 or 60 min as those of half-hours: their mean, or each one twice."""
+    if slot_s > MARKET_SLOT_S:
+        return SpotPrices(start_utc_s, tuple(price for price in per_kwh for _ in range(slot_s // MARKET_SLOT_S)))
+    each = MARKET_SLOT_S // slot_s
+    means = (fmean(per_kwh[first : first + each]) for first in range(0, len(per_kwh) // each * each, each))
+    return SpotPrices(start_utc_s, tuple(means))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from simcloud_mqtt import DEADLINE_S, Client
 
 from simulators.broker import Broker, BrokerKind, available_kinds
 from simulators.cloud import SimulatedCloud
+from simulators.cloud_connection import BrokerAccess
+from simulators.cloud_desk import DeskOptions
 from simulators.cloud_messages import iso_utc
 from simulators.cloud_planner import Planner, SiteModel
 from simulators.market import SHOW_START, MarketClock, load_jepx
@@ -72,10 +74,11 @@ def broker():
 def cloud(broker):
     epoch = int(time.time())
     site = SiteModel("demo-01", BatteryModel(3000.0, 440.0, 440.0), Connection(600.0, 600.0), initial_soc_pct=10.0)
-    planner = Planner(site, PRICES, MarketClock(epoch, int(SHOW_START.timestamp()), SLOT_S))
-    started = SimulatedCloud(broker.url, planner, replan_slots=2)
+    clock = MarketClock(epoch, int(SHOW_START.timestamp()), SLOT_S)
+    access, options = BrokerAccess(broker.url), DeskOptions(replan_slots=2)
+    started = SimulatedCloud(access, clock, [Planner(site, PRICES, clock)], options=options)
     started.start(epoch)
-    yield started
+    yield started.desk("demo-01")
     started.stop()
 
 

@@ -47,3 +47,29 @@ def test_one_instant_in_two_frames_is_a_duplicate():
     for seq, utc_s in [(1, 10.0), (1, 10.2), (2, 10.2), (2, 10.4)]:
         instants.take(seq, utc_s)
     assert (instants.samples, instants.duplicates) == (3, 1)
+
+
+def test_what_an_earlier_run_stored_is_no_gap_and_not_counted_here():
+    count = StreamCount()
+    for seq in (8, 12, 13):
+        count.take(seq, {"n": seq})
+    count.known_up_to(10)
+    assert (count.stored_up_to, count.unique, count.missing, count.highest) == (10, 3, 1, 13)
+    assert not count.take(8, {"n": 8})
+    assert count.take(11, {"n": 11})
+    assert (count.stored_up_to, count.unique, count.missing) == (13, 4, 0)
+
+
+def test_what_was_stored_up_to_a_lower_sequence_changes_nothing():
+    count = StreamCount()
+    for seq in (1, 2, 3):
+        count.take(seq, {"n": seq})
+    count.known_up_to(2)
+    assert (count.stored_up_to, count.unique, count.missing) == (3, 3, 0)
+
+
+def test_only_so_many_instants_are_remembered():
+    count = SampleCount(remembered=2)
+    for seq, utc_s in enumerate([1.0, 2.0, 3.0, 3.0, 1.0]):
+        count.take(seq, utc_s)
+    assert (count.samples, count.duplicates) == (4, 1)

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from agent.config import load
-from simulators.cloud import CloudCounts
+from simulators.cloud_desk import CloudCounts
 from simulators.cloud_messages import Sample
 from simulators.demo import parse
 from simulators.demo_checks import CHECKS, Evidence, SlotResult, judge

@@ -1,0 +1,124 @@
+"""`ems cloud-sim` as a process against the real daemon and a real mosquitto: it plans, signs, counts and misbehaves."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from integration_site import SITE, SITE_FILE, until
+
+from simulators.cloud_signer import read_signer
+
+DEADLINE_S = 60
+
+
+class CloudProcess:
+    """`ems cloud-sim` with --json; what it says, line by line."""
+
+    def __init__(self, broker, folder, *options):
+        command = [sys.executable, "-m", "agent.cli.main", "cloud-sim", "--broker", broker.url, "--json"]
+        command += ["--every", "0.5", "--slot-seconds", "2", "--power-kw", "100", "--capacity-kwh", "100", *options]
+        self.out, self.err = folder / "cloud.out", folder / "cloud.err"
+        with self.out.open("wb") as out, self.err.open("wb") as err:
+            self.process = subprocess.Popen(command, stdout=out, stderr=err)
+
+    def account(self):
+        """The newest account, {} before the first."""
+        assert self.process.poll() is None, self.err.read_text()
+        lines = self.out.read_text().splitlines()
+        return json.loads(lines[-1]) if lines else {}
+
+    def site(self):
+        return self.account().get("sites", {}).get(SITE, {})
+
+    def end(self):
+        """The exit code and the whole account."""
+        self.process.terminate()
+        code = self.process.wait(DEADLINE_S)
+        return code, json.loads(self.out.read_text().splitlines()[-1])
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+@pytest.fixture
+def cloud(tmp_path):
+    made = []
+
+    def make(broker, *options):
+        made.append(CloudProcess(broker, tmp_path, *options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def key_file(tmp_path):
+    path = tmp_path / "cloud.key"
+    key = Ed25519PrivateKey.generate()
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return path
+
+
+def signed_site(key_file):
+    """The site file with the key of this cloud."""
+    public = read_signer(key_file, "any").public_key
+    return SITE_FILE.replace("[store]", f'[[cloud.signing_key]]\nid = "cloud-sim"\npublic_key = "{public}"\n[store]')
+
+
+def test_a_site_is_planned_for_ordered_about_commanded_and_counted(mosquitto, parts, cloud, key_file):
+    broker = mosquitto()
+    agent = parts.agent(parts.plant(), broker, text=signed_site(key_file)).start()
+    orders = ["award ce-fcr-offset 10 1h 2h", "curtail 90 - 1h 2h", "outage pv 1h 2h", f"{SITE}: hold 1s", "report"]
+    chosen = [word for order in orders for word in ("--order", order)]
+    vpp = cloud(broker, "--sign-key", key_file, *chosen)
+
+    def all_held():
+        site = vpp.site()
+        wanted = site.get("versions_published", {})
+        return len(wanted) == 5 and wanted.items() <= site["versions_held"].items()
+
+    until(all_held, "all five documents are held in the version that was published", DEADLINE_S)
+    until(lambda: sum(vpp.site()["commands_ended"].values()) == 2, "both commands ended", DEADLINE_S)
+    until(lambda: vpp.site()["telemetry_frames"] > 2, "telemetry")
+    until(lambda: agent.status()["cloud"]["outbox_depth"] < 5, "the watermark empties the outbox")
+    code, found = vpp.end()
+    site = found["sites"][SITE]
+    assert (code, found["complete"], site["faults"]) == (0, True, [])
+    assert site["commands_ended"] == {"done": 2}
+    assert site["refusals"] == {}
+    assert site["plan_to_stored"]["count"] >= 5
+    assert site["command_to_answer"]["worst_s"] < 20
+
+
+def test_misbehaviour_of_every_kind_is_refused_and_the_account_stays_complete(mosquitto, parts, cloud, key_file):
+    broker = mosquitto()
+    agent = parts.agent(parts.plant(), broker, text=signed_site(key_file)).start()
+    vpp = cloud(broker, "--sign-key", key_file, "--misbehave", "all", "--misbehave-every", "2", "--commands-every", "1")
+    wanted = {"unsigned", "bad_signature", "unknown_key", "wrong_site", "version_old", "command_expired"}
+    until(lambda: wanted <= vpp.site().get("refusals", {}).keys(), f"refusals {wanted}", DEADLINE_S)
+    until(lambda: vpp.site()["commands_sent"] >= 5, "commands", DEADLINE_S)
+    code, found = vpp.end()
+    site = found["sites"][SITE]
+    assert (code, site["faults"]) == (0, [])
+    assert set(found["misdeeds"]) == {"duplicates", "old-versions", "forged", "floods", "silence"}
+    assert site["versions_held"]["rolling"] == site["versions_published"]["rolling"]
+    assert agent.status()["source"] in {"rolling", "yearly", "command", "local_plan", "hold"}
+
+
+def test_a_cloud_that_is_started_again_knows_what_it_had_stored(mosquitto, parts, cloud):
+    broker = mosquitto()
+    parts.agent(parts.plant(), broker).start()
+    first = cloud(broker)
+    until(lambda: first.site().get("telemetry_frames", 0) > 3, "telemetry", DEADLINE_S)
+    first.end()
+    second = cloud(broker, "--client-id", "another")
+    # What came between the two is sent again, for the watermark does not name it.
+    until(lambda: second.site().get("telemetry_frames", 0) > 3 and second.account()["complete"], "no gap", DEADLINE_S)
+    assert second.site()["telemetry_frames"] < second.site()["telemetry_highest"]

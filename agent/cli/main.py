@@ -6,6 +6,7 @@ import typer
 
 from agent.cli import (
     awards,
+    cloud_sim,
     config_check,
     contract,
     devices,

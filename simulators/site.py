@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from simulators.lying_battery import LyingBattery
 from simulators.modbus_server import Faults, ModbusServer
 from simulators.plant import Plant
 from simulators.pv_limited import LimitedPvDevice
@@ -44,6 +45,7 @@ class SiteClock:
     utc_s: Callable[[], float] = time.time
     monotonic_s: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    tick_s: float = TICK_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,10 @@ class SimulatedSite:
         place = (modbus.battery_unit, base, self.advance_to_now)
         self.battery: BatteryDevice | StorageDevice
         match modbus.battery_kind:
-            case "der":
+            case "der" if config.lies.none:
                 self.battery = BatteryDevice(self.plant, *place)
+            case "der":
+                self.battery = LyingBattery(self.plant, *place, config.lies)
             case "der-droop":
                 self.battery = DroopDevice(self.plant, *place)
             case "der-hybrid":
@@ -94,10 +98,10 @@ class SimulatedSite:
                 self.battery = StorageDevice(self.plant, *place, hybrid=kind == "storage-hybrid")
         place = (modbus.pv_unit, base, self.advance_to_now)
         self.pv = LimitedPvDevice(self.plant, *place, model_id=modbus.pv_model, limit=modbus.pv_limit)
-        meter = MeterDevice(self.plant, config.meter, modbus.meter_unit, base, self.advance_to_now)
+        self.meter = MeterDevice(self.plant, config.meter, modbus.meter_unit, base, self.advance_to_now)
         self._battery_server = ModbusServer({modbus.battery_unit: self.battery}, modbus.host, modbus.battery_port)
         self._gateway_server = ModbusServer(
-            {modbus.pv_unit: self.pv, modbus.meter_unit: meter}, modbus.host, modbus.gateway_port
+            {modbus.pv_unit: self.pv, modbus.meter_unit: self.meter}, modbus.host, modbus.gateway_port
         )
         self.faults: dict[str, Faults] = {
             "battery": self._battery_server.faults[modbus.battery_unit],
@@ -204,7 +208,7 @@ class SimulatedSite:
         while True:
             self.advance_to_now()
             to_truth_s = self._next_truth_utc_s - self.plant.utc_s
-            await self._clock.sleep(min(TICK_S, max(to_truth_s, 0.001)))
+            await self._clock.sleep(min(self._clock.tick_s, max(to_truth_s, 0.001)))
 
     def _tell_truth(self) -> None:
         assert self._truth_every_s is not None

@@ -17,6 +17,7 @@ from typing import ClassVar, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from simulators.battery import BatteryConfig
+from simulators.lying_battery import Lies
 from simulators.plant import DayConfig, GridConfig, LoadConfig, PlantConfig, PvConfig
 from simulators.pv_limited import PvLimit
 from simulators.sunspec_devices import MeterConfig
@@ -75,6 +76,8 @@ class SiteConfig:
     day: DayConfig = field(default_factory=DayConfig)
     meter: MeterConfig = field(default_factory=MeterConfig)
     modbus: ModbusConfig = field(default_factory=ModbusConfig)
+    lies: Lies = field(default_factory=Lies)
+    """Of a battery of the kind "der"."""
     seed: int = 0
 
     def plant(self) -> PlantConfig:

@@ -43,6 +43,9 @@ class MeterConfig:
     model: Literal[201, 202, 203, 204, 211, 212, 213, 214] = 203
     energy_scale_factor: int = -2
     """The counters' resolution is 10 to this power, in Wh: -2 shows what a slot of seconds moves."""
+    ct_factor: float = 1.0
+    """What its current transformers do to the power: 10 for a wrong ratio, -1 when they are turned round (the energy
+    counters then count the wrong way)."""
 
 
 class SunSpecDevice(ABC):
@@ -362,8 +365,9 @@ class MeterDevice(SunSpecDevice):
         super().__init__(SunSpecImage((1, meter.model), base_address), plant, bring_to_now)
         self._model = str(meter.model)
         identify(self.image, "Grid meter", "SIM-METER-1", unit_id)
-        self._sign = 1.0 if meter.positive == "export" else -1.0
-        largest_w = self._largest_w()
+        self._sign = (1.0 if meter.positive == "export" else -1.0) * meter.ct_factor
+        self._turned = meter.ct_factor < 0.0
+        largest_w = self._largest_w() * max(abs(meter.ct_factor), 1.0)
         self.image.scale(f"{self._model}.W_SF", finest_scale(largest_w, MAX_INT16, -1))
         self.image.scale(f"{self._model}.A_SF", finest_scale(largest_w / PHASE_VOLTAGE_V, MAX_INT16, -2))
         self.image.scale(f"{self._model}.V_SF", -1)
@@ -393,5 +397,6 @@ class MeterDevice(SunSpecDevice):
             number(f"{self._model}.A{phase}", current_a)
             number(f"{self._model}.W{phase}", power_w / 3.0)
         number(f"{self._model}.Hz", plant.frequency_hz)
-        number(f"{self._model}.TotWhExp", plant.export_wh)
-        number(f"{self._model}.TotWhImp", plant.import_wh)
+        counted = (plant.import_wh, plant.export_wh) if self._turned else (plant.export_wh, plant.import_wh)
+        number(f"{self._model}.TotWhExp", counted[0])
+        number(f"{self._model}.TotWhImp", counted[1])

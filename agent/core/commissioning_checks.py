@@ -15,7 +15,7 @@ from agent.core.commissioning_limits import (
     READINGS_AT_REST,
     SOC_MARGIN_PCT,
 )
-from agent.core.commissioning_log import Row, battery_points, meter_points, noise_of, tail_mean
+from agent.core.commissioning_log import Row, battery_points, meter_points, noise_of, restless_w, tail_mean
 from agent.core.commissioning_signs import rest_phase
 from agent.core.commissioning_terms import DeviceFacts, Finding, Moment, Phase, Result, Scene, Word, result, skipped
 from agent.core.rules import BatteryRules
@@ -38,7 +38,7 @@ def _identity(device: DeviceFacts) -> Finding:
     said += [f"firmware {device.firmware}" if device.firmware else None]
     who = " ".join(part for part in said if part) or "nameless"
     if device.stranger:
-        text = f"{device.device_id} at {device.endpoint} is the wrong device: {device.trouble}"
+        text = f"{device.device_id} is the wrong device: {device.trouble}"
         hint = "check address, unit id and cable, or the profile and expected_serial in the site file; then --resume"
         return Finding(Word.FAILED, "wrong_device", text, hint)
     if not device.answers:
@@ -146,7 +146,7 @@ def judge_readings(scene: Scene, rows: Sequence[Row], moment: Moment) -> Result:
     measures = {
         "battery_at_rest_w": tail_mean(battery),
         "battery_noise_w": noise_of(battery),
-        "meter_noise_w": noise_of(meter) if meter else None,
+        "meter_noise_w": restless_w(meter) if meter else None,
         "soc_pct": rows[-1].soc_pct if rows else None,
     }
     return result(found, measures)
@@ -192,7 +192,7 @@ def _meter_readings(scene: Scene, rows: Sequence[Row]) -> Iterator[Finding]:
         return
     grid_w = sum(powers) / len(powers)
     text = f"{rules.meter_id}: {grid_w / 1e3:+.2f} kW with all batteries at rest"
-    noise_w = NOISE_SIGMAS * noise_of(meter_points(rows))
+    noise_w = NOISE_SIGMAS * restless_w(meter_points(rows))
     if not -rules.import_limit_w - noise_w <= grid_w <= rules.export_limit_w + noise_w:
         hint = "check the ratio of its current transformers and its scale: PV and load alone break the limit; --resume"
         yield Finding(Word.FAILED, "beyond_connection", f"{text}: beyond the connection limit", hint)

@@ -28,8 +28,8 @@ READINGS_TAIL = 4
 """The last of them, whose mean counts."""
 REMAINING_SHARE = 0.015
 """Of the step: a power that has less than this to go, by the way it slows down, has arrived."""
-NOISE_SHARE = 0.01
-"""Of the step: a smaller change of power is noise."""
+NOISE_SHARE = 0.002
+"""Of the step: a smaller change of power is no movement any more, and the step of most power registers."""
 NOISE_SIGMAS = 4.0
 MOVED_SHARE = 0.04
 """Of the step: less than this is no movement; a setpoint or reading that is ten times too small still is one."""

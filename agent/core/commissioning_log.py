@@ -13,6 +13,7 @@ from agent.core.commissioning_limits import (
     NO_MOVE_S,
     NOISE_SHARE,
     NOISE_SIGMAS,
+    READINGS_AT_REST,
     READINGS_STEADY,
     READINGS_TAIL,
     REMAINING_SHARE,
@@ -81,8 +82,15 @@ def tail_mean(points: Sequence[Point], count: int = READINGS_TAIL) -> float | No
 
 
 def noise_of(points: Sequence[Point]) -> float:
-    """The standard deviation of these readings."""
-    return pstdev(value for _, value in points) if len(points) > 1 else 0.0
+    """The standard deviation of the last readings from one to the next: a slow drift is none."""
+    changes = [b[1] - a[1] for a, b in pairwise(points[-READINGS_AT_REST:])]
+    return pstdev(changes) / math.sqrt(2.0) if len(changes) > 1 else 0.0
+
+
+def restless_w(points: Sequence[Point]) -> float:
+    """The standard deviation of the last readings, drift and all: what a load does by itself."""
+    values = [value for _, value in points[-READINGS_AT_REST:]]
+    return pstdev(values) if len(values) > 1 else 0.0
 
 
 def arrived(rows: Sequence[Row], from_w: float, to_w: float, noise_w: float) -> bool:

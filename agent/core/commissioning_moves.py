@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from agent.core.commissioning_limits import (
@@ -35,6 +36,7 @@ from agent.core.commissioning_log import (
     meter_points,
     noise_of,
     of_phase,
+    restless_w,
     settled_s,
     soc_change_pct,
     soc_step_pct,
@@ -217,11 +219,10 @@ def judge_dead_man(scene: Scene, rows: Sequence[Row], _moment: Moment) -> Result
         text = f"{device_id} did not reach the power whose end was to be seen"
         return result([Finding(Word.FAILED, "not_moved", text, "look at ems explain, then --resume")])
     written_mono_s = max(row.written_mono_s for row in silence)
-    fallen_mono_s = crossing_s(
-        [(at_s, value if held_w > 0.0 else -value) for at_s, value in points],
-        (1.0 - FALLEN_SHARE) * abs(held_w),
-        rising=False,
-    )
+    given = [(at_s, value if held_w > 0.0 else -value) for at_s, value in points]
+    most_w = max(value for _, value in given)
+    since_most = [point for point in given if point[0] >= next(at_s for at_s, value in given if value == most_w)]
+    fallen_mono_s = crossing_s(since_most, (1.0 - FALLEN_SHARE) * most_w, rising=False)
     end_w = tail_mean(points) or 0.0
     waited_s = silence[-1].mono_s - written_mono_s
     if fallen_mono_s is None or abs(end_w) > (1.0 - FALLEN_SHARE) * abs(held_w):
@@ -264,11 +265,14 @@ WORK = "work"
 
 def energy_script(scene: Scene, rows: Sequence[Row], moment: Moment) -> Phase | None:
     """The power that undoes what the dead-man test moved, until the SoC has moved a few steps."""
+    assert scene.battery is not None
     last = rows[-1].phase if rows else ""
     if last == "":
         return rest_phase(scene, REST)
     if last == REST:
-        power_w = -_away_w(scene, moment)
+        before = scene.results.get(f"dead_man:{scene.battery.device_id}")
+        held_w = before.measures.get("held_w") if before is not None else None
+        power_w = math.copysign(WORK_SHARE * scene.rated_w, -held_w) if held_w else -_away_w(scene, moment)
 
         def over(seen: Sequence[Row]) -> bool:
             return soc_steps(seen) > SOC_STEPS
@@ -358,7 +362,7 @@ def judge_limit(scene: Scene, rows: Sequence[Row], _moment: Moment) -> Result:
         return result([Finding(Word.FAILED, "meter_unread", text, "ems status shows why; then --resume")])
     room_w = LIMIT_SHARE * scene.rated_w
     side, limit_w = (1.0, others_w + room_w) if others_w >= 0.0 else (-1.0, others_w - room_w)
-    noise_w = NOISE_SIGMAS * noise_of(meter_points(before))
+    noise_w = NOISE_SIGMAS * restless_w(meter_points(before))
     measures = {"limit_w": limit_w, "grid_w": grid_w, "others_w": others_w}
     beyond_w = side * (grid_w - limit_w)
     said = f"limit {limit_w / 1e3:+.2f} kW, connection point {grid_w / 1e3:+.2f} kW"

@@ -32,6 +32,7 @@ from agent.core.commissioning_log import (
     meter_points,
     noise_of,
     of_phase,
+    restless_w,
     soc_change_pct,
     soc_steps,
     tail_mean,
@@ -41,7 +42,7 @@ from agent.core.commissioning_terms import Finding, Moment, Phase, Result, Scene
 REST, CHARGE, DISCHARGE, TELL, HOME = "rest", "charge", "discharge", "tell", "home"
 TENS = (0, 1, -1, 2, 3)
 """Powers of ten that a scale may be wrong by; smaller ones cannot be told from no movement at all."""
-TOLD_STEPS = 2
+TOLD_STEPS = 3
 """Steps of the SoC in one direction that tell which way the battery really goes."""
 
 
@@ -101,7 +102,7 @@ def rest_phase(scene: Scene, name: str) -> Phase:
 
 def probe_power_w(scene: Scene, rows: Sequence[Row]) -> float:
     """The power of the first movement, W: small, and larger where the load is restless."""
-    noise_w = noise_of(meter_points(of_phase(rows, REST)))
+    noise_w = restless_w(meter_points(of_phase(rows, REST)))
     return min(max(PROBE_SHARE * scene.rated_w, 2.0 * NOISE_SIGMAS * noise_w), MOST_PROBE_SHARE * scene.rated_w)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import signal
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,16 +17,15 @@ import structlog
 
 from agent.cloud.frame import MEANS_IN_A_FRAME, summary_frame, telemetry_frame
 from agent.cloud.messages import ack_message, event_message, ledger_message
-from agent.cloud.wire import document_parser
 from agent.config import ConfigError, DeviceSection, SiteFile, load
 from agent.core.admission import plan_limits
 from agent.core.decision import Condition, Effects, State
 from agent.core.events import Event
 from agent.core.ledger import slot_account
-from agent.core.orders import OrderDocument, OrderDocuments
+from agent.core.orders import OrderDocuments
 from agent.core.plan import Plans
 from agent.core.points import device_points
-from agent.core.records import DOCUMENT_KINDS, StorageFailed, Stream
+from agent.core.records import StorageFailed, Stream
 from agent.replan.kept import kept_from_json
 from agent.runtime import logs
 from agent.runtime.board import Board, DeviceHealth
@@ -34,6 +35,7 @@ from agent.runtime.control import ControlLoop
 from agent.runtime.device_conditions import device_conditions, wear_conditions
 from agent.runtime.device_droops import DeviceDroops
 from agent.runtime.device_side import DeviceSide
+from agent.runtime.documents_held import documents_held
 from agent.runtime.local_socket import LocalSocket
 from agent.runtime.metrics import MetricsFile
 from agent.runtime.models import LearnedModels, models_held
@@ -44,7 +46,9 @@ from agent.runtime.pv_ceilings import PvCeilings
 from agent.runtime.recorder import Recorder, Summaries
 from agent.runtime.reload import LiveParts, Reloading
 from agent.runtime.replan_side import ReplanOptions, ReplanSide, with_kept
+from agent.runtime.report import status_line
 from agent.runtime.requests import Requests
+from agent.runtime.safe_mode import SafeMode
 from agent.runtime.site_authority import SiteAuthority
 from agent.store import AlreadyRunning, Announce, Held, Quota, Store
 from drivers.device import BatteryDevice, Device, PvDevice, open_device
@@ -75,6 +79,7 @@ def serve(config: Path) -> None:
     except ConfigError as error:
         raise CannotStart(f"{error}\nNothing was started. Mend the site file, then: ems config check") from error
     logs.configure()
+    faulthandler.enable()  # a watchdog's SIGABRT, or a fault in a library, leaves in the journal where it was
     asyncio.run(Daemon(site).run())
 
 
@@ -105,6 +110,7 @@ class Daemon:
         self._polled: dict[str, Polled] = {}
         self._sections = list(site.device)
         self._reloading: Reloading | None = None
+        self._safe_mode: SafeMode | None = None
 
     async def run(self) -> None:
         """Returns after a clean stop; CannotStart when another instance owns the store."""
@@ -172,6 +178,8 @@ class Daemon:
             parts = LiveParts(control, cloud, replanning, self._polled, self._sections)
             self._reloading = Reloading(self._site, parts, tell=self._tell, clock=self._clock)
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reloading.hung_up)
+            safe_mode = self._safe_mode = SafeMode(store=store, control=control, tell=self._tell, clock=self._clock)
+            await safe_mode.begin(held)
             models = LearnedModels(
                 store=store, control=control, tell=recorder.tell, clock=self._clock, held=control.state.models
             )
@@ -184,17 +192,20 @@ class Daemon:
                 models=models,
                 authority=authority,
                 reloading=self._reloading,
+                safe_mode=safe_mode,
             )
 
             def after_tick(effects: Effects) -> None:
                 recorder.put(effects)
                 authority.after_tick(effects)
+                safe_mode.after_tick(effects)
                 cloud.after_tick(effects)
                 housekeeper.look(self._clock.utc_s(), self._clock.mono_s())
                 if self._outside.watch is not None:
                     self._outside.watch(control, effects)
                 # Only a whole tick feeds the watchdog.
-                self._notifier.send("WATCHDOG=1")
+                line = partial(status_line, effects.decision, control.state.conditions.values())
+                self._notifier.alive(line, effects.decision.mono_s)
 
             housekeeper = self._outside.housekeeper(
                 {"last_utc": lambda: self._keep_time(store, control), "status": cloud.beat, "models": models.save}
@@ -221,6 +232,7 @@ class Daemon:
             for task in polling:
                 task.cancel()
             await models.save_now()
+            await safe_mode.end_cleanly()
             await recorder.flush()
             await recorder.seal()
             for task in background:
@@ -239,6 +251,7 @@ class Daemon:
         models: LearnedModels,
         authority: SiteAuthority,
         reloading: Reloading,
+        safe_mode: SafeMode,
     ) -> LocalSocket:
         requests = Requests(
             site_id=self._site.site.id,
@@ -251,6 +264,7 @@ class Daemon:
             models=models,
             authority=authority,
             reloading=reloading,
+            safe_mode=safe_mode,
             commands_facts=cloud.commands.facts,
             device_side=DeviceSide(
                 self._sections,
@@ -374,6 +388,7 @@ class Daemon:
             *device_conditions(self._health, read_only=self._read_only),
             *wear_conditions(self._devices.values()),
             *(self._reloading.conditions() if self._reloading is not None else ()),
+            *(self._safe_mode.conditions() if self._safe_mode is not None else ()),
         )
 
     def _documents(self, held: Held) -> tuple[Plans, OrderDocuments]:
@@ -413,17 +428,3 @@ async def _kept(keep: Callable[[str], Awaitable[None]], text: str) -> None:
         await keep(text)
     except StorageFailed as error:
         log.warning("device_notes_not_kept", error=str(error), text="a restart would not know what this run knows")
-
-
-def documents_held(held: Held, site_id: str) -> tuple[Plans, OrderDocuments]:
-    """What is in force after a start: of each kind the newest document on disk that still reads well."""
-    parse = document_parser(site_id)
-    plans, orders = Plans(), OrderDocuments()
-    for kind in DOCUMENT_KINDS:
-        documents = [document for document in held.documents if document.kind == kind.value]
-        found = next((read for d in documents if (read := parse(kind, d.document)) is not None), None)
-        if isinstance(found, OrderDocument):
-            orders = orders.replaced(found)
-        elif found is not None:
-            plans = plans.replaced(found)
-    return plans, orders

@@ -11,6 +11,7 @@ from agent.cli.text import fitted, kw, local, percent
 
 DECIDERS = {
     "latch": "safety latch",
+    "safe_mode": "safe mode",
     "commissioning": "commissioning (ems commission)",
     "override": "technician's override",
     "command": "command of the cloud",

@@ -24,6 +24,7 @@ from agent.cli import (
     plan,
     reload,
     run,
+    safe_mode,
     simulate,
     status,
     telemetry,
@@ -52,6 +53,7 @@ config_app = typer.Typer(help="Check a site file.", no_args_is_help=True, rich_m
 model_app = typer.Typer(help="What was learned of the batteries.", no_args_is_help=True, rich_markup_mode=None)
 override_app = typer.Typer(help="Decide yourself, for a time.", no_args_is_help=True, rich_markup_mode=None)
 latch_app = typer.Typer(help="After a safety stop.", no_args_is_help=True, rich_markup_mode=None)
+safe_mode_app = typer.Typer(help="After a crash loop.", no_args_is_help=True, rich_markup_mode=None)
 contract_app = typer.Typer(
     help="What agent and cloud say to each other, for programs.", no_args_is_help=True, rich_markup_mode=None
 )
@@ -60,6 +62,7 @@ app.add_typer(awards_app, name="awards")
 app.add_typer(model_app, name="model")
 app.add_typer(override_app, name="override")
 app.add_typer(latch_app, name="latch")
+app.add_typer(safe_mode_app, name="safe-mode")
 app.add_typer(config_app, name="config")
 app.add_typer(devices_app, name="devices")
 app.add_typer(contract_app, name="contract")
@@ -86,6 +89,7 @@ model_app.command("reset")(model.reset)
 override_app.command("set", context_settings={"ignore_unknown_options": True})(override.set_)
 override_app.command("clear")(override.clear)
 latch_app.command("reset")(latch.reset)
+safe_mode_app.command("end")(safe_mode.end)
 config_app.command("check")(config_check.check)
 telemetry_app.command("export")(telemetry.export)
 contract_app.command("export")(contract.export)

@@ -1,8 +1,8 @@
 """Who decides now: the first layer of a fixed order that has something to say for this instant.
 
-safety latch -> commissioning -> technician's override -> command of the cloud -> rolling plan -> yearly plan -> local
-rule -> neutral.
-The first four stand until their own end (`Above`); plans are resolved per slot: a slot missing from the rolling plan
+safety latch -> safe mode -> commissioning -> technician's override -> command of the cloud -> rolling plan -> yearly
+plan -> local rule -> neutral.
+The first five stand until their own end (`Above`); plans are resolved per slot: a slot missing from the rolling plan
 is filled from the yearly one for that slot only. The last value is never held. Each plan is valid by its own
 slots, not by how long ago the cloud was heard. A slot is accounted for whoever decides in it.
 
@@ -29,6 +29,8 @@ class Source(StrEnum):
 
     LATCH = "latch"
     """The safety latch: 0 kW until it is reset on site."""
+    SAFE_MODE = "safe_mode"
+    """The agent crashed again and again: 0 kW for a while (`agent.core.crash_loop`)."""
     COMMISSIONING = "commissioning"
     """`ems commission` tries the site; an operator leads it."""
     OVERRIDE = "override"
@@ -90,6 +92,8 @@ class Above:
     override: Override | None = None
     order: PowerOrder | None = None
     trial: Trial | None = None
+    safe_mode: str = ""
+    """Why the agent moves no power although it could, "" outside safe mode."""
 
 
 NOTHING_ABOVE = Above()
@@ -112,6 +116,10 @@ def decide(
     if above.latch:
         why = f"the safety latch fell ({above.latch}): at 0 kW until somebody on site runs ems latch reset"
         return Authority(Source.LATCH, Target.BATTERY, 0.0, None, None, why, beneath, suspends_awards=True)
+    if above.safe_mode:
+        return Authority(
+            Source.SAFE_MODE, Target.BATTERY, 0.0, None, None, above.safe_mode, beneath, suspends_awards=True
+        )
     trial = above.trial
     if trial is not None:
         suspends = not trial.plays_award

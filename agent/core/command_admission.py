@@ -42,6 +42,8 @@ class CommandLimits:
     clock_trusted: bool
     read_only: bool = False
     """True while the site file forbids every write: nothing could move."""
+    safe_mode: bool = False
+    """True while nothing may move after a crash loop."""
 
 
 def admit_command(command: Command, book: CommandBook, limits: CommandLimits, now_utc_s: float) -> Accepted | Refused:
@@ -75,6 +77,8 @@ def _refuse_time(command: Command, now_utc_s: float, *, clock_trusted: bool) -> 
 def _refuse_params(command: Command, book: CommandBook, limits: CommandLimits, now_utc_s: float) -> Refused | None:
     if limits.read_only and isinstance(command.params, Move):
         return Refused("read_only", "type", "the site is being commissioned (control.mode): its agent writes nothing")
+    if limits.safe_mode and isinstance(command.params, Move):
+        return Refused("safe_mode", "type", "the agent crashed again and again and moves no power for a while")
     match command.params:
         case SetPower(target, power_w, _):
             return refuse_power(power_w, target, limits.plan, "params.power")

@@ -25,7 +25,7 @@ DOCUMENTS_ONLY: Final = frozenset(
 COMMANDS_ONLY: Final = frozenset(
     {
         "unknown_type", "unknown_command", "command_expired", "clock_untrusted", "id_conflict", "record_lost",
-        "not_tighter", "too_many", "rate_limited", "read_only",
+        "not_tighter", "too_many", "rate_limited", "read_only", "safe_mode",
     }
 )  # fmt: skip
 """A command that is `rejected`."""

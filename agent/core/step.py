@@ -258,4 +258,9 @@ def _source_change(state: State, authority: Authority, utc_s: float) -> list[Eve
     return [Event(utc_s, EventState.NOTED, severity, "source_changed", "site", authority.why, data)]
 
 
-_SEVERITY_OF = {Source.LATCH: Severity.ALARM, Source.COMMAND: Severity.INFO, Source.ROLLING: Severity.INFO}
+_SEVERITY_OF = {
+    Source.LATCH: Severity.ALARM,
+    Source.SAFE_MODE: Severity.ALARM,
+    Source.COMMAND: Severity.INFO,
+    Source.ROLLING: Severity.INFO,
+}

@@ -64,6 +64,8 @@ class Reach:
     report: Callable[[], None]
     live: Callable[[float], None]
     """Live frames for so many seconds from now on; 0 ends them."""
+    safe_mode: Callable[[], bool]
+    """Whether nothing may move after a crash loop."""
     work: Callable[[Command], Awaitable[Refused | str]]
     """Works off a resend or fcr_evidence: what came of it, for people, or why it could not be finished."""
 
@@ -171,7 +173,7 @@ class CommandDesk:
 
     def _judge(self, command: Command) -> Refused | None:
         now_utc_s = self._clock.utc_s()
-        limits = CommandLimits(self._limits(), self._reach.trusted(), self._read_only)
+        limits = CommandLimits(self._limits(), self._reach.trusted(), self._read_only, self._reach.safe_mode())
         verdict = admit_command(command, self.book, limits, now_utc_s)
         if isinstance(verdict, Refused):
             return verdict

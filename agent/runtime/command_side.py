@@ -58,6 +58,7 @@ class CommandSide:
                 in_force=self._in_force,
                 act=self._act,
                 trusted=self._trusted,
+                safe_mode=lambda: bool(control.safe_mode),
                 report=uplink.status_changed if uplink is not None else _nothing,
                 live=self._live,
                 work=self._work,

@@ -88,6 +88,8 @@ class ControlLoop:
     decisions: deque[Decision] = field(default_factory=lambda: deque(maxlen=DECISIONS_KEPT))
     last_outcome: dict[str, WriteOutcome] = field(default_factory=dict)
     heartbeats: Heartbeats = field(default_factory=Heartbeats)
+    safe_mode: str = ""
+    """Why no power is moved after a crash loop, "" outside safe mode."""
     override: Override | None = None
     """What somebody on site asks for."""
     last_inputs: Inputs | None = None
@@ -179,6 +181,7 @@ class ControlLoop:
             notices=self._notices + self.found_beside(),
             outcomes=tuple(self._outcomes),
             override=self.override,
+            safe_mode=self.safe_mode,
             order=self.order,
             narrowings=self.narrowings,
             ceiling_outcomes=self.pv_ceilings.outcomes(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,12 +10,15 @@ from agent.cloud.messages import iso, local_plan_held, path_energies, plan_held
 from agent.core.authority import Source, next_slots
 from agent.core.decision import Condition, Decision
 from agent.core.envelope import Clip
+from agent.core.events import Severity
 from agent.core.ledger import SlotRow
 from agent.core.plan import Plans, Slot
 from agent.core.snapshot import CeilingOutcome, WriteOutcome
 from agent.core.verdict import Verdict
 
 NEXT_SLOTS = 8
+MOST_NAMED = 2
+"""Conditions of one severity that the line for systemd names."""
 
 
 def slot_coming(source: Source, slot: Slot) -> dict[str, Any]:
@@ -34,6 +37,19 @@ def slot_coming(source: Source, slot: Slot) -> dict[str, Any]:
 def condition(found: Condition) -> dict[str, str]:
     """One thing that is wrong now."""
     return {"code": found.code, "subject": found.subject, "severity": found.severity, "text": found.text}
+
+
+def status_line(decision: Decision, conditions: Collection[Condition]) -> str:
+    """Who decides, what the batteries do and how much is wrong, in one line for `systemctl status`."""
+    soc = "unknown" if decision.soc_pct is None else f"{decision.soc_pct:.1f} %"
+    power = "unknown" if decision.battery_w is None else f"{decision.battery_w / 1e3:+.1f} kW"
+    told = f"{decision.source}: battery {power}, setpoint {decision.setpoint_w / 1e3:+.1f} kW, SoC {soc}"
+    for severity in (Severity.ALARM, Severity.WARNING):
+        found = [f"{one.code} {one.subject}" for one in conditions if one.severity is severity]
+        if found:
+            more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+            told += f"; {severity.upper()} {', '.join(found[:MOST_NAMED])}{more}"
+    return told
 
 
 def control_facts(decision: Decision, plans: Plans) -> dict[str, Any]:

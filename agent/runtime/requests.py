@@ -25,6 +25,7 @@ from agent.runtime.recorder import Recorder
 from agent.runtime.reload import Reloading
 from agent.runtime.report import condition, control_facts, explanation, ledger_line, slots_within
 from agent.runtime.roles import need_operator
+from agent.runtime.safe_mode import SafeMode
 from agent.runtime.site_authority import SiteAuthority
 from agent.store import Store
 
@@ -52,6 +53,7 @@ class Requests:
     commands_facts: Callable[[], list[dict[str, Any]]]
     device_side: DeviceSide
     reloading: Reloading
+    safe_mode: SafeMode
     checkup: CheckupSide
     cloud_facts: Callable[[], dict[str, Any] | None]
     import_plan: Callable[[bytes, str], Awaitable[Outcome | Refused]]
@@ -74,6 +76,7 @@ class Requests:
             **self.authority.handlers(),
             **self.device_side.handlers(),
             **self.reloading.handlers(),
+            **self.safe_mode.handlers(),
             **self.checkup.handlers(),
         }
 
@@ -90,6 +93,7 @@ class Requests:
             "orders": orders_held(control.order_documents),
             "site": self.site_id,
             "site_file": self.reloading.facts(),
+            "safe_mode": self.safe_mode.facts(),
             "version": self.version,
             "boot_id": self.boot_id,
             "pid": os.getpid(),

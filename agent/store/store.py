@@ -29,6 +29,7 @@ SETTINGS = "owners_settings"
 STORED_WRITES = "stored_writes"
 OVERRIDE = "override"
 LATCHES = "latches"
+STARTS = "starts"
 
 _Args = TypeVarTuple("_Args")
 _R = TypeVar("_R")
@@ -59,6 +60,8 @@ class Held:
     """The safety latches that fell, as `agent.core.latch` writes them."""
     stored_writes: str | None = None
     """When registers that wear out were written, as `drivers.profile.wear` writes it."""
+    starts: str | None = None
+    """The last starts, as `agent.core.crash_loop` writes them."""
 
 
 class Store:
@@ -121,9 +124,10 @@ class Store:
         override = await self._run(self._writer.control.mark, OVERRIDE)
         latches = await self._run(self._writer.control.mark, LATCHES)
         stored_writes = await self._run(self._writer.control.mark, STORED_WRITES)
+        starts = await self._run(self._writer.control.mark, STARTS)
         return Held(
             tuple(documents), last_utc_s, replanning, sample, slot, models, settings, tuple(commands),
-            0.0 if since is None else float(since), override, latches, stored_writes,
+            0.0 if since is None else float(since), override, latches, stored_writes, starts,
         )  # fmt: skip
 
     async def save_document(self, content: Document, document: bytes, outcome: Outcome) -> None:
@@ -196,6 +200,10 @@ class Store:
     async def keep_latches(self, text: str) -> None:
         """The safety latches that fell; survive a power cut once this returns."""
         await self._run(self._writer.control.set_mark, LATCHES, text)
+
+    async def keep_starts(self, text: str) -> None:
+        """The last starts; survive a power cut once this returns."""
+        await self._run(self._writer.control.set_mark, STARTS, text)
 
     async def save_models(self, bodies: Mapping[str, str]) -> None:
         """These learned battery models, by device, survive a power cut once this returns."""

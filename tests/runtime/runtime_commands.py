@@ -101,7 +101,7 @@ class Site:
     def __init__(self, store=None, clock=None, *, read_only=False):
         self.store = store or MemoryCommands()
         self.clock = clock or Clock()
-        self.trusted = True
+        self.trusted, self.safe_mode = True, False
         self.told, self.acted, self.lives, self.worked = [], [], [], []
         self.reports = 0
         self.result = "some words"
@@ -114,7 +114,9 @@ class Site:
             reach=Reach(
                 in_force=lambda book: setattr(self, "book", book),
                 act=self._act,
+                safe_mode=lambda: self.safe_mode,
                 trusted=lambda: self.trusted,
+                safe_mode=lambda: self.safe_mode,
                 report=self._report,
                 live=self.lives.append,
                 work=self._work,

@@ -130,6 +130,12 @@ class TestRefused:
         assert (await site.send(message(type_))).reason == "read_only"
         assert (await site.send(message("report", "c2"))).stage is Stage.ACCEPTED
 
+    @pytest.mark.parametrize("type_", ["set_power", "hold", "neutral"])
+    async def test_in_safe_mode_no_command_moves(self, site, type_):
+        site.safe_mode = True
+        assert (await site.send(message(type_))).reason == "safe_mode"
+        assert (await site.send(message("report", "c2"))).stage is Stage.ACCEPTED
+
     async def test_a_disk_that_refuses_lets_nothing_happen_and_the_command_may_come_again(self, site):
         site.store.failing = True
         outcome = await site.send(message())
@@ -180,6 +186,7 @@ class TestRefused:
             "record_lost",
             "id_conflict",
             "read_only",
+            "safe_mode",
         }
         assert produced == DOCUMENTS_AND_COMMANDS | COMMANDS_ONLY
 

@@ -45,7 +45,7 @@ class Loop:
         self._disk = disk
         self.rules = SimpleNamespace(batteries=[SimpleNamespace(device_id="bess")])
         self.board = SimpleNamespace(batteries=(BatterySample("bess"),))
-        self.override, self.state, self.read_only = None, State(), False
+        self.override, self.state, self.read_only, self.safe_mode = None, State(), False, ""
         self.trust = ClockTrust(True, 0.0, "")
         self.acted = []
 

@@ -1,111 +1,143 @@
-"""The `ems` command: what it knows, and where each command lives."""
+"""The `ems` command: what it knows, and where each command lives. Only the command that is asked for is loaded."""
 
 from __future__ import annotations
 
-import typer
+import os
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from typing import Any, ClassVar, NamedTuple
 
-from agent.cli import (
-    awards,
-    cloud_sim,
-    config_check,
-    contract,
-    devices,
-    devices_check,
-    devices_list,
-    devices_scan,
-    devices_trace,
-    devices_write,
-    doctor,
-    explain,
-    latch,
-    ledger,
-    model,
-    override,
-    plan,
-    reload,
-    run,
-    safe_mode,
-    simulate,
-    status,
-    telemetry,
-    update,
-    watch,
-)
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+
+class Group(NamedTuple):
+    """A command that has commands."""
+
+    help: str
+    commands: Mapping[str, str]
+    by_itself: str = ""
+    """What it does without one of them; "" = it shows its help."""
+
 
 EPILOG = (
     "Exit codes: 0 done; 1 refused or a check failed; 2 wrong command line; "
     "3 the daemon is not reachable; 4 the daemon cannot start."
 )
+COMMANDS: Mapping[str, str | Group] = {
+    "run": "run:run",
+    "status": "status:status",
+    "doctor": "doctor:doctor",
+    "commission": "commission:commission",
+    "support-bundle": "support_bundle:support_bundle",
+    "explain": "explain:explain",
+    "ledger": "ledger:ledger",
+    "watch": "watch:watch",
+    "reload": "reload:reload",
+    "simulate": "simulate:simulate",
+    "update": "update:update",
+    "cloud-sim": "cloud_sim:cloud_sim",
+    "plan": Group("Look at the plans held, or bring one.", {"show": "plan:show", "import": "plan:import_"}),
+    "awards": Group(
+        "Look at the awards held, or export what was given.", {"evidence": "awards:evidence"}, by_itself="awards:awards"
+    ),
+    "model": Group("What was learned of the batteries.", {"show": "model:show", "reset": "model:reset"}),
+    "override": Group("Decide yourself, for a time.", {"set": "override:set_", "clear": "override:clear"}),
+    "latch": Group("After a safety stop.", {"reset": "latch:reset"}),
+    "safe-mode": Group("After a crash loop.", {"end": "safe_mode:end"}),
+    "config": Group("Check a site file.", {"check": "config_check:check"}),
+    "devices": Group(
+        "Look at the devices and write to them; check and try profiles.",
+        {
+            "list": "devices_list:list_",
+            "profiles": "devices:profiles",
+            "check": "devices_check:check",
+            "read": "devices:read",
+            "scan": "devices_scan:scan",
+            "trace": "devices_trace:trace",
+            "write": "devices_write:write",
+            "schema": "devices:schema",
+        },
+    ),
+    "contract": Group(
+        "What agent and cloud say to each other, for programs.",
+        {"export": "contract:export", "tables": "contract:tables"},
+    ),
+    "telemetry": Group("What was measured.", {"export": "telemetry:export"}),
+}
+"""Each command's place, `module:function` in `agent.cli`, in the order of the help."""
+TAKES_NEGATIVE_NUMBERS = frozenset({"override:set_"})
+"""So that -50 is a power and not an option."""
 
-app = typer.Typer(
+
+class OnDemand(Mapping[str, Any]):
+    """The commands of a group by name, each loaded when it is looked at; typer asks for one, its help for all."""
+
+    def __init__(self, places: Mapping[str, str | Group]) -> None:
+        self._places = places
+        self._loaded: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._loaded:
+            self._loaded[name] = _loaded(name, self._places[name])
+        return self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+def _app(commands: Mapping[str, str | Group], **settings: Any) -> typer.Typer:
+    class Loading(TyperGroup):
+        places: ClassVar = commands
+
+        def __init__(self, **rest: Any) -> None:
+            super().__init__(**rest | {"commands": OnDemand(self.places)})
+
+    return typer.Typer(
+        cls=Loading, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, **settings
+    )
+
+
+def _function(place: str) -> Callable[..., Any]:
+    module, name = place.split(":")
+    function: Callable[..., Any] = getattr(import_module(f"agent.cli.{module}"), name)
+    return function
+
+
+def _loaded(name: str, what: str | Group) -> Any:
+    if isinstance(what, Group):
+        app = _app(what.commands, name=name, help=what.help, add_completion=False)
+        if what.by_itself:
+            app.callback(invoke_without_command=True, no_args_is_help=False)(_function(what.by_itself))
+        else:
+            app.callback()(_nothing)
+    else:
+        app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+        settings = {"ignore_unknown_options": True} if what in TAKES_NEGATIVE_NUMBERS else None
+        app.command(name, context_settings=settings)(_function(what))
+    return get_command(app)
+
+
+def _nothing() -> None:
+    pass
+
+
+app = _app(
+    COMMANDS,
     help="The edge energy-management agent of this battery site: run it, look at it, bring it a plan.",
     epilog=EPILOG,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
 )
-plan_app = typer.Typer(help="Look at the plans held, or bring one.", no_args_is_help=True, rich_markup_mode=None)
-awards_app = typer.Typer(help="Look at the awards held, or export what was given.", rich_markup_mode=None)
-devices_app = typer.Typer(
-    help="Look at the devices and write to them; check and try profiles.", no_args_is_help=True, rich_markup_mode=None
-)
-config_app = typer.Typer(help="Check a site file.", no_args_is_help=True, rich_markup_mode=None)
-model_app = typer.Typer(help="What was learned of the batteries.", no_args_is_help=True, rich_markup_mode=None)
-override_app = typer.Typer(help="Decide yourself, for a time.", no_args_is_help=True, rich_markup_mode=None)
-latch_app = typer.Typer(help="After a safety stop.", no_args_is_help=True, rich_markup_mode=None)
-safe_mode_app = typer.Typer(help="After a crash loop.", no_args_is_help=True, rich_markup_mode=None)
-contract_app = typer.Typer(
-    help="What agent and cloud say to each other, for programs.", no_args_is_help=True, rich_markup_mode=None
-)
-app.add_typer(plan_app, name="plan")
-app.add_typer(awards_app, name="awards")
-app.add_typer(model_app, name="model")
-app.add_typer(override_app, name="override")
-app.add_typer(latch_app, name="latch")
-app.add_typer(safe_mode_app, name="safe-mode")
-app.add_typer(config_app, name="config")
-app.add_typer(devices_app, name="devices")
-app.add_typer(contract_app, name="contract")
-telemetry_app = typer.Typer(help="What was measured.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(telemetry_app, name="telemetry")
-
-app.command("run")(run.run)
-app.command("status")(status.status)
-app.command("doctor")(doctor.doctor)
-app.command("explain")(explain.explain)
-app.command("ledger")(ledger.ledger)
-app.command("watch")(watch.watch)
-app.command("reload")(reload.reload)
-app.command("simulate")(simulate.simulate)
-app.command("update")(update.update)
-app.command("cloud-sim")(cloud_sim.cloud_sim)
-plan_app.command("show")(plan.show)
-plan_app.command("import")(plan.import_)
-awards_app.callback(invoke_without_command=True)(awards.awards)
-awards_app.command("evidence")(awards.evidence)
-model_app.command("show")(model.show)
-model_app.command("reset")(model.reset)
-# So that -50 is a power and not an option.
-override_app.command("set", context_settings={"ignore_unknown_options": True})(override.set_)
-override_app.command("clear")(override.clear)
-latch_app.command("reset")(latch.reset)
-safe_mode_app.command("end")(safe_mode.end)
-config_app.command("check")(config_check.check)
-telemetry_app.command("export")(telemetry.export)
-contract_app.command("export")(contract.export)
-contract_app.command("tables")(contract.tables)
-devices_app.command("list")(devices_list.list_)
-devices_app.command("profiles")(devices.profiles)
-devices_app.command("check")(devices_check.check)
-devices_app.command("read")(devices.read)
-devices_app.command("scan")(devices_scan.scan)
-devices_app.command("trace")(devices_trace.trace)
-devices_app.command("write")(devices_write.write)
-devices_app.command("schema")(devices.schema)
+app.callback()(_nothing)
 
 
 def main() -> None:
     """Entry point of the `ems` script."""
+    # Else the first model looks through every installed package for somebody else's additions to pydantic.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     app()
 
 

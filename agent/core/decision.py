@@ -55,6 +55,8 @@ class Inputs:
     """What a command of the cloud asks for; over when its own term says so."""
     narrowings: tuple[Narrowing, ...] = ()
     """Limits that the cloud narrowed."""
+    safe_mode: str = ""
+    """Why the agent moves no power after a crash loop, "" outside safe mode."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,10 +121,10 @@ def _handed(rules: SiteRules, state: State, inputs: Inputs, now: SiteView, duty:
 
 
 def _above(rules: SiteRules, latches: Latches, inputs: Inputs) -> Above:
-    if not latches and inputs.override is None and inputs.order is None:
+    if not latches and not inputs.safe_mode and inputs.override is None and inputs.order is None:
         return NOTHING_ABOVE
     stopped = why_site_stopped(latches, [battery.device_id for battery in rules.batteries])
-    return Above(stopped, inputs.override, inputs.order)
+    return Above(stopped, inputs.override, inputs.order, safe_mode=inputs.safe_mode)
 
 
 def _latch_conditions(latches: Latches) -> list[Condition]:

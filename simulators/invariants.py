@@ -31,6 +31,8 @@ METER_LOST_S = 15.0
 SOC_OVERSHOOT_PCT = 0.5
 HEALED_WITHIN_S = 300.0
 POWER_EPSILON_W = 1.0
+OVER_SHARE, LAGS_TO_SETTLE = 0.02, 4
+"""So far the connection may be over its limit for as long as the inverters need, or a lost meter goes unnoticed."""
 KEPT_SLACK = 0.1
 """Share of the energy kept for an award by which the battery may be short while it still gives: SoC and capacity as
 told are not what was learned."""
@@ -105,6 +107,7 @@ class Invariants:
         self._open: list[tuple[Violation, int]] = []
         self._versions: dict[Source, int] = {}
         self._response_wh = self._last_mono_s = 0.0
+        self._within_mono_s = 0.0
         self._soc_error_pct = [0.0] * len(rules.batteries)
         self._fade = 1.0 - rules.tick_s / 1800.0 if rules.tick_s < 1800 else 0.0
         self._events_hour = -1
@@ -121,6 +124,7 @@ class Invariants:
         for write in effects.writes:
             self._check_write(tick, write, inputs, decision)
         self._check_true_soc(tick, plant)
+        self._check_true_connection(tick, decision, plant)
         self._check_meter(tick, inputs, decision)
         self._check_reserve(tick, inputs, decision)
         if self._rules.delegated:
@@ -158,11 +162,34 @@ class Invariants:
             self._broken(1, tick, f"{write.device_id} is told {power_w:.0f} W, but {what}")
         if decision.grid_w is None or decision.battery_w is None:
             return
-        grid_w = decision.grid_w - decision.battery_w + decision.setpoint_w
-        if grid_w > self._rules.export_limit_w + POWER_EPSILON_W and power_w > POWER_EPSILON_W:
-            self._broken(1, tick, f"discharging {power_w:.0f} W takes the connection to {grid_w:.0f} W of export")
-        if grid_w < -self._rules.import_limit_w - POWER_EPSILON_W and power_w < -POWER_EPSILON_W:
-            self._broken(1, tick, f"charging {-power_w:.0f} W takes the connection to {-grid_w:.0f} W of import")
+        # What the meter saw of the batteries lies between what was read and told around it.
+        seen_w = self._around(decision)
+        least_w, most_w = (decision.grid_w - one + decision.setpoint_w for one in (max(seen_w), min(seen_w)))
+        if least_w > self._rules.export_limit_w + POWER_EPSILON_W and power_w > POWER_EPSILON_W:
+            self._broken(1, tick, f"discharging {power_w:.0f} W takes the connection to {least_w:.0f} W of export")
+        if most_w < -self._rules.import_limit_w - POWER_EPSILON_W and power_w < -POWER_EPSILON_W:
+            self._broken(1, tick, f"charging {-power_w:.0f} W takes the connection to {-most_w:.0f} W of import")
+
+    def _around(self, decision: Decision) -> list[float]:
+        """Battery powers read and told for this tick and the two before."""
+        around_w = [decision.battery_w]
+        for earlier in list(self._recent)[-3:-1]:
+            around_w += [earlier.battery_w, earlier.setpoint_w]
+        return [power_w for power_w in around_w if power_w is not None]
+
+    def _check_true_connection(self, tick: int, decision: Decision, plant: SitePlant) -> None:
+        """Invariant 1 in truth: what sun, load and a lagging inverter do to the connection is soon put right."""
+        grid_w, battery_w, rules = plant.grid_w, plant.battery_w, self._rules
+        slack_w = OVER_SHARE * max(rules.export_limit_w, rules.import_limit_w)
+        over = (grid_w > rules.export_limit_w + slack_w and battery_w > slack_w) or (
+            grid_w < -rules.import_limit_w - slack_w and battery_w < -slack_w
+        )
+        if not over:
+            self._within_mono_s = decision.mono_s
+        elif decision.mono_s - self._within_mono_s > METER_LOST_S + LAGS_TO_SETTLE * plant.slowest_lag_s + 2 * rules.tick_s:
+            self._broken(
+                1, tick, f"the connection has been beyond its limit since {self._within_mono_s:.0f} s: {grid_w:.0f} W"
+            )
 
     def _outside(self, rules: BatteryRules, sample: BatterySample, power_w: float, mono_s: float) -> list[str]:
         """The bounds of one battery that `power_w` breaks."""

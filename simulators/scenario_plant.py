@@ -284,6 +284,7 @@ class SitePlant:
             error = (noise * correlated(generator, size, SOC_CORRELATION_S)).tolist() if noise else [0.0]
             self.devices.append(BatteryDevice(scenario, rules, soc_pct, error))
         self.now_s = 0.0
+        self.slowest_lag_s = max(device.physics.config.lag_s for device in self.devices)
         self.inverters = Inverters(scenario.rules, scenario.tick_s)
         self.battery_wh = self.pv_wh = self.load_wh = 0.0
         self.export_wh = self.import_wh = 1_000_000.0
@@ -325,6 +326,11 @@ class SitePlant:
     def frequency_hz(self) -> float:
         """True frequency of the grid now."""
         return self._frequency.at(self._day_s + self.now_s)
+
+    @property
+    def grid_w(self) -> float:
+        """True power at the connection point now."""
+        return self.battery_w + self.pv_w + self.load_w
 
     @property
     def grid_wh(self) -> float:
@@ -381,8 +387,7 @@ class SitePlant:
         meter_id = self._scenario.rules.meter_id
         if meter_id is None:
             return None
-        grid_w = self.battery_w + self.pv_w + self.load_w
-        noisy_w = grid_w * (1.0 + self._noise * self._random.gauss(0.0, 1.0))
+        noisy_w = self.grid_w * (1.0 + self._noise * self._random.gauss(0.0, 1.0))
         step_w, count_wh = self._meter_step_w, self._counter_wh
         return MeterSample(
             meter_id,

@@ -418,4 +418,16 @@ MUTANTS: list[Mutant] = [
         ("read-back setpoints lie beneath the answer", "doing_w[0] + min(answer_w, 0.0), doing_w[1] + max(answer_w, 0.0)", "doing_w"),
         first=("allocate_around", "delegation"),
     ),
+    *_of(
+        "skew.py",
+        ("the move of a battery is no load", "measured_w = ends_w[0] - before.share * move_w", "measured_w = ends_w[0]"),
+        ("a meter read once counts once", "if meter_mono_s == before.meter_mono_s:", "if False:"),
+        ("other batteries, another sum", "if before is None or before.led != led:", "if before is None:"),
+        ("a battery that never follows does not move", "return min(max(powers_w[-1] - from_w, -span_w), span_w)", "return powers_w[-1] - from_w"),
+        ("the meter is compared with the reading before it", "readings = readings[max(earlier - 1, 0) :]", "readings = readings[-1:]"),
+        ("between two readings the later one is the end of the move", "readings[1][1] - from_w if len(readings) > 1 else", "0.0 if len(readings) > 1 else"),
+        ("what no move explains teaches nothing", "<= moved_w >= abs(changed_w):", "<= moved_w:"),
+        ("a large move is in doubt as a whole", "large = moved_w > LARGE_MOVE_SHARE * rated_w", "large = False"),
+        first=("skew",),
+    ),
 ]  # fmt: skip

@@ -21,7 +21,7 @@ from agent.core.override import Override
 from agent.core.plan import Plans, Slot, Target
 from agent.core.pv_limit import CeilingWrite, PvState
 from agent.core.reserve_duty import ReserveState
-from agent.core.skew import Explained
+from agent.core.skew import Pairing
 from agent.core.slot_energy import SlotAccount, SlotRecord
 from agent.core.snapshot import BatterySample, CeilingOutcome, DroopOutcome, MeterSample, PvSample, WriteOutcome
 from agent.core.writes import WriteReason, WriteState
@@ -91,7 +91,7 @@ class State:
     """The safety latches that fell, by device; they outlive the process."""
     droops: tuple[DroopLine, ...] = ()
     """What is known of the own droop of the batteries that may answer by it."""
-    explained: Explained | None = None
+    pairing: Pairing | None = None
     """PV and load as last believed, and what moved since."""
 
 

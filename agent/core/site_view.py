@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from agent.core.decision import Inputs
 from agent.core.droop import MAX_AWAY_HZ
 from agent.core.rules import SiteRules
+from agent.core.skew import Pairing, paired
 from agent.core.snapshot import BELIEVABLE, BatterySample, MeterSample, PvSample, Reading
 
 SOC_READING_SLACK_PCT = 1.0
@@ -31,11 +33,10 @@ class SiteView:
     grid_w: float | None
     soc_pct: float | None
     at_mono_s: float
-
-    @property
-    def others_w(self) -> float | None:
-        """Everything at the connection point but the batteries that we lead: PV, load, a silent or refusing battery."""
-        return self.grid_w - self.led_battery_w if self.grid_w is not None else None
+    others_w: float | None
+    """Everything at the connection point but the batteries that we lead: PV, load, a silent or refusing battery."""
+    pairing: Pairing | None
+    """How `others_w` was told apart, for the next tick; None without meter or batteries."""
 
     @property
     def load_w(self) -> float | None:
@@ -50,10 +51,11 @@ class SiteView:
         return self.meter.frequency_hz.value if self.meter is not None else None
 
 
-def view(rules: SiteRules, inputs: Inputs, refusing: frozenset[str]) -> SiteView:
+def view(rules: SiteRules, inputs: Inputs, refusing: frozenset[str], before: Pairing | None) -> SiteView:
     """The site as of `inputs.mono_s`; what is too old (`STALE_AFTER_S`) or cannot be true is no longer a number.
 
-    `refusing` are the batteries that take no setpoints: what they do is not ours to decide.
+    `refusing` are the batteries that take no setpoints: what they do is not ours to decide. `before` is what the last
+    tick left of readings that are not of the same instant.
     """
     at = inputs.mono_s
     batteries = tuple(_aged_battery(sample, at) for sample in inputs.batteries)
@@ -65,12 +67,29 @@ def view(rules: SiteRules, inputs: Inputs, refusing: frozenset[str]) -> SiteView
         grid_w = battery_w
     pv_w = _total([sample.power_w for sample in pvs])
     led_w = stray_w = 0.0
+    led: list[str] = []
+    led_mono_s = inf
     for sample in batteries:
+        power_w = sample.power_w.value
+        if power_w is None:
+            continue
         if sample.device_id in refusing:
-            stray_w += sample.power_w.value or 0.0
+            stray_w += power_w
         else:
-            led_w += sample.power_w.value or 0.0
-    return SiteView(batteries, pvs, meter, battery_w, led_w, stray_w, pv_w, grid_w, _mean_soc_pct(batteries), at)
+            led_w += power_w
+            led.append(sample.device_id)
+            led_mono_s = min(led_mono_s, sample.power_w.read_mono_s)
+    others_w = grid_w - led_w if grid_w is not None else None
+    pairing = None
+    if led and meter is not None and (measured_w := meter.power_w.value) is not None:
+        rated_w = sum([battery.rated_discharge_w for battery in rules.batteries])
+        grid = (meter.power_w.read_mono_s, measured_w)
+        pairing = paired(before, grid, (led_mono_s, led_w), led=frozenset(led), rated_w=rated_w)
+        others_w = pairing.others_w
+    soc_pct = _mean_soc_pct(batteries)
+    return SiteView(
+        batteries, pvs, meter, battery_w, led_w, stray_w, pv_w, grid_w, soc_pct, at, others_w, pairing
+    )  # fmt: skip
 
 
 def _aged_battery(sample: BatterySample, at: float) -> BatterySample:

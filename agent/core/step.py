@@ -20,7 +20,6 @@ from agent.core.pv_control import pv_tick
 from agent.core.reserve_duty import Duty, afterwards, award_bounds, duty_now, suspended
 from agent.core.rules import BatteryRules, SiteRules
 from agent.core.site_view import SiteView, view
-from agent.core.skew import believed, explained
 from agent.core.slot_energy import (
     Flows,
     SlotAccount,
@@ -43,7 +42,7 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
     Order: age the readings, account for the energy since the last tick, decide who decides, aim, clamp and share
     out with the frequency response on top, compare with what the devices hold, tell what changed.
     """
-    now = view(rules, inputs, refusing(state.writes))
+    now = view(rules, inputs, refusing(state.writes), state.pairing)
     utc_s, mono_s = inputs.utc_s, inputs.mono_s
     dt_s = mono_s - state.last_mono_s if state.last_mono_s is not None else 0.0
     trusted = inputs.clock_trusted
@@ -60,8 +59,7 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
         duty, awards = suspended(duty), NO_AWARDS
     counter_wh = _counter_at(now, inputs, 0.0)
     account, closed = _account(rules, state, inputs, now, authority.planning, dt_s=dt_s)
-    others_w = believed(state.explained, now)
-    aim_w = _aim(authority, account, now, others_w, counter_wh, utc_s=utc_s, tick_s=rules.tick_s)
+    aim_w = _aim(authority, account, now, counter_wh, utc_s=utc_s, tick_s=rules.tick_s)
     ahead_s = projection_s(rules, authority.slot.end_utc_s if authority.slot else None, utc_s)
     fleet = fleet_now(rules, state, inputs, now, ahead_s=ahead_s, dt_s=dt_s, latches=latches)
     handed = _handed(rules, state, inputs, now, duty) if rules.delegated else NOBODY
@@ -103,7 +101,8 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
     events += _source_change(state, authority, utc_s)
     after = State(
         mono_s, utc_s, authority.source, account, ledger, fleet.memories, fleet.models, dispatching, reserve,
-        conditions, pv.state, latches, droops.lines, explained(state.explained, others_w, now, done.power_w),
+        conditions, pv.state, latches, droops.lines,
+        now.pairing.told(mono_s, done.power_w) if now.pairing is not None else None,
     )  # fmt: skip
     return after, Effects(decision, writes, tuple(events), account, closed, evidence, pv.writes, droops.writes)
 
@@ -188,7 +187,6 @@ def _aim(
     authority: Authority,
     account: SlotAccount | None,
     now: SiteView,
-    others_w: float | None,
     counter_wh: float | None,
     *,
     utc_s: float,
@@ -199,12 +197,12 @@ def _aim(
     A target at the connection point needs PV and load now; without them the planned power is asked of the
     battery itself (open loop), and the envelope decides whether the site may do that at all.
     """
-    if authority.target is Target.BATTERY or others_w is None:
+    if authority.target is Target.BATTERY or now.others_w is None:
         return authority.power_w - now.stray_w
     grid_w = authority.power_w
     if account is not None and authority.slot is not None:
         grid_w = tracked_power_w(account, utc_s, tick_s, counter_wh)
-    return grid_w - others_w
+    return grid_w - now.others_w
 
 
 def _write(

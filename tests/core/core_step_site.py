@@ -160,7 +160,10 @@ class Site:
         self.state, effects = step(self.rules, before, given)
         self.log.append((given, effects))
         self.events += effects.events
-        plant = SimpleNamespace(devices=(), now_s=self.t)
+        battery_w = sum(cell.power_w for cell in self.cells)
+        plant = SimpleNamespace(
+            devices=(), now_s=self.t, grid_w=self.grid_w, battery_w=battery_w, slowest_lag_s=max(c.write_s for c in self.cells)
+        )  # fmt: skip
         self.invariants.check(len(self.log), given, effects, self.state, plant)
         assert not self.invariants.violations, self.invariants.violations[0].text
         by_id = {cell.device_id: cell for cell in self.cells}

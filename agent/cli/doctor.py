@@ -98,7 +98,7 @@ def examine(config: Path, socket: str | None, *, devices: bool) -> Iterator[Find
     from agent.core.checkup_site import site as site_findings  # noqa: PLC0415 (as above)
 
     loaded, problems = _load(config)
-    told = asked(_path(socket, loaded))
+    told = asked(daemon_socket(socket, loaded))
     facts = _gateway_facts(config, loaded, problems, told)
     yield from gateway(facts)
     status = told.answers.get("status")
@@ -118,7 +118,7 @@ def _load(config: Path) -> tuple[SiteFile | None, tuple[str, ...]]:
         return None, error.problems
 
 
-def _path(given: str | None, site: SiteFile | None) -> Path:
+def daemon_socket(given: str | None, site: SiteFile | None) -> Path:
     """The socket that was named; else that of the site file."""
     if given is None and not os.environ.get("EMS_SOCKET") and site is not None:
         return Path(site.api.socket)

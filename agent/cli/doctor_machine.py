@@ -151,15 +151,15 @@ def holder_pid(lock: Path, root: Path = ROOT) -> int | None:
     return int(text) if text in pids else None
 
 
-def output_of(*command: str) -> str | None:
+def output_of(*command: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str | None:
     """What a program of the machine says; None where there is none, or it fails, or takes too long."""
     program = shutil.which(command[0])
     if program is None:
         return None
     try:
         done = subprocess.run(  # noqa: S603 - our own words, nothing from outside
-            [program, *command[1:]], capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=True
+            [program, *command[1:]], capture_output=True, text=True, errors="replace", timeout=timeout_s, check=True
         )
-    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+    except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout

@@ -10,6 +10,7 @@ from pathlib import Path
 from agent.core.checkup import DatabaseFacts
 from agent.store.schema import MIGRATIONS
 
+SQLITE_VERSION = sqlite3.sqlite_version
 CHECK_WITHIN_S = 10.0
 """For quick_check of one file; about 1 s per GB on a good disk."""
 _STEPS_BETWEEN_LOOKS = 10_000
@@ -40,7 +41,7 @@ def _examined(directory: Path, name: str, now_utc_s: float) -> DatabaseFacts:
     except OSError as error:
         return DatabaseFacts(name, f"{path}: {error.strerror}")
     try:
-        connection = _read_only(path)
+        connection = read_only(path)
     except sqlite3.Error as error:
         return DatabaseFacts(name, f"{path}: {error}", quarantined=aside)
     try:
@@ -55,7 +56,7 @@ def _examined(directory: Path, name: str, now_utc_s: float) -> DatabaseFacts:
     return DatabaseFacts(name, "", damage, whole, size, wal_bytes, age_s, int(version), known, aside)
 
 
-def _read_only(path: Path) -> sqlite3.Connection:
+def read_only(path: Path) -> sqlite3.Connection:
     """A connection that cannot write; without a daemon and without the right to make its side files too."""
     try:
         connection = _opened(f"file:{path}?mode=ro")

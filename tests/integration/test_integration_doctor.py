@@ -1,9 +1,13 @@
 """`ems doctor`, metrics and support bundle at a whole site: with the daemon, without it, and never in its way."""
 
 import json
+import tarfile
+from pathlib import Path
 
 import pytest
-from integration_site import ems, free_port, until
+from integration_site import SITE_FILE, ems, free_port, until
+
+PASSWORD = "canary-of-the-broker"
 
 
 def doctor(agent, *options):
@@ -17,9 +21,14 @@ def doctor(agent, *options):
 
 @pytest.fixture(scope="module")
 def site(module_parts, module_mosquitto):
-    """A site with a broker, and a PV inverter that nobody can reach."""
+    """A site with a broker that is told a password, and a PV inverter that nobody can reach."""
     plant = module_parts.plant()
-    agent = module_parts.agent(plant, module_mosquitto(), pv_port=free_port()).start()
+    text = SITE_FILE.replace("[store]", 'user = "site"\npassword_file = "{folder}/password"\n[store]')
+    agent = module_parts.agent(plant, module_mosquitto(), pv_port=free_port(), text=text)
+    password = agent.folder / "password"
+    password.write_text(PASSWORD + "\n")
+    password.chmod(0o600)
+    agent.start()
     until(lambda: agent.status()["cloud"]["connected"], "the broker has us")
     return agent
 
@@ -92,3 +101,17 @@ def test_the_metrics_file_says_what_the_status_says(site):
     assert f'site="{site.status()["site"]}"' in text
     assert 'ems_device_up{device="bess"} 1' in text
     assert 'ems_condition{code="device_silent",subject="pv",severity="alarm"} 1' in text
+
+
+def test_the_bundle_of_a_running_site_has_what_the_daemon_says_and_no_password(site, tmp_path):
+    out = tmp_path / "bundle.tar.gz"
+    done = ems("support-bundle", "--config", str(site.file), "--out", str(out), socket_path=site.socket)
+    assert (done.returncode, done.stderr) == (0, "")
+    with tarfile.open(out) as archive:
+        files = {name.split("/", 1)[1]: archive.extractfile(name).read().decode() for name in archive.getnames()}
+    status = json.loads(files["daemon/status.json"])
+    assert status["pid"] == site.process.pid
+    assert {"daemon/devices.json", "daemon/timeline.json", "ems.prom", "events.jsonl", "telemetry.csv"} <= set(files)
+    process = Path(f"/proc/{site.process.pid}")
+    elsewhere = [site.log.read_text(), (process / "cmdline").read_text(), (process / "environ").read_text()]
+    assert [text for text in (*files.values(), *elsewhere, done.stdout) if PASSWORD in text] == []

@@ -59,11 +59,11 @@ def test_a_battery_that_does_not_follow_its_setpoint_is_not_taken_to_have_moved(
     for t in range(40):
         sample = battery(t, 0.0, 50.0)
         sample = replace(sample, power_w=replace(sample.power_w, read_mono_s=t - 0.5))
-        others_w = OTHERS_W if t < 20 else -OTHERS_W
+        others_w = -OTHERS_W if t < 20 else OTHERS_W
         state, _ = step(
             SITE, state, inputs(t, plans, batteries=(sample,), pvs=(pv(t, OTHERS_W),), meter=meter(t, others_w))
         )
-    assert state.pairing.others_w == pytest.approx(-OTHERS_W, abs=1e3)
+    assert state.pairing.others_w == pytest.approx(OTHERS_W, abs=1e3)
 
 
 LED = frozenset({"bess"})

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from agent.core.authority import Source
 from agent.core.events import Event
 from agent.runtime.board import DeviceHealth
 from agent.runtime.clock import Clock
 from agent.runtime.control import ControlLoop
-from agent.runtime.device_checks import DeviceChecks
-from agent.runtime.device_requests import DeviceRequests
-from agent.runtime.device_traces import DeviceTraces
-from agent.runtime.device_writes import DeviceWrites, Standing
-from agent.runtime.local_socket import Handler
+from agent.runtime.local_socket import Handler, at_first_use
 from agent.site_file.device import DeviceSection
 from drivers.device import Device
 from drivers.link import Link
+
+if TYPE_CHECKING:
+    from agent.runtime.device_writes import Standing
+
+COMMANDS = (
+    "devices", "device_read", "device_check", "device_trace", "device_trace_more", "device_trace_stop", "device_write",
+)  # fmt: skip
+"""What people ask now and then: loaded when somebody does, a daemon that is asked nothing does without."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,15 @@ class DeviceSide:
 
     def handlers(self) -> dict[str, Handler]:
         """The commands by name."""
+        return at_first_use(COMMANDS, self.loaded)
+
+    def loaded(self) -> dict[str, Handler]:
+        """The same, ready."""
+        from agent.runtime.device_checks import DeviceChecks  # noqa: PLC0415 (see COMMANDS; here and below)
+        from agent.runtime.device_requests import DeviceRequests  # noqa: PLC0415
+        from agent.runtime.device_traces import DeviceTraces  # noqa: PLC0415
+        from agent.runtime.device_writes import DeviceWrites  # noqa: PLC0415
+
         profiles = {section.id: section.profile for section in self.sections}
         return {
             **DeviceRequests(self.devices, self.links, profiles, self.health, self.clock).handlers(),
@@ -44,6 +58,8 @@ class DeviceSide:
 
     def standing(self) -> Standing:
         """Who decides at the site now, and which awards are answered."""
+        from agent.runtime.device_writes import Standing  # noqa: PLC0415
+
         control = self.control
         source, override = control.decisions[-1].source, control.override
         awards = control.in_force.awards.at(self.clock.utc_s()) if control.trust.trusted else ()

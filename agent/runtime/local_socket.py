@@ -15,8 +15,9 @@ import pwd
 import socket
 import stat
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -82,6 +83,20 @@ class Accounts:
 
 _T = TypeVar("_T")
 Handler = Callable[[dict[str, Any], Peer], Awaitable[Any]]
+
+
+def at_first_use(names: Iterable[str], load: Callable[[], Mapping[str, Handler]]) -> dict[str, Handler]:
+    """Handlers of these names, which `load` brings at the first request for one of them; it may import, in a thread."""
+    lock = asyncio.Lock()
+    loaded: dict[str, Handler] = {}
+
+    async def ask(name: str, request: dict[str, Any], peer: Peer) -> Any:
+        async with lock:
+            if not loaded:
+                loaded.update(await asyncio.to_thread(load))
+        return await loaded[name](request, peer)
+
+    return {name: partial(ask, name) for name in names}
 
 
 class LocalSocket:

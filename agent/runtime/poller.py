@@ -27,7 +27,7 @@ FAILURES_UNTIL_STRANGE = 3
 PHASE_S = 0.002
 """Between the pollers of a site: the readings stay of nearly one instant, and each of them comes on time."""
 LONGEST_NAP_S = 1.0
-"""At least this often it is looked whether a device must be read sooner now; awards say so seconds before they begin."""
+"""At least this often it is looked whether a device must be read sooner; awards say so seconds before they begin."""
 
 
 @dataclass

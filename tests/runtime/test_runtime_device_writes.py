@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from agent.core.authority import Source
-from agent.runtime.device_side import DeviceSide
+from agent.runtime.device_side import COMMANDS, DeviceSide
 from agent.runtime.device_writes import DeviceWrites, Standing
 from agent.runtime.local_socket import Peer, Refusal
 from drivers.device import DeviceSpec, open_device
@@ -87,6 +87,11 @@ def standing(*, source=Source.ROLLING, trusted=True, override=None):
         in_force=SimpleNamespace(awards=SimpleNamespace(at=lambda utc_s: (sold,))),
     )
     return DeviceSide([], {}, {}, [], Now(), control, lambda event: None).standing()
+
+
+def test_every_command_about_devices_is_there_when_it_is_asked_for():
+    side = DeviceSide([], {}, {}, [], Now(), None, lambda event: None)
+    assert set(side.handlers()) == set(COMMANDS) == set(side.loaded())
 
 
 def test_the_awards_that_count_are_those_that_are_answered():

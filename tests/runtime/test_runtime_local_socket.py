@@ -9,11 +9,20 @@ import os
 import shutil
 import stat
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
 
-from agent.runtime.local_socket import MAX_REQUEST_BYTES, Accounts, Credentials, LocalSocket, Refusal, is_operator
+from agent.runtime.local_socket import (
+    MAX_REQUEST_BYTES,
+    Accounts,
+    Credentials,
+    LocalSocket,
+    Refusal,
+    at_first_use,
+    is_operator,
+)
 
 
 async def echo(request, peer):
@@ -171,3 +180,21 @@ async def test_the_kernel_tells_who_asks_with_supplementary_groups(open_folder, 
     out, _ = await process.communicate()
     await served.stop()
     assert json.loads(out)["result"]["operator"] is operator
+
+
+async def test_what_is_loaded_at_first_use_is_loaded_once_for_all_who_ask_and_not_before():
+    loads = []
+
+    async def named(request, _peer):
+        return request["text"]
+
+    def load():
+        loads.append(threading.current_thread())
+        return {"one": named, "two": named}
+
+    handlers = at_first_use(("one", "two"), load)
+    assert loads == []
+    asked = [handlers[name]({"text": name}, None) for name in ("one", "two", "one")]
+    assert await asyncio.gather(*asked) == ["one", "two", "one"]
+    assert len(loads) == 1
+    assert loads[0] is not threading.main_thread()

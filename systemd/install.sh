@@ -34,6 +34,7 @@ while [ $# -gt 0 ]; do
 	--unsigned) unsigned=yes ;;
 	--beside) step=beside ;; # ems update: this version beside the one in use, which goes on
 	--switch) step=switch ;; # ems update: the version that this file lies in becomes the one in use
+	--remove) step=remove ;; # ems uninstall: all but the site and its state
 	-h | --help) usage; exit 0 ;;
 	*) usage >&2; exit 2 ;;
 	esac
@@ -138,6 +139,16 @@ link() { # TARGET NAME: at once
 	mv -T "$2.new" "$2"
 }
 
+remove() { # the site's files, its state and the users stay
+	for unit in "$UNITS"/ems-*; do
+		[ ! -e "$unit" ] || systemctl --quiet disable --now "$(basename "$unit")" 2>/dev/null || :
+	done
+	rm -f "$UNITS"/ems-agent*.service "$UNITS"/ems-agent*.path "$UNITS/ems-simulator.service"
+	rm -f /usr/local/lib/sysusers.d/ems-agent.conf /usr/local/lib/tmpfiles.d/ems-agent.conf /usr/local/bin/ems
+	[ ! -d /run/systemd/system ] || systemctl daemon-reload
+	rm -rf "$ROOT"
+}
+
 # The site
 
 keep_key() { # who may sign the next version; kept from the first installation on
@@ -191,10 +202,10 @@ may_run_here
 version=$(told version)
 home=$ROOT/versions/$version
 
-if [ $step = switch ]; then
-	switch_to
-	exit
-fi
+case $step in
+switch) switch_to; exit ;;
+remove) remove; exit ;;
+esac
 fits_this_machine
 if [ $step = beside ]; then
 	build_version

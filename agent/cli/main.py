@@ -37,6 +37,9 @@ COMMANDS: Mapping[str, str | Group] = {
     "reload": "reload:reload",
     "simulate": "simulate:simulate",
     "update": "update:update",
+    "backup": "backup:backup",
+    "restore": "backup:restore",
+    "uninstall": "uninstall:uninstall",
     "cloud-sim": "cloud_sim:cloud_sim",
     "plan": Group("Look at the plans held, or bring one.", {"show": "plan:show", "import": "plan:import_"}),
     "awards": Group(

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 ETC = DEFAULT_CONFIG.parent
 KEYS = ETC / "update-key.pem"
-STATE = Path("/var/lib/ems-agent")
 
 BundleArgument = typer.Argument(None, metavar="BUNDLE.tar", help="What make bundle built.", show_default=False)
 UnsignedOption = typer.Option(False, "--unsigned", help="Take a bundle that nobody signed.")
@@ -79,11 +78,11 @@ def need_root(what: str, *, as_json: bool) -> None:
         fail(error, EXIT_REFUSED, as_json=as_json)
 
 
-def answers(given_socket: str | None, cmd: str) -> Mapping[str, Any]:
+def answers(given_socket: str | None, cmd: str, **params: Any) -> Mapping[str, Any]:
     """The daemon's result of one request; OSError when it does not answer, ValueError when it refuses."""
     connection = Connection(socket_path(given_socket))
     try:
-        reply = connection.ask(cmd)
+        reply = connection.ask(cmd, **params)
     finally:
         connection.close()
     if not reply["ok"]:
@@ -93,12 +92,13 @@ def answers(given_socket: str | None, cmd: str) -> Mapping[str, Any]:
 
 
 def _updating(socket: str | None, *, as_json: bool) -> Updating:
-    from agent.update.debian import Debian  # noqa: PLC0415 (the CLI starts fast)
+    from agent.update.backup import Places  # noqa: PLC0415 (the CLI starts fast)
+    from agent.update.debian import Debian  # noqa: PLC0415 (as above)
     from agent.update.house import House  # noqa: PLC0415 (as above)
     from agent.update.updating import Updating  # noqa: PLC0415 (as above)
 
     house = House()
-    gateway = Debian(house, lambda cmd: answers(socket, cmd), DEFAULT_CONFIG, STATE)
+    gateway = Debian(house, lambda cmd: answers(socket, cmd), DEFAULT_CONFIG, Places.of(DEFAULT_CONFIG).state)
 
     def say(text: str) -> None:
         if not as_json:

@@ -93,6 +93,7 @@ class CloudSection(CloudAccess):
     confirm: Literal["watermark", "puback"] = "watermark"
     frame: Annotated[Time, Field(ge=1.0, le=3600.0)] = 60.0
     reconnect_max: Annotated[Time, Field(ge=1.0, le=600.0)] = 60.0
+    reconnect_spread: Annotated[Time, Field(ge=0.0, le=600.0)] = 10.0
     resend_after: Annotated[Time, Field(ge=1.0, le=3600.0)] = 60.0
     history_per_s: Annotated[float, Field(ge=0.1, le=1000.0)] = 20.0
     link: Literal["normal", "metered"] = "normal"

@@ -11,7 +11,6 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import paho.mqtt.client as mqtt
@@ -22,6 +21,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent.cloud.intake import MAX_INBOUND, Inbound, Intake
+from agent.cloud.reconnect import LinkOptions, wait_s
 from agent.cloud.transport import (
     CannotConnect,
     Opening,
@@ -48,16 +48,6 @@ STEADY_AFTER_S = 30.0
 SESSION_TAKEN_OVER = 0x8E
 _DISCONNECT_WITH_WILL = 0x04
 _UNSUPPORTED_VERSION = 0x84
-
-
-@dataclass(frozen=True, slots=True)
-class LinkOptions:
-    """What may differ from site to site."""
-
-    first_wait_s: float = 1.0
-    longest_wait_s: float = 60.0
-    taken_over_wait_s: float = 60.0
-    """After another client took our id: both would otherwise throw each other out for ever."""
 
 
 class ConnectionLost(Exception):  # noqa: N818 - an expected outcome, named for what happened
@@ -362,7 +352,8 @@ class MqttLink:
             failures = 0 if steady else failures + 1
             await on_lost(lost)
             if not lost.wanted:
-                await self._pause(self._wait_s(failures, lost))
+                taken_over = lost.reason_code == SESSION_TAKEN_OVER
+                await self._pause(wait_s(failures, self._options, random.random, taken_over=taken_over))
 
     def at_once(self) -> None:
         """The next attempt is made now, if one is waited for."""
@@ -373,13 +364,6 @@ class MqttLink:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._again.wait()
-
-    def _wait_s(self, failures: int, lost: ConnectionLost) -> float:
-        options = self._options
-        wait_s = min(options.longest_wait_s, options.first_wait_s * 2.0 ** min(max(0, failures - 1), 16))
-        if lost.reason_code == SESSION_TAKEN_OVER:
-            wait_s = max(wait_s, options.taken_over_wait_s)
-        return wait_s * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, so that a whole fleet does not come at once
 
     async def _one_connection(self, session: Callable[[Connection], Awaitable[None]]) -> ConnectionLost:
         client = self._open_client(self.transport, self._client_id, self._will)

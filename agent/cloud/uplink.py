@@ -21,7 +21,6 @@ from agent.cloud.mqtt_link import (
     SESSION_TAKEN_OVER,
     Connection,
     ConnectionLost,
-    LinkOptions,
     MqttLink,
     OpenClient,
     PublishRefused,
@@ -29,6 +28,7 @@ from agent.cloud.mqtt_link import (
 from agent.cloud.on_request import AskedRanges, LiveMode, Resending
 from agent.cloud.pace import Pace
 from agent.cloud.receiving import Receiving
+from agent.cloud.reconnect import LinkOptions
 from agent.cloud.resend import ResendTimer
 from agent.cloud.security import SecurityLog
 from agent.cloud.signatures import Arrived, KeyRing

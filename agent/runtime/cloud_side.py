@@ -14,8 +14,9 @@ from agent.cloud.access import transport
 from agent.cloud.documents import DocumentDesk
 from agent.cloud.frame import telemetry_frame
 from agent.cloud.messages import Status, status_message
-from agent.cloud.mqtt_link import LinkOptions, OpenClient
+from agent.cloud.mqtt_link import OpenClient
 from agent.cloud.on_request import Resending
+from agent.cloud.reconnect import LinkOptions
 from agent.cloud.renewal import Renewal
 from agent.cloud.signatures import Arrived, KeyChange, KeyRing
 from agent.cloud.transport import Transport
@@ -39,9 +40,9 @@ from agent.store import Store
 
 log = structlog.get_logger(__name__)
 
-NO_BROKER = Refused("bad_value", None, "this site has no broker")
 SHORTEST_WAIT_S = 0.2
-"""First pause before the broker is tried again."""
+"""First pause before the broker is tried again, where the site file asks for no spread."""
+NO_BROKER = Refused("bad_value", None, "this site has no broker")
 
 
 class CloudSide:
@@ -235,7 +236,10 @@ class CloudSide:
             self.news()
 
     def _make_uplink(self, section: CloudSection) -> Uplink:
-        link = LinkOptions(first_wait_s=SHORTEST_WAIT_S, longest_wait_s=section.reconnect_max)
+        spread_s = min(section.reconnect_spread, section.reconnect_max)
+        link = LinkOptions(
+            first_wait_s=max(SHORTEST_WAIT_S, spread_s / 2.0), longest_wait_s=section.reconnect_max, spread_s=spread_s
+        )
         return Uplink(
             site_id=self._site.site.id,
             transport=transport(section),

@@ -9,7 +9,7 @@ from cloud_documents import NOW, SITE
 from agent.cloud.documents import DocumentDesk
 from agent.cloud.frame import telemetry_frame
 from agent.cloud.messages import Status, status_message
-from agent.cloud.mqtt_link import LinkOptions
+from agent.cloud.reconnect import LinkOptions
 from agent.cloud.transport import Transport
 from agent.cloud.uplink import Uplink, UplinkOptions
 from agent.core.admission import PlanLimits, admit
@@ -17,7 +17,7 @@ from agent.core.plan import Plans
 from agent.core.records import Outcome, Sample, Stage
 from agent.site_file.broker_address import BrokerAddress
 
-QUICK = LinkOptions(first_wait_s=0.05, longest_wait_s=0.1, taken_over_wait_s=0.1)
+QUICK = LinkOptions(first_wait_s=0.05, longest_wait_s=0.1, spread_s=0.1, taken_over_wait_s=0.1)
 LIMITS = PlanLimits(500e3, 500e3, 500e3, 500e3)
 
 

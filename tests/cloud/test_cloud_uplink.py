@@ -11,7 +11,7 @@ from cloud_double import until
 from cloud_site import QUICK
 
 from agent.cloud.messages import forecast_message
-from agent.cloud.mqtt_link import MAX_IN_FLIGHT, ConnectionLost, LinkOptions, MqttLink
+from agent.cloud.mqtt_link import MAX_IN_FLIGHT, ConnectionLost, MqttLink
 from agent.cloud.transport import Transport
 from agent.cloud.uplink import FLAPS_AFTER, Confirm, UplinkOptions
 from agent.core.events import Event, EventState, Severity
@@ -378,15 +378,3 @@ class TestLink:
         await asyncio.gather(running, return_exceptions=True)
         server.close()
         assert lost.reason_code == 0x8E
-
-    def test_the_wait_grows_to_its_limit_and_is_never_the_same_for_all(self):
-        link = MqttLink(at("x", 1), "ems-x", ("t", b""), LinkOptions())
-        lost = ConnectionLost("gone")
-        waits = [max(link._wait_s(n, lost) for _ in range(200)) for n in (0, 1, 2, 3, 7, 1000)]
-        assert waits == pytest.approx([1, 1, 2, 4, 60, 60], rel=0.1)
-        assert len({link._wait_s(7, lost) for _ in range(50)}) > 10
-        assert all(link._wait_s(7, lost) >= 30 for _ in range(50))
-
-    def test_after_another_client_took_the_id_the_wait_is_long_at_once(self):
-        link = MqttLink(at("x", 1), "ems-x", ("t", b""), LinkOptions(longest_wait_s=1))
-        assert link._wait_s(1, ConnectionLost("taken over", 0x8E)) >= 30

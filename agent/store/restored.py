@@ -28,10 +28,13 @@ def go_on_elsewhere(directory: Path, now_utc_s: float, made_utc_s: float, text: 
         holes: list[tuple[Stream, int, int]] = []
         with telemetry.database.transaction(durable=True) as db:
             begin_streams(db, dict.fromkeys(Stream, (0, 0)))
+            # The lost gateway went on with these and sent what became of them.
+            db.execute("DELETE FROM staged")
+            db.execute("DELETE FROM slots WHERE closed = 0")
             announced_id = state_of(db, Stream.EVENT).announced_id
             for stream in Stream:
                 # Without telemetry.db in the backup only control.db knows how far the sequences were.
-                last_seq = max(state_of(db, stream).last_seq, control.reserved(stream)[0])
+                last_seq = state_of(db, stream).last_seq or control.reserved(stream)[0]
                 if last_seq:
                     holes.append((stream, last_seq + 1, last_seq + skipped))
                     begin_streams(db, {stream: (last_seq + skipped, 0)})

@@ -10,6 +10,7 @@ import shutil
 import tarfile
 import tempfile
 import tomllib
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -24,6 +25,8 @@ from agent.update.refusal import Refused
 PAPERS = "backup.json"
 FORMAT = 1
 OTHERS_MAY_READ = 0o004
+UNREADABLE = (OSError, EOFError, zlib.error, tarfile.TarError)
+"""What an archive that was damaged or cut off raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ def read_papers(path: Path) -> Papers:
         if told.get("format") != FORMAT:
             raise ValueError(f"format {told.get('format')}, not {FORMAT}")
         return Papers(**told | {"left_out": tuple(told["left_out"])})
-    except (OSError, tarfile.TarError, ValueError, TypeError, KeyError) as error:
+    except (*UNREADABLE, ValueError, TypeError, KeyError) as error:
         why = f"{path} is not a backup that this version reads: {error}"
         raise Refused("restore", why, "use the file that ems backup wrote, whole") from error
 
@@ -132,7 +135,7 @@ def restore(path: Path, places: Places, owner: tuple[int, int], now_utc_s: float
             if (state / "control.db").exists():
                 text = f"this site was restored on the gateway {host} from a backup of {papers.host}"
                 go_on_elsewhere(state, now_utc_s, papers.made_utc_s, text)
-        except (OSError, tarfile.TarError, StorageFailed) as error:
+        except (*UNREADABLE, StorageFailed) as error:
             raise Refused("restore", f"{path} is damaged: {error}", "nothing was changed; use another copy") from error
         places.state.mkdir(parents=True, exist_ok=True)
         for old in places.state.glob("*.db*"):  # with their logs, or those would be taken for the new files'

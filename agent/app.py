@@ -31,6 +31,8 @@ from agent.runtime import logs
 from agent.runtime.board import Board, DeviceHealth
 from agent.runtime.checkup_side import CheckupSide
 from agent.runtime.cloud_side import CloudSide
+from agent.runtime.commissioning import CommissioningSide
+from agent.runtime.commissioning_facts import SiteFacts
 from agent.runtime.control import ControlLoop
 from agent.runtime.device_conditions import device_conditions, wear_conditions
 from agent.runtime.device_droops import DeviceDroops
@@ -109,6 +111,7 @@ class Daemon:
         self._metrics: MetricsFile | None = None
         self._polled: dict[str, Polled] = {}
         self._sections = list(site.device)
+        self._commissioning: CommissioningSide | None = None
         self._reloading: Reloading | None = None
         self._safe_mode: SafeMode | None = None
 
@@ -174,6 +177,9 @@ class Daemon:
             )
             authority.restore(held)
             self._tell_from_now_on(recorder.tell)
+            facts = SiteFacts(control, self._sections, self._devices, self._health, cloud.facts)
+            self._commissioning = commissioning = CommissioningSide(store, control, facts, recorder.tell, self._clock)
+            commissioning.restore(held.commissioning)
             replanning = self._replanning(held, store, control, recorder)
             parts = LiveParts(control, cloud, replanning, self._polled, self._sections)
             self._reloading = Reloading(self._site, parts, tell=self._tell, clock=self._clock)
@@ -198,6 +204,7 @@ class Daemon:
             def after_tick(effects: Effects) -> None:
                 recorder.put(effects)
                 authority.after_tick(effects)
+                commissioning.after_tick(effects)
                 safe_mode.after_tick(effects)
                 cloud.after_tick(effects)
                 housekeeper.look(self._clock.utc_s(), self._clock.mono_s())
@@ -211,7 +218,7 @@ class Daemon:
                 {"last_utc": lambda: self._keep_time(store, control), "status": cloud.beat, "models": models.save}
             )
             background = [tasks.create_task(recorder.run()), tasks.create_task(cloud.run())]
-            background.append(tasks.create_task(authority.run()))
+            background += [tasks.create_task(authority.run()), tasks.create_task(commissioning.run())]
             await self._first_round(pollers)
             ticking = tasks.create_task(control.run(after_tick), name="control")
             if replanning is not None:
@@ -221,6 +228,7 @@ class Daemon:
             # What start-up left stays for good: looked through with all else, it would hold the loop up for 70 ms.
             gc.collect()
             gc.freeze()
+            gc.enable()
             self._notifier.send("READY=1")
             log.info("started", site=self._site.site.id, boot_id=self._boot_id)
             await stop.wait()
@@ -253,6 +261,7 @@ class Daemon:
         reloading: Reloading,
         safe_mode: SafeMode,
     ) -> LocalSocket:
+        assert self._commissioning is not None, "made before"
         requests = Requests(
             site_id=self._site.site.id,
             version=version("ems-agent"),
@@ -265,6 +274,7 @@ class Daemon:
             authority=authority,
             reloading=reloading,
             safe_mode=safe_mode,
+            commissioning=self._commissioning,
             commands_facts=cloud.commands.facts,
             device_side=DeviceSide(
                 self._sections,
@@ -386,6 +396,7 @@ class Daemon:
     def _found_beside(self) -> tuple[Condition, ...]:
         return (
             *device_conditions(self._health, read_only=self._read_only),
+            *(self._commissioning.conditions() if self._commissioning is not None else ()),
             *wear_conditions(self._devices.values()),
             *(self._reloading.conditions() if self._reloading is not None else ()),
             *(self._safe_mode.conditions() if self._safe_mode is not None else ()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -23,6 +24,8 @@ class Lies:
     """Its measured power is shown so many times."""
     dead_man_works: bool = True
     """False: it takes the reversion time and never acts on it."""
+    reverts_after_s: float | None = None
+    """It ends a setpoint after this, whatever reversion time it was told."""
     serial: str = "SIM-BATTERY-1"
 
     @property
@@ -42,10 +45,15 @@ class LyingBattery(BatteryDevice):
         self.image.text("1.SN", lies.serial)
 
     def write(self, address: int, data: bytes) -> None:
-        """As the honest one; a dead-man that does not work is armed and forgotten."""
+        """As the honest one; its dead-man is armed by its own rules."""
+        before_utc_s = self.control.revert_at_utc_s
         super().write(address, data)
-        if not self._lies.dead_man_works:
-            self.control.revert_at_utc_s = None
+        armed_utc_s = self.control.revert_at_utc_s
+        if armed_utc_s in (None, before_utc_s):
+            return
+        own_s = self._lies.reverts_after_s if self._lies.dead_man_works else math.inf
+        if own_s is not None:
+            self.control.revert_at_utc_s = self._plant.utc_s + own_s if own_s < math.inf else None
 
     def apply_setpoint(self) -> None:
         """Hands the plant what the inverter makes of the setpoint."""

@@ -22,7 +22,8 @@ ConfigOption = typer.Option(DEFAULT_CONFIG, "--config", "-c", help="The site fil
 def check(config: Path = ConfigOption, as_json: bool = JsonOption) -> None:
     """Check a site file without starting anything: its problems by key, else the limits in force, and warnings.
 
-    A limit without a source in brackets is stated in the file. Warnings do not make a file unusable.
+    A limit without a source in brackets is stated in the file. Where the daemon of this site runs, what it measured in
+    commissioning is told beside it. Warnings do not make a file unusable.
     """
     from agent.config import ConfigError, load  # noqa: PLC0415 (pydantic only where it is needed: the CLI starts fast)
 
@@ -34,11 +35,16 @@ def check(config: Path = ConfigOption, as_json: bool = JsonOption) -> None:
         else:
             typer.echo("\n".join(error.problems), err=True)
         raise typer.Exit(EXIT_REFUSED) from None
+    from agent.cli.commissioned import commissioned_limits  # noqa: PLC0415 (as above)
     from agent.cli.config_limits import limits_in_force  # noqa: PLC0415 (as above)
     from agent.cli.config_risks import risks  # noqa: PLC0415 (as above)
 
     roles = [device.role for device in site.device]
-    limits, warnings = limits_in_force(site), risks(site)
+    stated = limits_in_force(site)
+    subjects = [one.subject for one in stated]
+    measured = commissioned_limits(Path(site.api.socket), site.site.id)
+    limits = sorted((*stated, *measured), key=lambda one: subjects.index(one.subject))
+    warnings = risks(site)
     if as_json:
         facts = {"usable": True, "problems": [], "site": site.site.id, "devices": len(roles)}
         show_json(facts | {"limits": [asdict(one) for one in limits], "warnings": [asdict(one) for one in warnings]})

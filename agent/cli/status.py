@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from agent.cli.client import JsonOption, SocketOption, ask, show_json
+from agent.cli.commissioned import status_lines
 from agent.cli.model import summary
 from agent.cli.override import override_line
 from agent.cli.text import ago, direction, fitted, kw, kwh, local, local_plan_lines, percent, plan_line
@@ -52,6 +53,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
         problem = f": {device['last_error']}" if device["last_error"] else ""
         shown.append(f"device   {device['device_id']} {device['health']}, {device['identity'] or 'unknown'}{problem}")
     shown += [f"learned  {device_id} {summary(model)}" for device_id, model in facts["models"].items()]
+    shown += status_lines(facts["commissioning"])
     cloud = facts["cloud"]
     if cloud is None:
         shown.append("cloud    none in the site file")

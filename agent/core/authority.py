@@ -123,9 +123,7 @@ def decide(
     trial = above.trial
     if trial is not None:
         suspends = not trial.plays_award
-        return Authority(
-            Source.COMMISSIONING, Target.BATTERY, trial.power_w, None, None, trial.why, beneath, suspends
-        )
+        return Authority(Source.COMMISSIONING, Target.BATTERY, trial.power_w, None, None, trial.why, beneath, suspends)
     override = above.override
     if override is not None and not override.term.over(utc_s, mono_s, clock_trusted=clock_trusted):
         why = f"{override.who} overrides until {clock(override.term.until_utc_s)}: {override.reason}"

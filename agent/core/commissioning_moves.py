@@ -234,7 +234,8 @@ def judge_dead_man(scene: Scene, rows: Sequence[Row], _moment: Moment) -> Result
             "switch its watchdog on in the device, or find out what feeds it (some are fed by reading too); "
             "until then treat the site as one without a dead-man; then --resume"
         )
-        return result([Finding(Word.FAILED, "dead_man_dead", text, hint)], {"dead_man_s": None, "has_dead_man": 0.0})
+        measures = {"dead_man_s": None, "has_dead_man": 0.0, "held_w": held_w, "end_w": end_w}
+        return result([Finding(Word.FAILED, "dead_man_dead", text, hint)], measures)
     took_s = fallen_mono_s - written_mono_s
     measures = {"dead_man_s": took_s, "has_dead_man": 1.0, "stated_s": stated_s, "held_w": held_w, "end_w": end_w}
     return result(_dead_man_findings(scene, device_id, took_s, end_w, held_w), measures)

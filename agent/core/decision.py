@@ -24,6 +24,7 @@ from agent.core.reserve_duty import ReserveState
 from agent.core.skew import Pairing
 from agent.core.slot_energy import SlotAccount, SlotRecord
 from agent.core.snapshot import BatterySample, CeilingOutcome, DroopOutcome, MeterSample, PvSample, WriteOutcome
+from agent.core.trial import Trial
 from agent.core.writes import WriteReason, WriteState
 
 
@@ -55,6 +56,8 @@ class Inputs:
     """What a command of the cloud asks for; over when its own term says so."""
     narrowings: tuple[Narrowing, ...] = ()
     """Limits that the cloud narrowed."""
+    trial: Trial | None = None
+    """What commissioning tries now; `awards` are then the one that it plays, or none."""
     safe_mode: str = ""
     """Why the agent moves no power after a crash loop, "" outside safe mode."""
 

@@ -34,6 +34,9 @@ def refuse_hand_write(*, owned: bool, source: Source, awards: Sequence[str]) -> 
     if source is Source.SAFE_MODE:
         why = "the control owns this point, and safe mode holds the batteries at 0 kW after a crash loop"
         return HandWriteRefused(why, "find the cause (journalctl -u ems-agent -p err), then: ems safe-mode end")
+    if source is Source.COMMISSIONING:
+        why = "the control owns this point, and the site is being commissioned"
+        return HandWriteRefused(why, "wait until that is over, or end it: ems commission --stop")
     why = f"the control owns this point and writes it itself ({source} decides)"
     hint = 'take the site over first: ems override set 0 --for 10m --reason "..."; then write it within that time'
     return HandWriteRefused(why, hint)

@@ -32,8 +32,9 @@ from agent.core.slot_energy import (
     unplanned_slot,
 )
 from agent.core.snapshot import BatterySample
+from agent.core.trial import shifted
 from agent.core.units import fleet_now, site_bounds
-from agent.core.writes import WriteReason, WriteState, due, refusing, sent, settled, watched
+from agent.core.writes import WriteReason, WriteState, due, let_be, refusing, sent, settled, watched
 
 
 def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects]:
@@ -53,13 +54,14 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
     )  # fmt: skip
     # With a clock that may be wrong no award can be known to count.
     awards = inputs.awards if trusted else NO_AWARDS
-    reading = now.meter.frequency_hz if now.meter is not None else None
+    trial = inputs.trial
+    reading = shifted(now.meter.frequency_hz if now.meter is not None else None, trial)
     duty = duty_now(rules, state.reserve, awards, reading, utc_s=utc_s, mono_s=mono_s, dt_s=dt_s)
     if authority.suspends_awards:
         duty, awards = suspended(duty), NO_AWARDS
     counter_wh = _counter_at(now, inputs, 0.0)
     account, closed = _account(rules, state, inputs, now, authority.planning, dt_s=dt_s)
-    aim_w = _aim(authority, account, now, counter_wh, utc_s=utc_s, tick_s=rules.tick_s)
+    aim_w = _aim(authority, account, now, counter_wh, utc_s=utc_s, rules=rules)
     ahead_s = projection_s(rules, authority.slot.end_utc_s if authority.slot else None, utc_s)
     fleet = fleet_now(rules, state, inputs, now, ahead_s=ahead_s, dt_s=dt_s, latches=latches)
     handed = _handed(rules, state, inputs, now, duty) if rules.delegated else NOBODY
@@ -79,7 +81,7 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
     pv = pv_tick(rules, state.pv, inputs, now, done)
     reserve, evidence = afterwards(
         state.reserve, duty, utc_s=utc_s, battery_w=now.battery_w,
-        baseline_w=done.baseline_w, setpoint_w=done.power_w, clock_trusted=trusted,
+        baseline_w=done.baseline_w, setpoint_w=done.power_w, clock_trusted=trusted, played=trial is not None,
     )  # fmt: skip
     decision = Decision(
         utc_s=utc_s, mono_s=mono_s, source=authority.source, version=authority.version, why=authority.why,
@@ -120,10 +122,11 @@ def _handed(rules: SiteRules, state: State, inputs: Inputs, now: SiteView, duty:
 
 
 def _above(rules: SiteRules, latches: Latches, inputs: Inputs) -> Above:
-    if not latches and not inputs.safe_mode and inputs.override is None and inputs.order is None:
+    asked = (inputs.override, inputs.order, inputs.trial)
+    if not latches and not inputs.safe_mode and asked == (None, None, None):
         return NOTHING_ABOVE
     stopped = why_site_stopped(latches, [battery.device_id for battery in rules.batteries])
-    return Above(stopped, inputs.override, inputs.order, safe_mode=inputs.safe_mode)
+    return Above(stopped, *asked, inputs.safe_mode)
 
 
 def _latch_conditions(latches: Latches) -> list[Condition]:
@@ -190,7 +193,7 @@ def _aim(
     counter_wh: float | None,
     *,
     utc_s: float,
-    tick_s: float,
+    rules: SiteRules,
 ) -> float:
     """The wanted battery power before limits and without frequency response.
 
@@ -201,7 +204,7 @@ def _aim(
         return authority.power_w - now.stray_w
     grid_w = authority.power_w
     if account is not None and authority.slot is not None:
-        grid_w = tracked_power_w(account, utc_s, tick_s, counter_wh)
+        grid_w = tracked_power_w(account, utc_s, rules.tick_s, counter_wh, rules.reaction_s)
     return grid_w - now.others_w
 
 
@@ -218,6 +221,9 @@ def _write(
         line = held.get(battery_rules.device_id) or WriteState(battery_rules.device_id)
         if line.device_id in outcomes:
             line = settled(line, outcomes[line.device_id])
+        if inputs.trial is not None and inputs.trial.leaves_alone(line.device_id):
+            ledger.append(let_be(line))
+            continue
         answer_w = handed.range_w(line.device_id) if handed.answers else (0.0, 0.0)
         line = watched(line, sample.held_setpoint_w, sample.power_w, battery_rules, inputs.mono_s, answer_w=answer_w)
         share_w = setpoints_w[line.device_id]

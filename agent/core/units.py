@@ -13,12 +13,13 @@ from agent.core.curtailment import ConnectionLimits, limits_now
 from agent.core.decision import Inputs, State
 from agent.core.delegation import NOBODY, Handed, allowing
 from agent.core.derating import NO_CELLS, Cells
-from agent.core.envelope import REACTION_TICKS, BatteryMemory, BatteryMoment, battery_unit, connection_bounds
+from agent.core.envelope import BatteryMemory, BatteryMoment, battery_unit, connection_bounds
 from agent.core.latch import NO_LATCHES, Latches, why_stopped
 from agent.core.outages import out_of_service
 from agent.core.rules import BatteryRules, SiteRules
 from agent.core.site_view import SiteView
 from agent.core.snapshot import BatterySample
+from agent.core.trial import confined
 from agent.core.writes import WriteState, may_hold, refused
 
 CONTRADICTED_MARGIN_PCT = 3.0
@@ -56,7 +57,7 @@ def fleet_now(
     memories: dict[str, BatteryMemory] = {}
     models: dict[str, BatteryModel] = {}
     held = {line.device_id: line for line in state.writes}
-    reaction_s = REACTION_TICKS * rules.tick_s
+    reaction_s = rules.reaction_s
     for battery_rules, sample in zip(rules.batteries, now.batteries, strict=True):
         device_id = battery_rules.device_id
         line = held.get(device_id)
@@ -85,7 +86,8 @@ def fleet_now(
         memory = state.memories.get(device_id, FRESH_MEMORY)
         unit, memories[device_id] = battery_unit(battery_rules, battery_rules.limits, sample, moment, memory)
         units.append(unit)
-    return Fleet(tuple(units), memories, models)
+    confined_to = inputs.trial
+    return Fleet(tuple(units) if confined_to is None else confined(units, confined_to), memories, models)
 
 
 def connection_limits(rules: SiteRules, inputs: Inputs) -> ConnectionLimits:

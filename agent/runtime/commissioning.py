@@ -95,11 +95,11 @@ class CommissioningSide:
         self._run = after
         self._control.trial = trial_of(after)
         self._go = self._go if after.stage is Stage.WAITING else ""
-        if after.key != run.key or run.alarms is None:
-            self._step_begins(after)
         for key, result in after.results.items():
             if result is not run.results.get(key):
                 self._step_done(after, key, result)
+        if after.key != run.key or run.alarms is None:
+            self._step_begins(after)
         if after.stage is Stage.ENDED:
             self._finished(after)
 
@@ -181,6 +181,8 @@ class CommissioningSide:
             raise Refusal(WHAT, "the agent has only just started and not decided yet", "try again in a second")
         if resume and not self._record.results:
             raise Refusal(WHAT, "there is nothing to resume", "run it without --resume")
+        if control.safe_mode:
+            raise Refusal(WHAT, f"the agent is in its safe mode: {control.safe_mode}", "find the cause first")
         if control.state.latches:
             latches = ", ".join(latch.device_id for latch in control.state.latches.values())
             raise Refusal(WHAT, f"the safety latch fell at {latches}", "find the cause, then: ems latch reset")

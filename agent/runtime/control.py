@@ -13,7 +13,7 @@ import structlog
 
 from agent.core.authority import PowerOrder
 from agent.core.award_outlook import awarded_rules, notices, outlook, slots_outlook
-from agent.core.awards import awarded_tick_s
+from agent.core.awards import AwardBook, awarded_tick_s
 from agent.core.clock_trust import ClockTrust, judge
 from agent.core.command_limits import Narrowing
 from agent.core.decision import Condition, Decision, Effects, Inputs, SetpointWrite, State
@@ -26,6 +26,7 @@ from agent.core.rules import SiteRules
 from agent.core.slots_ahead import SlotAhead
 from agent.core.snapshot import WriteOutcome
 from agent.core.step import step
+from agent.core.trial import Trial, tried_rules
 from agent.core.verdict import Verdict, verdict
 from agent.runtime.board import Board
 from agent.runtime.clock import Clock
@@ -98,6 +99,8 @@ class ControlLoop:
     """What a command of the cloud asks for."""
     narrowings: tuple[Narrowing, ...] = ()
     """Limits that the cloud narrowed."""
+    trial: Trial | None = None
+    """What commissioning tries now: until it is taken away nobody else moves a battery, but the safety latch."""
     _after_tick: Callable[[Effects], None] | None = None
     _act_again: bool = False
     """A tick was asked for while a write was under way: its device could not be told yet."""
@@ -161,7 +164,12 @@ class ControlLoop:
         """From one tick to the next: the site's own, or faster while an award is in force or about to be."""
         if not self.trust.trusted:
             return self.rules.tick_s
-        return awarded_tick_s(self.in_force.awards, self.clock.utc_s(), self.rules.tick_s)
+        return awarded_tick_s(self._awards, self.clock.utc_s(), self.rules.tick_s)
+
+    @property
+    def _awards(self) -> AwardBook:
+        """The awards that are answered: those in force, or the one that commissioning plays."""
+        return self.in_force.awards if self.trial is None else self.trial.awards
 
     def tick(self) -> Effects:
         """One control tick."""
@@ -177,21 +185,23 @@ class ControlLoop:
             pvs=self.board.pvs,
             meter=self.board.meter,
             orders=self.in_force.orders,
-            awards=self.in_force.awards,
+            awards=self._awards,
             notices=self._notices + self.found_beside(),
             outcomes=tuple(self._outcomes),
             override=self.override,
             safe_mode=self.safe_mode,
             order=self.order,
             narrowings=self.narrowings,
+            trial=self.trial,
             ceiling_outcomes=self.pv_ceilings.outcomes(),
             droop_outcomes=self.droops.outcomes(),
         )
         self._outcomes.clear()
-        rules = awarded_rules(self.rules, inputs.awards, utc_s)
+        rules = awarded_rules(tried_rules(self.rules, self.trial), inputs.awards, utc_s)
         self.state, effects = step(rules, self.state, inputs)
         self.last_inputs = inputs
-        self._look_ahead(inputs, reviewed)
+        if self.trial is None:  # what commissioning does says nothing about awards to come
+            self._look_ahead(inputs, reviewed)
         if not self.read_only:
             for write in effects.writes:
                 self._start(write)
@@ -226,8 +236,7 @@ class ControlLoop:
         if reviewed:
             self._reviewed_mono_s = mono_s
             self.in_force = in_force(self.rules, self.order_documents, utc_s)
-        awards = self.in_force.awards
-        needed_s = awarded_tick_s(awards, utc_s, math.inf) if self.trust.trusted else math.inf
+        needed_s = awarded_tick_s(self._awards, utc_s, math.inf) if self.trust.trusted else math.inf
         self.board.hurry_s = needed_s if needed_s < math.inf else None
         return reviewed
 
@@ -247,7 +256,14 @@ class ControlLoop:
         inputs = self.last_inputs
         if inputs is None:
             return ()
-        return slots_outlook(self.rules, self.state, replace(inputs, plans=self.plans), inputs.utc_s + for_s)
+        inputs = replace(self._ordinary(inputs), plans=self.plans)
+        return slots_outlook(self.rules, self.state, inputs, inputs.utc_s + for_s)
+
+    def _ordinary(self, inputs: Inputs) -> Inputs:
+        """The inputs without commissioning, which says nothing about the time after it."""
+        if inputs.trial is None:
+            return inputs
+        return replace(inputs, awards=self.in_force.awards, trial=None)
 
     def _start(self, write: SetpointWrite) -> None:
         self.counters.writes += 1

@@ -17,6 +17,7 @@ from agent.core.snapshot import CeilingOutcome, WriteOutcome
 from agent.runtime.award_report import award_facts, evidence_line
 from agent.runtime.board import DeviceHealth
 from agent.runtime.checkup_side import CheckupSide
+from agent.runtime.commissioning import CommissioningSide
 from agent.runtime.control import ControlLoop
 from agent.runtime.device_side import DeviceSide
 from agent.runtime.local_socket import Handler, Peer, Refusal
@@ -52,9 +53,10 @@ class Requests:
     authority: SiteAuthority
     commands_facts: Callable[[], list[dict[str, Any]]]
     device_side: DeviceSide
+    checkup: CheckupSide
     reloading: Reloading
     safe_mode: SafeMode
-    checkup: CheckupSide
+    commissioning: CommissioningSide
     cloud_facts: Callable[[], dict[str, Any] | None]
     import_plan: Callable[[bytes, str], Awaitable[Outcome | Refused]]
     replan_facts: Callable[[], dict[str, Any]] | None
@@ -77,6 +79,7 @@ class Requests:
             **self.device_side.handlers(),
             **self.reloading.handlers(),
             **self.safe_mode.handlers(),
+            **self.commissioning.handlers(),
             **self.checkup.handlers(),
         }
 
@@ -94,6 +97,7 @@ class Requests:
             "site": self.site_id,
             "site_file": self.reloading.facts(),
             "safe_mode": self.safe_mode.facts(),
+            "commissioning": self.commissioning.facts(),
             "version": self.version,
             "boot_id": self.boot_id,
             "pid": os.getpid(),

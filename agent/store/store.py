@@ -30,6 +30,7 @@ STORED_WRITES = "stored_writes"
 OVERRIDE = "override"
 LATCHES = "latches"
 STARTS = "starts"
+COMMISSIONING = "commissioning"
 
 _Args = TypeVarTuple("_Args")
 _R = TypeVar("_R")
@@ -62,6 +63,8 @@ class Held:
     """When registers that wear out were written, as `drivers.profile.wear` writes it."""
     starts: str | None = None
     """The last starts, as `agent.core.crash_loop` writes them."""
+    commissioning: str | None = None
+    """The last commissioning and what it measured, as `agent.core.commissioning_record` writes it."""
 
 
 class Store:
@@ -112,7 +115,7 @@ class Store:
 
     async def load(self) -> Held:
         """What a start begins with; a telemetry.db that cannot be read counts as empty."""
-        documents = await self._run(self._writer.control.documents)
+        documents = await self._run(self._writer.documents)
         mark = await self._run(self._writer.control.mark, LAST_UTC)
         replanning = await self._run(self._writer.control.mark, REPLANNING)
         sample, slot = await self._run(self._writer.unfinished)
@@ -124,10 +127,12 @@ class Store:
         override = await self._run(self._writer.control.mark, OVERRIDE)
         latches = await self._run(self._writer.control.mark, LATCHES)
         stored_writes = await self._run(self._writer.control.mark, STORED_WRITES)
+        commissioning = await self._run(self._writer.control.mark, COMMISSIONING)
         starts = await self._run(self._writer.control.mark, STARTS)
         return Held(
             tuple(documents), last_utc_s, replanning, sample, slot, models, settings, tuple(commands),
             0.0 if since is None else float(since), override, latches, stored_writes, starts,
+            commissioning,
         )  # fmt: skip
 
     async def save_document(self, content: Document, document: bytes, outcome: Outcome) -> None:
@@ -200,6 +205,10 @@ class Store:
     async def keep_latches(self, text: str) -> None:
         """The safety latches that fell; survive a power cut once this returns."""
         await self._run(self._writer.control.set_mark, LATCHES, text)
+
+    async def keep_commissioning(self, text: str) -> None:
+        """The last commissioning and what it measured; survive a power cut once this returns."""
+        await self._run(self._writer.control.set_mark, COMMISSIONING, text)
 
     async def keep_starts(self, text: str) -> None:
         """The last starts; survive a power cut once this returns."""

@@ -25,6 +25,7 @@ SEQUENCE_BLOCK = 1_000
 SNAPSHOT_EVERY_S = 86_400.0
 SNAPSHOT_FILE = "control.snapshot.db"
 COMMANDS_SINCE = "commands_since_utc_s"
+LOSS = "loss_to_tell"
 
 _OUTCOME_COLUMNS = "at_utc_s, subject, kind, version, sha256, stage, reason, field, detail, command_id"
 _FIRST_HASH = "0" * 64
@@ -260,19 +261,55 @@ class ControlDb:
             return now_utc_s - self._snapshot_path.stat().st_mtime
         return None
 
-    def restore_snapshot(self) -> bool:
-        """True when the snapshot took the place of the (quarantined) database and is sound."""
-        if not self._snapshot_path.exists():
-            return False
+    def why_lost(self) -> str | None:
+        """Why there is no file although there was one, in words; None when it is there or never was."""
+        if self.database.path.exists() or not (self._snapshot_path.exists() or self.database.put_aside()):
+            return None
+        return "the file is gone"
+
+    def replace_lost(self, why: str, kept_as: Path, *, commands_since_utc_s: float) -> bool:
+        """True when the newest snapshot took the place of the (quarantined) file, False when that was an empty one.
+
+        Whole or not at all, with what must be known of the loss: it is made beside the place, and renamed into it.
+        """
         assert not self.database.path.exists(), "quarantine first"
-        self.database.path.write_bytes(self._snapshot_path.read_bytes())
+        beside = Database(self.database.path.with_name("control.restoring"), durable=True)
+        restored = self._snapshot_path.exists()
         try:
-            self.database.connection()
+            self._prepare(beside, why, kept_as, commands_since_utc_s, from_snapshot=restored)
         except Damaged:
-            self.database.close()
-            self.database.path.unlink()
-            return False
-        return True
+            if not restored:
+                raise
+            restored = False
+            self._prepare(beside, why, kept_as, commands_since_utc_s, from_snapshot=False)
+        with self.database.failures_named():
+            beside.path.replace(self.database.path)
+        return restored
+
+    def _prepare(
+        self, beside: Database, why: str, kept_as: Path, commands_since_utc_s: float, *, from_snapshot: bool
+    ) -> None:
+        with self.database.failures_named():
+            beside.remove()
+            if from_snapshot:
+                beside.path.write_bytes(self._snapshot_path.read_bytes())
+        instead = "the last snapshot is in use" if from_snapshot else "a fresh one is in use and no plan is held"
+        text = f"control.db: {why}; it is kept as {kept_as.name} and {instead}. Check the disk"
+        with beside.transaction() as db:
+            marks = [(COMMANDS_SINCE, repr(commands_since_utc_s)), (LOSS, text)]
+            db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", marks)
+        with beside.failures_named():  # into the one file that is renamed, synchronised
+            beside.connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        beside.close()
+
+    def loss_to_tell(self) -> str | None:
+        """What the last replacement of a lost file was about, until `loss_told`."""
+        return self.mark(LOSS)
+
+    def loss_told(self) -> None:
+        """The loss is an event now."""
+        with self.database.transaction() as db:
+            db.execute("DELETE FROM meta WHERE key = ?", (LOSS,))
 
     def _all(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         connection = self.database.connection()

@@ -105,6 +105,16 @@ class Database:
                 Path(f"{path}{side}").unlink(missing_ok=True)
         return target
 
+    def put_aside(self) -> bool:
+        """True when a damaged file was quarantined here before."""
+        return any(self.path.parent.glob(f"{self.path.name}.damaged-*Z"))
+
+    def remove(self) -> None:
+        """Nothing of the file is left."""
+        self.close()
+        for side in _SIDE_FILES:
+            Path(f"{self.path}{side}").unlink(missing_ok=True)
+
     def _connect(self) -> sqlite3.Connection:
         # Made here so that the mode holds whatever the umask; SQLite gives -wal and -shm the mode of the file.
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)

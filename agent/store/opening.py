@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.core.admission import MAX_ISSUED_AHEAD_S
-from agent.store.control import COMMANDS_SINCE, ControlDb
+from agent.store.control import ControlDb
 from agent.store.database import Damaged
 from agent.store.outbox import Quota
 from agent.store.telemetry import TelemetryDb
@@ -20,7 +20,7 @@ class Opened:
     """How the start went."""
 
     control_quarantined: Path | None
-    """Where a damaged control.db was put; None when it was sound."""
+    """Where a damaged control.db was put, or would be had it not been put aside before; None when it was sound."""
     control_restored: bool
     """True when the newest snapshot took its place; else it began empty."""
 
@@ -30,26 +30,26 @@ def open_files(directory: Path, announce: Announce, utc_s: Callable[[], float], 
     control = ControlDb(directory)
     quarantined: Path | None = None
     restored = False
-    findings: list[str] = []
-    try:
-        control.database.connection()
-    except Damaged as damage:
+    why = control.why_lost()
+    if why is None:
+        try:
+            control.database.connection()
+        except Damaged as damage:
+            why = damage.why
+    if why is not None:
+        # Killed anywhere in here, the next start finds no file in its place and does all of it again.
         quarantined = control.database.quarantine(utc_s())
-        restored = control.restore_snapshot()
-        control.database.connection()
-        instead = "the last snapshot is in use" if restored else "a fresh one is in use and no plan is held"
-        findings.append(f"{damage}; it is kept as {quarantined.name} and {instead}. Check the disk")
-    writer = Writer(control, TelemetryDb(directory, quota), announce, utc_s)
-    writer.start(findings)
-    if quarantined is not None:
         # Which commands were taken since the snapshot is not known, so those that could be replays have no effect.
-        control.set_mark(COMMANDS_SINCE, repr(utc_s() + MAX_ISSUED_AHEAD_S))
+        restored = control.replace_lost(why, quarantined, commands_since_utc_s=utc_s() + MAX_ISSUED_AHEAD_S)
+    control.database.connection()
+    writer = Writer(control, TelemetryDb(directory, quota), announce, utc_s)
+    writer.start()
     _sync_directory(directory)
     return writer, Opened(quarantined, restored)
 
 
 def _sync_directory(directory: Path) -> None:
-    """The names of new files survive a power cut too."""
+    """The names of new and replaced files survive a power cut too."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

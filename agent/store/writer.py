@@ -7,6 +7,7 @@ at the next call or the next start, exactly once.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from agent.core.events import Event, EventState, Severity
 from agent.core.evidence import EvidenceRow
 from agent.core.ledger import SlotRow
 from agent.core.plan import PlanKind
-from agent.core.records import CommandEnd, CommandRecord, Document, Outcome, Sample, StorageFailed, Stream
+from agent.core.records import CommandEnd, CommandRecord, Document, HeldDocument, Outcome, Sample, StorageFailed, Stream
 from agent.store.control import SEQUENCE_BLOCK, SNAPSHOT_EVERY_S, ControlDb
 from agent.store.database import Damaged
 from agent.store.telemetry import BuildFrame, BuildFromFrames, TelemetryDb
@@ -74,10 +75,12 @@ class Writer:
         self._behind = True
         self._reserved: dict[Stream, int] = {}
 
-    def start(self, findings: Sequence[str]) -> None:
-        """Telemetry is open if it can be, `findings` are events, and what a crash left unannounced is announced."""
-        for text in findings:
-            self.append_event(self._event("database_damaged", Severity.ALARM, text))
+    def start(self) -> None:
+        """Telemetry is open if it can be; a loss of control.db is told, and what a crash left unannounced."""
+        loss = self.control.loss_to_tell()
+        if loss is not None:
+            self.append_event(self._event("database_damaged", Severity.ALARM, loss))
+            self.control.loss_told()
         self._catch_up()
 
     def close(self) -> None:
@@ -91,6 +94,22 @@ class Writer:
         return self._telemetry.outbox_depth
 
     # Control: raises StorageFailed only for control.db
+
+    def documents(self) -> list[HeldDocument]:
+        """The documents held, newest version first within each kind; a damaged one is left out, and told."""
+        sound = []
+        for held in self.control.documents():
+            # Damage may have made it something else than bytes, too.
+            if isinstance(held.document, bytes) and hashlib.sha256(held.document).hexdigest() == held.sha256:
+                sound.append(held)
+                continue
+            text = (
+                f"the {held.kind} document, version {held.version}, is damaged on the disk and not used; "
+                "the one before it counts until the cloud sends one. Check the disk"
+            )
+            data: EventData = {"kind": held.kind, "version": held.version}
+            self.append_event(self._event("document_damaged", Severity.ALARM, text, data))
+        return sound
 
     def save_document(self, content: Document, document: bytes, outcome: Outcome) -> None:
         """The document and its outcome are durable; the ack is in the outbox unless telemetry fails."""

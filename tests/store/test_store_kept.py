@@ -359,6 +359,21 @@ class TestLoss:
         assert codes == ["after the snapshot", "database_damaged"], "ids go on above those announced"
         assert await store.verify_chain() is None
 
+    @pytest.mark.parametrize("spoilt", ["CAST(replace(document, '2003', '9003') AS BLOB)", "'text'", "7", "x''"])
+    async def test_a_document_that_is_not_what_it_was_is_not_used_and_told(self, place, spoilt):
+        store = await place()
+        await store.save_document(*plan(1))
+        await store.save_document(*plan(2))
+        await place.close()
+        with sqlite3.connect(place.directory / "control.db") as disk:
+            disk.execute(f"UPDATE plans SET document = {spoilt} WHERE version = 2")
+        disk.close()
+        store = await place()
+        assert [h.version for h in (await store.load()).documents] == [1]
+        assert [(e.code, e.data["version"]) for e in await store.events(10)] == [("document_damaged", 2)]
+        await store.save_document(*plan(2))
+        assert [h.version for h in (await store.load()).documents] == [2, 1], "sent again it counts again"
+
     async def test_a_damaged_control_file_without_a_snapshot_means_starting_empty(self, place):
         store = await place()
         await store.save_document(*plan(1))

@@ -31,7 +31,11 @@ CODE, ENDED = "safe_mode", "safe_mode_ended"
 class SafeMode:
     """Counts the starts, and holds the batteries at 0 kW while they were too many."""
 
-    def __init__(self, *, store: Store, control: ControlLoop, tell: Callable[[Event], None], clock: Clock) -> None:
+    def __init__(
+        self, *, store: Store, control: ControlLoop, tell: Callable[[Event], None], clock: Clock, software: str = ""
+    ) -> None:
+        """`software` is the version that runs."""
+        self._software = software
         self._store = store
         self._control = control
         self._tell = tell
@@ -41,7 +45,14 @@ class SafeMode:
     async def begin(self, held: Held) -> None:
         """Counts this start, on disk too, before anything moves."""
         utc_s = max(self._clock.utc_s(), held.last_trusted_utc_s or 0.0)
-        starts = started(_read(held.starts), utc_s)
+        before, software = _read(held.starts)
+        if software != self._software:
+            # How often another version crashed says nothing of this one: an update that failed is not held against
+            # the version that it went back to.
+            before = Starts()
+            if software:
+                self._tell_change(software, utc_s)
+        starts = started(before, utc_s)
         if starts.safe_until_utc_s is not None:
             left_s = starts.safe_until_utc_s - utc_s
             self._term = begun(utc_s, self._clock.mono_s(), left_s)
@@ -93,21 +104,29 @@ class SafeMode:
         self._control.act_now()
         return {"ended": True, "kept": kept}
 
+    def _tell_change(self, former: str, utc_s: float) -> None:
+        text = f"version {self._software} runs in the place of {former}"
+        data: dict[str, str | float | int | None] = {"from": former, "to": self._software}
+        self._tell(Event(utc_s, EventState.NOTED, Severity.INFO, "software_changed", "site", text, data))
+
     def _end(self, text: str, data: dict[str, str | float | int | None]) -> None:
         self._term, self._control.safe_mode = None, ""
         self._tell(Event(self._clock.utc_s(), EventState.NOTED, Severity.WARNING, ENDED, "site", text, data))
 
     async def _keep(self, starts: Starts) -> bool:
         try:
-            await self._store.keep_starts(json.dumps(starts_record(starts)))
+            await self._store.keep_starts(json.dumps(starts_record(starts) | {"software": self._software}))
         except StorageFailed as failure:
             log.warning("starts_not_kept", reason=str(failure), text="a crash loop could go unnoticed")
             return False
         return True
 
 
-def _read(text: str | None) -> Starts:
+def _read(text: str | None) -> tuple[Starts, str]:
+    """The starts that were kept, and the version that they were of, "" where that is not known."""
     try:
-        return restored_starts(json.loads(text)) if text is not None else Starts()
+        record = json.loads(text) if text is not None else None
     except ValueError:
-        return Starts()
+        return Starts(), ""
+    software = record.get("software") if isinstance(record, dict) else None
+    return restored_starts(record), software if isinstance(software, str) else ""

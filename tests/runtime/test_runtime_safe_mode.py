@@ -119,3 +119,26 @@ async def test_what_cannot_be_read_from_the_disk_counts_nothing(kept):
     disk = Disk()
     disk.kept = kept
     assert not (await Place(disk).begun()).loop.safe_mode
+
+
+async def test_crashes_of_another_version_do_not_count_and_the_change_is_told():
+    """An update that crashed again and again goes back; the version before it is not held at 0 kW for that."""
+    disk = Disk(CRASHES)
+    disk.kept = json.dumps(json.loads(disk.kept) | {"software": "1.1"})
+    place = Place(disk)
+    place.safe = SafeMode(store=disk, control=place.loop, tell=place.told.append, clock=place.clock, software="1.0")
+    await place.begun()
+    assert place.loop.safe_mode == ""
+    assert [(event.code, event.data) for event in place.told] == [("software_changed", {"from": "1.1", "to": "1.0"})]
+    kept = json.loads(disk.kept)
+    assert (len(kept["unclean_utc_s"]), kept["software"]) == (1, "1.0")
+
+
+async def test_crashes_of_this_version_count_and_nothing_changed():
+    disk = Disk(CRASHES)
+    disk.kept = json.dumps(json.loads(disk.kept) | {"software": "1.0"})
+    place = Place(disk)
+    place.safe = SafeMode(store=disk, control=place.loop, tell=place.told.append, clock=place.clock, software="1.0")
+    await place.begun()
+    assert place.loop.safe_mode != ""
+    assert place.told == []

@@ -184,10 +184,8 @@ class Daemon:
             parts = LiveParts(control, cloud, replanning, self._polled, self._sections)
             self._reloading = Reloading(self._site, parts, tell=self._tell, clock=self._clock)
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reloading.hung_up)
-            safe_mode = self._safe_mode = SafeMode(
-                store=store, control=control, tell=self._tell, clock=self._clock, software=version("ems-agent")
-            )
-            await safe_mode.begin(held)
+            safe_mode = self._safe_mode = SafeMode(store=store, control=control, tell=self._tell, clock=self._clock)
+            await safe_mode.begin(held, version("ems-agent"))
             models = LearnedModels(
                 store=store, control=control, tell=recorder.tell, clock=self._clock, held=control.state.models
             )

@@ -31,27 +31,25 @@ CODE, ENDED = "safe_mode", "safe_mode_ended"
 class SafeMode:
     """Counts the starts, and holds the batteries at 0 kW while they were too many."""
 
-    def __init__(
-        self, *, store: Store, control: ControlLoop, tell: Callable[[Event], None], clock: Clock, software: str = ""
-    ) -> None:
-        """`software` is the version that runs."""
-        self._software = software
+    def __init__(self, *, store: Store, control: ControlLoop, tell: Callable[[Event], None], clock: Clock) -> None:
+        self._software = ""
         self._store = store
         self._control = control
         self._tell = tell
         self._clock = clock
         self._term: Term | None = None
 
-    async def begin(self, held: Held) -> None:
-        """Counts this start, on disk too, before anything moves."""
+    async def begin(self, held: Held, software: str = "") -> None:
+        """Counts this start of the version `software`, on disk too, before anything moves."""
+        self._software = software
         utc_s = max(self._clock.utc_s(), held.last_trusted_utc_s or 0.0)
-        before, software = _read(held.starts)
-        if software != self._software:
+        before, former = _read(held.starts)
+        if former != software:
             # How often another version crashed says nothing of this one: an update that failed is not held against
             # the version that it went back to.
             before = Starts()
-            if software:
-                self._tell_change(software, utc_s)
+            if former:
+                self._tell_change(former, utc_s)
         starts = started(before, utc_s)
         if starts.safe_until_utc_s is not None:
             left_s = starts.safe_until_utc_s - utc_s

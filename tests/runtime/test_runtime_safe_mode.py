@@ -126,8 +126,7 @@ async def test_crashes_of_another_version_do_not_count_and_the_change_is_told():
     disk = Disk(CRASHES)
     disk.kept = json.dumps(json.loads(disk.kept) | {"software": "1.1"})
     place = Place(disk)
-    place.safe = SafeMode(store=disk, control=place.loop, tell=place.told.append, clock=place.clock, software="1.0")
-    await place.begun()
+    await place.safe.begin(disk.held, "1.0")
     assert place.loop.safe_mode == ""
     assert [(event.code, event.data) for event in place.told] == [("software_changed", {"from": "1.1", "to": "1.0"})]
     kept = json.loads(disk.kept)
@@ -138,7 +137,6 @@ async def test_crashes_of_this_version_count_and_nothing_changed():
     disk = Disk(CRASHES)
     disk.kept = json.dumps(json.loads(disk.kept) | {"software": "1.0"})
     place = Place(disk)
-    place.safe = SafeMode(store=disk, control=place.loop, tell=place.told.append, clock=place.clock, software="1.0")
-    await place.begun()
+    await place.safe.begin(disk.held, "1.0")
     assert place.loop.safe_mode != ""
     assert place.told == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from agent.core.rules import SiteRules
@@ -53,6 +54,8 @@ class Board:
         self._meter = MeterSample(rules.meter_id) if rules.meter_id else None
         self.hurry_s: float | None = None
         """How often the connection meter must be read now for its frequency, s; None = its own period will do."""
+        self.on_meter: Callable[[], None] | None = None
+        """Called with each new reading of the connection meter."""
 
     def post(self, sample: Sample) -> None:
         """Put a newer sample in the place of the one before."""
@@ -62,6 +65,8 @@ class Board:
             self._pvs[sample.device_id] = sample
         elif sample.device_id == self._meter_id:
             self._meter = sample
+            if self.on_meter is not None:
+                self.on_meter()
 
     def may_hurry(self, device_id: str) -> bool:
         """Whether `period_s` of this device can ever be shorter than its own."""

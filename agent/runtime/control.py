@@ -41,6 +41,11 @@ ORDERS_REVIEWED_EVERY_S = 60.0
 """Orders that have ended are put aside, and the awards to come are forecast, this often."""
 AWARD_CODES = ("award_short", "award_refused", "award_unanswered", "award_not_backed")
 """Conditions that say what the forecast says; they come with every wavering of the frequency."""
+PATIENCE = 1.5
+"""While an award is answered, ticks come with the readings of the frequency; one that is later than this many periods
+is not waited for: the loop goes on by the clock until the next comes."""
+SOONEST = 0.75
+"""... and one that comes sooner after a tick than this share of the period makes none: meters may be read more often."""
 DECISIONS_KEPT = 600
 """Decision rows kept in memory for `ems explain`: ten minutes at 1 Hz."""
 
@@ -146,19 +151,43 @@ class ControlLoop:
         after_tick(self.tick())  # at once: a battery left over from before must not wait for the beat
         tick_s = self.period_s()
         beat = math.floor(self.clock.utc_s() / tick_s)
+        led = False
         while True:
             if self.period_s() != tick_s:
                 tick_s = self.period_s()
                 beat = math.floor(self.clock.utc_s() / tick_s)
             # Bounded: a wall clock stepped back in between must not stop the loop.
             wait_s = min((beat + 1) * tick_s - self.clock.utc_s(), 2 * tick_s)
-            await self.clock.sleep_until(self.clock.mono_s() + wait_s)
+            led = await self._next_turn(PATIENCE * tick_s if led else wait_s, tick_s)
             after_tick(self.tick())
             # From the wall clock each time: no drift, and a stepped clock costs at most one tick of waiting.
             now_beat = round(self.clock.utc_s() / tick_s)
             if now_beat > beat + 1:
                 self.counters.late_ticks += now_beat - beat - 1
             beat = now_beat
+
+    async def _next_turn(self, within_s: float, tick_s: float) -> bool:
+        """Returns after `within_s`; sooner, and True, with a new frequency that somebody is paid to answer."""
+        began_mono_s = self.clock.mono_s()
+        if self.board.hurry_s is None:
+            await self.clock.sleep_until(began_mono_s + within_s)
+            return False
+        nap = asyncio.ensure_future(self.clock.sleep_until(began_mono_s + within_s))
+
+        def seen() -> None:
+            if self.clock.mono_s() - began_mono_s >= SOONEST * tick_s:
+                nap.cancel()
+
+        self.board.on_meter = seen
+        try:
+            await asyncio.wait((nap,))
+            if nap.cancelled():
+                return True
+            nap.result()
+            return False
+        finally:
+            self.board.on_meter = None
+            nap.cancel()
 
     def period_s(self) -> float:
         """From one tick to the next: the site's own, or faster while an award is in force or about to be."""

@@ -203,6 +203,72 @@ def test_the_forecast_is_made_with_each_minute_and_at_once_when_something_breaks
     assert loop.outlook is not before
 
 
+class SteppedClock(Clock):
+    """Time that passes when the test says so."""
+
+    def __init__(self):
+        super().__init__()
+        self.sleepers = []
+
+    async def sleep_until(self, mono_s):
+        waiting = asyncio.get_running_loop().create_future()
+        self.sleepers.append((mono_s, waiting))
+        await waiting
+
+    async def pass_to(self, t):
+        """Everybody whose time has come wakes in turn."""
+        while True:
+            for _ in range(5):
+                await asyncio.sleep(0)  # who was woken goes to sleep again
+            self.sleepers = [one for one in self.sleepers if not one[1].done()]
+            mono_s, waiting = min(self.sleepers, key=lambda one: one[0])
+            if mono_s > 1e3 + t + 1e-9:
+                break
+            self.t = max(self.t, mono_s - 1e3)
+            waiting.set_result(None)
+        self.t = t
+
+
+async def ticks_by_readings(loop, *read_at, until_s):
+    """When the loop ticked while the meter was read at these times."""
+    loop.clock = clock = SteppedClock()
+    seen = []
+    loop.fresh()
+    running = asyncio.ensure_future(loop.run(lambda effects: seen.append(round(effects.decision.utc_s - T0, 3))))
+    for t in read_at:
+        await clock.pass_to(t)
+        loop.board.post(MeterSample("meter", Reading(0.0, 1e3 + t), Reading(50.0, 1e3 + t)))
+    await clock.pass_to(until_s)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    return seen
+
+
+async def test_an_awarded_tick_comes_with_the_reading_of_the_frequency_and_not_at_its_own_time(loop):
+    loop.replace_orders(awards(award(0.0, 30.0)))
+    seen = await ticks_by_readings(loop, 0.17, 0.37, 0.57, 0.77, until_s=0.9)
+    assert seen == [0.0, 0.17, 0.37, 0.57, 0.77]
+    assert loop.counters.late_ticks == 0
+
+
+async def test_without_readings_the_awarded_loop_goes_on_by_the_clock_and_with_the_next_one_it_is_led_again(loop):
+    loop.replace_orders(awards(award(0.0, 30.0)))
+    seen = await ticks_by_readings(loop, 0.17, 1.15, 1.35, until_s=1.4)
+    assert seen == [0.0, 0.17, 0.47, 0.6, 0.8, 1.0, 1.15, 1.35]
+
+
+async def test_a_meter_that_is_read_more_often_than_needed_makes_no_more_ticks(loop):
+    loop.replace_orders(awards(award(0.0, 30.0)))
+    often = [round(0.05 * number, 2) for number in range(1, 25)]
+    seen = await ticks_by_readings(loop, *often, until_s=1.2)
+    assert 6 <= len(seen) <= 9
+
+
+async def test_without_an_award_no_reading_makes_a_tick(loop):
+    seen = await ticks_by_readings(loop, 0.3, 0.8, 1.4, until_s=2.5)
+    assert seen == [0.0, 1.0, 2.0]
+
+
 def test_setpoints_follow_in_small_steps_only_while_awarded(loop, monkeypatch):
     used = []
     monkeypatch.setattr("agent.runtime.control.step", lambda rules, *rest: used.append(rules) or step(rules, *rest))

@@ -45,7 +45,7 @@ def backup(
     """
     need_root("backup", as_json=as_json)
     from agent.update.backup import Origin, Places, back_up  # noqa: PLC0415 (the CLI starts fast)
-    from agent.update.refusal import Refused  # noqa: PLC0415 (as above)
+    from agent.update.not_done import NotDone  # noqa: PLC0415 (as above)
 
     now_utc_s = time.time()
     origin = Origin(_site_id(as_json=as_json), version("ems-agent"), socket.gethostname(), now_utc_s)
@@ -55,8 +55,8 @@ def backup(
         papers = back_up(
             path.absolute(), Places.of(DEFAULT_CONFIG), origin, keys=not without_keys, telemetry=not without_telemetry
         )
-    except Refused as refused:
-        fail({"what": refused.what, "why": refused.why, "next": refused.then}, EXIT_REFUSED, as_json=as_json)
+    except NotDone as said:
+        fail({"what": said.what, "why": said.why, "next": said.then}, EXIT_REFUSED, as_json=as_json)
     if as_json:
         show_json({"path": str(path), "bytes": path.stat().st_size, **asdict(papers)})
         return
@@ -80,18 +80,18 @@ def restore(
     need_root("restore", as_json=as_json)
     from agent.update.backup import Places, missing_here, read_papers  # noqa: PLC0415 (the CLI starts fast)
     from agent.update.backup import restore as put_back  # noqa: PLC0415 (as above)
-    from agent.update.refusal import Refused  # noqa: PLC0415 (as above)
+    from agent.update.not_done import NotDone  # noqa: PLC0415 (as above)
 
     places = Places.of(DEFAULT_CONFIG)
     try:
         papers = read_papers(source)
         if not replace and (places.etc / "site.toml").exists():
             why = f"this gateway has a site already: {places.etc / 'site.toml'}"
-            raise Refused("restore", why, "ems backup first, if it is wanted; then ems restore --replace FILE")
+            raise NotDone("restore", why, "ems backup first, if it is wanted; then ems restore --replace FILE")
         _stop()
         put_back(source, places, _owner(), time.time(), socket.gethostname())
-    except Refused as refused:
-        fail({"what": refused.what, "why": refused.why, "next": refused.then}, EXIT_REFUSED, as_json=as_json)
+    except NotDone as said:
+        fail({"what": said.what, "why": said.why, "next": said.then}, EXIT_REFUSED, as_json=as_json)
     missing = [str(path) for path in missing_here(papers, places)]
     started = not missing and _start()
     if as_json:
@@ -125,12 +125,12 @@ def _start() -> bool:
 
 def _owner() -> tuple[int, int]:
     """Of the agent's state."""
-    from agent.update.refusal import Refused  # noqa: PLC0415 (the CLI starts fast)
+    from agent.update.not_done import NotDone  # noqa: PLC0415 (the CLI starts fast)
 
     try:
         return pwd.getpwnam(USER).pw_uid, grp.getgrnam(GROUP).gr_gid
     except KeyError as error:
-        raise Refused(
+        raise NotDone(
             "restore", "the agent is not installed here", "unpack its bundle, sh systemd/install.sh"
         ) from error
 

@@ -56,7 +56,7 @@ def update(  # noqa: PLR0917 - one parameter per option
     if (bundle is not None) + back + resume != 1:
         _fail("one of BUNDLE.tar, --back and --resume is wanted", "ems update --help", EXIT_USAGE, as_json=as_json)
     need_root("update", as_json=as_json)
-    from agent.update.refusal import Refused  # noqa: PLC0415 (the CLI starts fast)
+    from agent.update.not_done import NotDone  # noqa: PLC0415 (the CLI starts fast)
 
     # Somebody whose line breaks does not stop it half-way.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -66,8 +66,8 @@ def update(  # noqa: PLR0917 - one parameter per option
             result: Result | None = updating.update(bundle, KEYS, unsigned=unsigned)
         else:
             result = updating.back() if back else updating.resume()
-    except Refused as refused:
-        fail({"what": refused.what, "why": refused.why, "next": refused.then}, EXIT_REFUSED, as_json=as_json)
+    except NotDone as said:
+        fail({"what": said.what, "why": said.why, "next": said.then}, EXIT_REFUSED, as_json=as_json)
     _tell(result, as_json=as_json)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from agent.core.records import StorageFailed
 from agent.store.copies import DATABASES, copy_database
 from agent.store.restored import go_on_elsewhere
-from agent.update.refusal import Refused
+from agent.update.not_done import NotDone
 
 PAPERS = "backup.json"
 FORMAT = 1
@@ -83,7 +83,7 @@ class Origin:
 def back_up(target: Path, places: Places, origin: Origin, *, keys: bool, telemetry: bool) -> Papers:
     """What `target` holds now: settings, drop-ins, and sound copies of the databases; the daemon goes on meanwhile.
 
-    Without `keys`, files that not everybody may read stay behind. Raises `Refused`; then `target` is as it was.
+    Without `keys`, files that not everybody may read stay behind. Raises `NotDone`; then `target` is as it was.
     """
     unfinished = target.with_name(f".{target.name}.part")
     try:
@@ -103,12 +103,12 @@ def back_up(target: Path, places: Places, origin: Origin, *, keys: bool, telemet
         unfinished.replace(target)
     except (OSError, StorageFailed) as error:
         unfinished.unlink(missing_ok=True)
-        raise Refused("backup", f"{target} cannot be written: {error}", "look at df -h; name another folder") from error
+        raise NotDone("backup", f"{target} cannot be written: {error}", "look at df -h; name another folder") from error
     return papers
 
 
 def read_papers(path: Path) -> Papers:
-    """What the backup says of itself; raises `Refused` when it is none that this version reads."""
+    """What the backup says of itself; raises `NotDone` when it is none that this version reads."""
     try:
         with tarfile.open(path, "r:*") as archive:
             entry = archive.next()
@@ -119,11 +119,11 @@ def read_papers(path: Path) -> Papers:
         return Papers(**told | {"left_out": tuple(told["left_out"])})
     except (*UNREADABLE, ValueError, TypeError, KeyError) as error:
         why = f"{path} is not a backup that this version reads: {error}"
-        raise Refused("restore", why, "use the file that ems backup wrote, whole") from error
+        raise NotDone("restore", why, "use the file that ems backup wrote, whole") from error
 
 
 def restore(path: Path, places: Places, owner: tuple[int, int], now_utc_s: float, host: str) -> None:
-    """The site of the backup is on this gateway; the daemon must not run. Raises `Refused`, and nothing was changed.
+    """The site of the backup is on this gateway; the daemon must not run. Raises `NotDone`, and nothing was changed.
 
     `owner` is the user and group that the state belongs to.
     """
@@ -136,7 +136,7 @@ def restore(path: Path, places: Places, owner: tuple[int, int], now_utc_s: float
                 text = f"this site was restored on the gateway {host} from a backup of {papers.host}"
                 go_on_elsewhere(state, now_utc_s, papers.made_utc_s, text)
         except (*UNREADABLE, StorageFailed) as error:
-            raise Refused("restore", f"{path} is damaged: {error}", "nothing was changed; use another copy") from error
+            raise NotDone("restore", f"{path} is damaged: {error}", "nothing was changed; use another copy") from error
         places.state.mkdir(parents=True, exist_ok=True)
         for old in places.state.glob("*.db*"):  # with their logs, or those would be taken for the new files'
             old.unlink()

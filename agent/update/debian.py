@@ -12,7 +12,7 @@ from agent.core.records import StorageFailed
 from agent.core.update_health import Look
 from agent.store.copies import refresh_snapshot
 from agent.update.house import House
-from agent.update.refusal import Refused
+from agent.update.not_done import NotDone
 
 UNIT = "ems-agent"
 CHECK_S = 60.0
@@ -42,11 +42,11 @@ class Debian:
         try:
             ended = _ran(["/bin/sh", str(script), step], BUILD_S)
         except subprocess.TimeoutExpired as error:
-            raise Refused(
+            raise NotDone(
                 "update", f"install.sh {step} did not end: {error}", "look at the load and the disk"
             ) from error
         if ended.returncode:
-            raise Refused(
+            raise NotDone(
                 "update", f"install.sh {step}: {_said(ended)}", "what is in use goes on; mend that, try again"
             )
 
@@ -72,7 +72,7 @@ class Debian:
             refresh_snapshot(self._state)
         except StorageFailed as error:
             why = f"no copy of control.db can be made: {error}"
-            raise Refused("update", why, "nothing was changed; df -h, dmesg") from error
+            raise NotDone("update", why, "nothing was changed; df -h, dmesg") from error
 
     def restart(self) -> None:
         """See `Gateway`; whether it came up is not systemd's word but the daemon's."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from agent.core.update_health import Look
 from agent.core.update_steps import Journal, Phase
-from agent.update.refusal import Refused
+from agent.update.not_done import NotDone
 
 DEFAULT_ROOT = Path("/opt/ems-agent")
 MARK = "complete"
@@ -74,7 +74,7 @@ class House:
             return None
         except ValueError as error:  # it is replaced whole, so this is the disk's fault
             why = f"{self._journal} cannot be read: {error}"
-            raise Refused(
+            raise NotDone(
                 "update", why, "check the disk; remove that file; ems status shows which version runs"
             ) from error
         before = told.pop("before")
@@ -105,13 +105,13 @@ class House:
 
     @contextmanager
     def alone(self, *, wait: bool) -> Iterator[None]:
-        """No other process changes the versions meanwhile; raises `Refused` when one does, or waits for it."""
+        """No other process changes the versions meanwhile; raises `NotDone` when one does, or waits for it."""
         descriptor = os.open(self.root / "update.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             os.close(descriptor)
-            raise Refused(
+            raise NotDone(
                 "update", "another update is under way", "wait for it: journalctl -fu ems-agent-update"
             ) from None
         try:

@@ -10,7 +10,7 @@ from typing import Protocol
 from agent.core.update_health import Healthy, Look, NotYet, Unhealthy, verdict
 from agent.core.update_steps import Came, End, Journal, Phase, after, to_remove, unfit
 from agent.update.house import House
-from agent.update.refusal import Refused
+from agent.update.not_done import NotDone
 from agent.update.release import read_release, unpack
 
 LOOK_EVERY_S = 1.0
@@ -20,16 +20,16 @@ class Gateway(Protocol):
     """What an update does outside the folders of the versions; each may be done again."""
 
     def build(self, unpacked: Path) -> None:
-        """The version of an unpacked bundle is in its folder, complete; raises `Refused`."""
+        """The version of an unpacked bundle is in its folder, complete; raises `NotDone`."""
 
     def site_refusal(self, version: str) -> str | None:
         """Why that version cannot use the site file that the one in use can; None when it can, or neither."""
 
     def keep_a_copy(self) -> None:
-        """A sound copy of what must not be lost lies beside it; raises `Refused`."""
+        """A sound copy of what must not be lost lies beside it; raises `NotDone`."""
 
     def switch(self, version: str) -> None:
-        """That version, with its units, is the one in use from the next start on; raises `Refused`."""
+        """That version, with its units, is the one in use from the next start on; raises `NotDone`."""
 
     def restart(self) -> None:
         """The agent was stopped, if it ran, and is being started."""
@@ -61,7 +61,7 @@ class Updating:
         self._house, self._gateway, self._say = house, gateway, say
 
     def update(self, bundle: Path, keys: Path, *, unsigned: bool) -> Result:
-        """The bundle's version is in use and works, or the one before it is; raises `Refused` when nothing changed."""
+        """The bundle's version is in use and works, or the one before it is; raises `NotDone` when nothing changed."""
         with self._house.alone(wait=False):
             self._finish_what_was_begun()
             old = self._used()
@@ -71,19 +71,19 @@ class Updating:
                 offered = unpack(bundle, keys, self._house.incoming, unsigned=unsigned)
                 misfit = unfit(old, offered.version, read_release(self._house.home(old), bundle).schema, offered.schema)
                 if misfit is not None:
-                    raise Refused("update", misfit, "nothing was changed; ems backup and a new install go back further")
+                    raise NotDone("update", misfit, "nothing was changed; ems backup and a new install go back further")
                 return self._run(Journal(Phase.PREPARING, old, offered.version), None)
-            except Refused:
+            except NotDone:
                 self._house.clear_incoming()
                 raise
 
     def back(self) -> Result:
-        """The version before the one in use is in use again, if it works; raises `Refused` when there is none."""
+        """The version before the one in use is in use again, if it works; raises `NotDone` when there is none."""
         with self._house.alone(wait=False):
             self._finish_what_was_begun()
             old, new = self._used(), self._house.previous()
             if new is None:
-                raise Refused(
+                raise NotDone(
                     "update", f"there is no other version than {old} on this gateway", "ems update BUNDLE.tar"
                 )
             self._gateway.keep_a_copy()
@@ -98,7 +98,7 @@ class Updating:
         version = self._house.current()
         if version is None:
             why = f"no version is in use in {self._house.root}"
-            raise Refused("update", why, "unpack the bundle and run: sh systemd/install.sh")
+            raise NotDone("update", why, "unpack the bundle and run: sh systemd/install.sh")
         return version
 
     def _finish_what_was_begun(self) -> Result | None:
@@ -118,11 +118,11 @@ class Updating:
                 came, why = Came.WELL, ""
             else:
                 came, why = self._switched(journal, before)
-        except Refused as refused:
+        except NotDone as said:
             if journal.phase is Phase.PREPARING:
                 self._close(journal, End.NOTHING_CHANGED)
                 raise
-            came, why = Came.BADLY, refused.why
+            came, why = Came.BADLY, said.why
         return self._go_on(journal, before, came, why)
 
     def _go_on(self, journal: Journal, before: Look | None, came: Came, why: str) -> Result:
@@ -141,7 +141,7 @@ class Updating:
         refusal = gateway.site_refusal(journal.new)
         if refusal is not None:
             why = f"version {journal.new} cannot use the site file: {refusal}"
-            raise Refused("update", why, "nothing was changed; mend the site file as the release notes say, try again")
+            raise NotDone("update", why, "nothing was changed; mend the site file as the release notes say, try again")
         gateway.keep_a_copy()
         return gateway.look()
 

@@ -12,7 +12,7 @@ import pytest
 
 from agent.store.control import ControlDb
 from agent.update.backup import Origin, Places, back_up, missing_here, read_papers, restore
-from agent.update.refusal import Refused
+from agent.update.not_done import NotDone
 
 MADE = 1_705_287_600.0
 ORIGIN = Origin("demo-01", "1.0", "old-gateway", MADE)
@@ -137,7 +137,7 @@ def changed(path, name, content):
 @pytest.mark.parametrize("name", ["etc/site.toml", "state/control.db"])
 def test_a_changed_file_is_found_before_anything_is_touched(made, new, name):
     changed(made, name, b"something else")
-    with pytest.raises(Refused, match=f"{name} is not what was backed up"):
+    with pytest.raises(NotDone, match=f"{name} is not what was backed up"):
         brought(made, new)
     assert not new.etc.exists()
 
@@ -149,19 +149,19 @@ def test_a_file_that_belongs_nowhere_is_refused(made, new):
         papers["files"] = {n: h for n, h in papers["files"].items() if "evil" not in n}
         papers["files"][name] = hashlib.sha256(b"x").hexdigest()
         rewritten(made, [("backup.json", json.dumps(papers).encode()), *files[1:], (name, b"x")])
-        with pytest.raises(Refused, match="does not belong in it"):
+        with pytest.raises(NotDone, match="does not belong in it"):
             brought(made, new)
 
 
 def test_a_missing_file_is_found(made, new):
     rewritten(made, contents(made)[:-1])
-    with pytest.raises(Refused, match=r"state/control.db is missing"):
+    with pytest.raises(NotDone, match=r"state/control.db is missing"):
         brought(made, new)
 
 
 def test_half_a_backup_is_refused(made, new):
     made.write_bytes(made.read_bytes()[: made.stat().st_size // 2])
-    with pytest.raises(Refused):
+    with pytest.raises(NotDone):
         brought(made, new)
     assert not new.etc.exists()
 
@@ -169,7 +169,7 @@ def test_half_a_backup_is_refused(made, new):
 @pytest.mark.parametrize("content", [b"", b"no archive"])
 def test_something_else_is_not_a_backup(tmp_path, content):
     (tmp_path / "x").write_bytes(content)
-    with pytest.raises(Refused, match="is not a backup that this version reads"):
+    with pytest.raises(NotDone, match="is not a backup that this version reads"):
         read_papers(tmp_path / "x")
 
 
@@ -177,7 +177,7 @@ def test_where_it_cannot_be_written_the_former_backup_stays(old, tmp_path):
     target = tmp_path / "b.tar.gz"
     target.write_bytes(b"the former one")
     (old.state / "control.db").write_bytes(b"x" * 9000)
-    with pytest.raises(Refused, match="cannot be written"):
+    with pytest.raises(NotDone, match="cannot be written"):
         back_up(target, old, ORIGIN, keys=True, telemetry=True)
     assert target.read_bytes() == b"the former one"
     assert [path.name for path in tmp_path.iterdir() if "ems-backup" in path.name or "part" in path.name] == []

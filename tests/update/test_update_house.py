@@ -7,7 +7,7 @@ from agent.core.update_health import Look
 from agent.core.update_steps import Journal, Phase
 from agent.update.debian import look_from
 from agent.update.house import House
-from agent.update.refusal import Refused
+from agent.update.not_done import NotDone
 
 BEFORE = Look(1.5, "1.0", "b", 7, frozenset({"bess"}), frozenset({("unit_resting", "pv")}), connected=True)
 
@@ -28,7 +28,7 @@ def test_a_journal_is_read_as_it_was_written(house, before):
 
 def test_a_journal_that_cannot_be_read_is_no_reason_to_guess(house):
     (house.root / "update.json").write_text("{")
-    with pytest.raises(Refused, match=r"update.json cannot be read"):
+    with pytest.raises(NotDone, match=r"update.json cannot be read"):
         house.journal()
 
 

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from update_world import bundle, release
 
-from agent.update.refusal import Refused
+from agent.update.not_done import NotDone
 from agent.update.release import MANIFEST, unpack
 from bundle.archive import public_pem, write_archive
 
@@ -43,7 +43,7 @@ def rewritten(path, entries):
 
 
 def why(path, keys, tmp_path, *, unsigned=False):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(NotDone) as refused:
         unpack(path, keys, tmp_path / "out", unsigned=unsigned)
     assert refused.value.then
     return refused.value.why

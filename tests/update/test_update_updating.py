@@ -5,7 +5,7 @@ from update_world import Killed, Mortal, World, bundle
 
 from agent.core.update_steps import End
 from agent.update.house import House
-from agent.update.refusal import Refused
+from agent.update.not_done import NotDone
 from agent.update.updating import Updating
 
 LONGEST_WAY = 400
@@ -64,7 +64,7 @@ def test_where_neither_works_the_old_one_is_in_use_and_it_is_said(world, tmp_pat
 
 def test_a_version_that_does_not_take_the_site_file_is_refused_while_the_old_one_goes_on(world, tmp_path):
     world.site_refuses["1.1"] = "site.toml: control.mode: unknown"
-    with pytest.raises(Refused, match=r"version 1.1 cannot use the site file: site.toml: control.mode: unknown"):
+    with pytest.raises(NotDone, match=r"version 1.1 cannot use the site file: site.toml: control.mode: unknown"):
         update(world, tmp_path)
     assert (world.restarts, world.house.versions()) == ([], ["1.0"])
     is_in_order(world)
@@ -78,7 +78,7 @@ def test_only_the_two_newest_versions_are_kept(world, tmp_path):
 
 
 def test_the_version_in_use_is_not_installed_again(world, tmp_path):
-    with pytest.raises(Refused, match=r"version 1.0 is in use already"):
+    with pytest.raises(NotDone, match=r"version 1.0 is in use already"):
         update(world, tmp_path, "1.0")
     is_in_order(world)
 
@@ -86,7 +86,7 @@ def test_the_version_in_use_is_not_installed_again(world, tmp_path):
 def test_a_damaged_bundle_changes_nothing(world, tmp_path):
     path = bundle(tmp_path, "1.1")
     path.write_bytes(path.read_bytes()[:1500])
-    with pytest.raises(Refused):
+    with pytest.raises(NotDone):
         updating(world).update(path, tmp_path / "no keys", unsigned=True)
     assert world.house.versions() == ["1.0"]
     is_in_order(world)
@@ -102,7 +102,7 @@ def test_back_is_the_version_before_and_back_again_the_newer_one(world, tmp_path
 
 
 def test_without_another_version_there_is_no_way_back(world):
-    with pytest.raises(Refused, match=r"there is no other version than 1.0"):
+    with pytest.raises(NotDone, match=r"there is no other version than 1.0"):
         updating(world).back()
 
 
@@ -111,7 +111,7 @@ def test_without_an_interrupted_update_there_is_nothing_to_resume(world):
 
 
 def test_two_updates_at_once_are_one_too_many(world, tmp_path):
-    with world.house.alone(wait=False), pytest.raises(Refused, match="another update is under way"):
+    with world.house.alone(wait=False), pytest.raises(NotDone, match="another update is under way"):
         update(world, tmp_path)
 
 

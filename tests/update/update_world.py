@@ -5,7 +5,7 @@ from pathlib import Path
 
 from agent.core.update_health import Look
 from agent.update.house import MARK, House
-from agent.update.refusal import Refused
+from agent.update.not_done import NotDone
 from bundle.archive import write_archive
 
 SCHEMA = {"control": 3, "telemetry": 4}
@@ -82,7 +82,7 @@ class World:
 
     def switch(self, version):
         if not self.house.complete(version):
-            raise Refused("update", f"{version} is not whole", "-")
+            raise NotDone("update", f"{version} is not whole", "-")
         self._use(version)
 
     def restart(self):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Refused(Exception):  # noqa: N818 - an expected outcome, named for what happened
+class NotDone(Exception):  # noqa: N818 - an expected outcome, named for what happened
     """It was not done, and what was there before stands."""
 
     def __init__(self, what: str, why: str, then: str) -> None:

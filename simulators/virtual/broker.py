@@ -79,6 +79,8 @@ class Broker:
         """Connections accepted so far."""
         self.received = 0
         """Messages acknowledged to the site so far."""
+        self.forgotten: list[bytes] = []
+        """Payloads that waited for a client when the broker lost its sessions."""
         self._sessions: dict[str, _Session] = {}
         self._to_cloud = to_cloud
         self._random = random.Random(f"broker {seed}")
@@ -87,6 +89,10 @@ class Broker:
         """A client that has not begun to connect; it belongs to the simulated process that asks."""
         del transport
         return MemoryClient(self, client_id, will, CURRENT.get())
+
+    def go_up(self) -> None:
+        """It can be reached again."""
+        self.faults.down = self.faults.deaf = False
 
     @property
     def connected(self) -> bool:
@@ -111,6 +117,8 @@ class Broker:
             if session.client is not None:
                 session.client.thrown_out(SERVER_SHUTTING_DOWN)
         if forget:
+            for session in self._sessions.values():
+                self.forgotten += [message.payload for message in (*session.waiting, *session.in_flight.values())]
             self._sessions.clear()
             self.retained.clear()
 

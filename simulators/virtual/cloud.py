@@ -11,6 +11,7 @@ import hashlib
 import json
 import random
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +47,7 @@ class Command:
     """Latest time at which it can still be under way."""
     terminal: list[str] = field(default_factory=list)
     accepted: int = 0
+    payload: bytes = b""
     heard: bool = True
     """Whether the broker has a session that it goes to; a broker that forgot its sessions loses it."""
 
@@ -89,6 +91,10 @@ class VirtualCloud:
         self.plans = True
         """False: no new plans."""
         self.versions: Counter[str] = Counter()
+        self.null_share = 0.01
+        """Of the slots of a plan."""
+        self._retained: dict[str, bytes] = {}
+        """What the broker should keep; it may have lost it."""
         self._told: dict[str, int] = {}
 
     def utc_s(self) -> float:
@@ -97,7 +103,7 @@ class VirtualCloud:
 
     async def run(self) -> None:
         """Plans and watermarks for ever."""
-        await asyncio.gather(self._plan(), self._say_what_is_stored())
+        await asyncio.gather(self._plan(), self._look_after_the_broker())
 
     async def _plan(self) -> None:
         self.publish_plan("yearly", 365 * 48, target="battery")
@@ -106,18 +112,27 @@ class VirtualCloud:
                 self.publish_plan("rolling", ROLLING_SLOTS, target=self._random.choice(("battery", "grid")))
             await asyncio.sleep(REPLAN_EVERY_S)
 
-    async def _say_what_is_stored(self) -> None:
+    async def _look_after_the_broker(self) -> None:
         while True:
             await asyncio.sleep(WATERMARK_EVERY_S)
+            if self._reachable:
+                for name, payload in self._retained.items():
+                    if self._broker.retained.get(name) != payload:
+                        self._broker.publish(name, payload, retain=True)
             self.say_stored()
+
+    def _retain(self, name: str, payload: bytes) -> None:
+        self._retained[name] = payload
+        if self._reachable:
+            self._broker.publish(name, payload, retain=True)
 
     def say_stored(self) -> None:
         """Publishes the watermark where it says something new, or where the broker forgot it."""
         stored = {name: count.stored_up_to for name, count in self.streams.items() if count.stored_up_to}
         name = topic(self._site_id, "cloud/watermark")
-        if stored and self.stores and self._reachable and (stored != self._told or name not in self._broker.retained):
+        if stored and self.stores and self._reachable and stored != self._told:
             self._told = stored
-            self._broker.publish(name, watermark(self._site_id, stored), retain=True)
+            self._retain(name, watermark(self._site_id, stored))
 
     def publish_plan(self, kind: str, slots: int, *, target: str) -> None:
         """A new plan of random powers, from the slot of now on."""
@@ -126,7 +141,7 @@ class VirtualCloud:
         most_kw = self._rated_kw if target == "battery" else min(self._rated_kw, self._limit_kw)
         powers = [
             None
-            if self._random.random() < 0.01
+            if self._random.random() < self.null_share
             else self._random.choice((-1.0, -0.5, -0.2, 0.0, 0.1, 0.4, 0.9)) * most_kw
             for _ in range(slots)
         ]
@@ -144,7 +159,7 @@ class VirtualCloud:
         fields = json.loads(raw)
         fields["target"] = target
         payload = json.dumps(fields, separators=(",", ":")).encode()
-        self._broker.publish(topic(self._site_id, f"cloud/plan/{kind}"), payload, retain=True)
+        self._retain(topic(self._site_id, f"cloud/plan/{kind}"), payload)
 
     def send_command(self, kind: str, params: dict[str, Any], *, valid_s: float = 60.0, lasts_s: float = 0.0) -> str:
         """The id of a command that was published; nobody may be there to hear it."""
@@ -161,8 +176,13 @@ class VirtualCloud:
             "expires_at": iso_utc(now_s + valid_s),
             "params": params,
         }
-        command.heard = self._broker.publish(topic(self._site_id, "cloud/command"), json.dumps(fields).encode())
+        command.payload = json.dumps(fields).encode()
+        command.heard = self.send_raw("command", command.payload)
         return command.id
+
+    def send_raw(self, name: str, payload: bytes) -> bool:
+        """Publishes anything on `cloud/name`, as a fault or an attacker would; False when nobody can hear it."""
+        return self._reachable and self._broker.publish(topic(self._site_id, f"cloud/{name}"), payload)
 
     def take(self, name: str, payload: bytes) -> None:
         """One message from the site."""
@@ -201,8 +221,8 @@ class VirtualCloud:
 
     def _take_ack(self, message: dict[str, Any]) -> None:
         self.stages[message["stage"]] += 1
-        if message.get("subject") != "command":
-            return
+        if message.get("subject") != "command" or message["id"] is None:
+            return  # without an id: something that could not be read
         command = self.commands.get(message["id"])
         if command is None:
             self._find(f"an ack for {message['id']!r}, which was never sent")
@@ -236,8 +256,11 @@ class VirtualCloud:
         return found
 
     def unanswered(self) -> list[str]:
-        """Commands without a terminal outcome whose time is over."""
+        """Commands without a terminal outcome whose time is over, without those that the broker lost on their way."""
         now_s = self.utc_s()
+        for payload in self._broker.forgotten:
+            with suppress(ValueError, KeyError, TypeError):
+                self.commands[json.loads(payload)["id"]].heard = False
         return [one.id for one in self.commands.values() if one.heard and not one.terminal and one.ends_utc_s < now_s]
 
     @property

@@ -1,7 +1,7 @@
 """An asyncio event loop on virtual time: it never waits, its clock jumps to the next timer.
 
-With everything in memory and in one thread a run is the same each time: executor jobs run at once and end `disk_s`
-later, connections are those of `simulators.virtual.network`, signals are calls. The code that runs on it is the
+With everything in memory and in one thread a run is the same each time: an executor does one job after the other, each
+in `disk_s`; connections are those of `simulators.virtual.network`, signals are calls. The code that runs on it is the
 agent's own, unchanged.
 """
 
@@ -13,6 +13,7 @@ from asyncio.base_events import BaseEventLoop
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple
+from weakref import WeakKeyDictionary
 
 from simulators.virtual.network import Listener, Network
 from simulators.virtual.process import CURRENT
@@ -65,9 +66,12 @@ class VirtualLoop(BaseEventLoop):
         self._selector = _Jump(self)
         self.network = Network(self)
         self.disk_s: Callable[[], float] = lambda: 0.0
-        """How long after it was asked for an executor job is over; asked for each job."""
+        """How long an executor job takes; asked for each job."""
         self.jobs = 0
         """Executor jobs so far."""
+        self.on_job: Callable[[Callable[..., Any], Any], None] | None = None
+        """Told of each job that was done, with its result."""
+        self._busy_until_s: WeakKeyDictionary[concurrent.futures.Executor, float] = WeakKeyDictionary()
 
     def time(self) -> float:
         """Virtual seconds."""
@@ -93,28 +97,36 @@ class VirtualLoop(BaseEventLoop):
     def run_in_executor(
         self, executor: concurrent.futures.Executor | None, func: Callable[[*_Args], _T], *args: *_Args
     ) -> asyncio.Future[_T]:
-        """The job is done now, in this thread; its result is there after `disk_s()`."""
-        del executor
+        """The job is done in this thread when those before it on the same executor are over, and takes `disk_s()`.
+
+        Without an executor, and for a process that was killed, it is done at once.
+        """
         self.jobs += 1
         future: asyncio.Future[_T] = self.create_future()
-        delay_s = self.disk_s()
-        settle: Callable[[Any], None]
-        outcome: Any
-        try:
-            result = func(*args)
-        except Exception as error:  # noqa: BLE001 (whatever it is belongs to who waits)
-            settle, outcome = future.set_exception, error
-        else:
-            settle, outcome = future.set_result, result
+        took_s = self.disk_s() if executor is not None and not CURRENT.get().dead else 0.0
+        begin_s = max(self._now_s, self._busy_until_s.get(executor, 0.0)) if executor is not None else self._now_s
 
-        def over() -> None:
-            if not future.done():
-                settle(outcome)
+        def do() -> None:
+            settle: Callable[[Any], None]
+            try:
+                outcome: Any = func(*args)
+                settle = future.set_result
+            except Exception as error:  # noqa: BLE001 (whatever it is belongs to who waits)
+                outcome, settle = error, future.set_exception
+            else:
+                if self.on_job is not None:
+                    self.on_job(func, outcome)
+            self.call_at(begin_s + took_s, lambda: None if future.done() else settle(outcome))
 
-        if delay_s > 0.0:
-            self.call_later(delay_s, over)
+        if executor is None or took_s == 0.0:
+            begin_s = self._now_s
+            do()
+            return future
+        self._busy_until_s[executor] = begin_s + took_s
+        if begin_s > self._now_s:
+            self.call_at(begin_s, do)
         else:
-            self.call_soon(over)
+            do()
         return future
 
     def call_at(  # type: ignore[override]

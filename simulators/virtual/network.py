@@ -40,6 +40,11 @@ class Network:
         listener = self._listeners[port] = Listener(self, factory, port)
         return listener
 
+    @property
+    def ports(self) -> set[int]:
+        """Where somebody listens."""
+        return set(self._listeners)
+
     def closed(self, listener: Listener) -> None:
         """Nobody listens there any more."""
         self._listeners.pop(listener.port, None)

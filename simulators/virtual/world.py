@@ -32,6 +32,7 @@ from agent.runtime.outside import Outside
 from simulators.site import SimulatedSite, SiteClock, Truth
 from simulators.virtual.broker import Broker
 from simulators.virtual.cloud import VirtualCloud
+from simulators.virtual.disk import Disk
 from simulators.virtual.loop import VirtualLoop
 from simulators.virtual.network import in_process
 from simulators.virtual.process import Process
@@ -124,6 +125,7 @@ class World:
         self.clock = VirtualClock(loop)
         self.random = random.Random(f"world {site.seed}")
         self.logs = LogCount()
+        self.disk = Disk(loop)
         self.cloud = VirtualCloud(
             loop,
             SITE_ID,
@@ -135,7 +137,7 @@ class World:
         self.broker = self.cloud.broker = Broker(loop, site.seed, self.cloud.take)
         self.plant = SimulatedSite(
             site.plant(),
-            clock=SiteClock(self.true_utc_s, loop.time, asyncio.sleep),
+            clock=SiteClock(self.true_utc_s, loop.time, asyncio.sleep, tick_s=1.0),
             truth_every_s=1.0,
             on_truth=self._on_truth,
         )

@@ -10,6 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def _unit(name: str, of: Patience) -> Patience | None:
 UNIT = Machine(
     "a unit on a line",
     Patience(),
-    {name: (lambda of, name=name: _unit(name, of)) for name in ("answer", "no answer", "asked", "line lost")},
+    {name: partial(_unit, name) for name in ("answer", "no answer", "asked", "line lost")},
     Patience.word,
     lambda of: (min(of.failures, 4), of.probing, of.ever),
 )
@@ -166,7 +167,7 @@ _SETPOINT_INPUTS = (
 SETPOINT = Machine(
     "the setpoint of a battery",
     (WriteState("bess"), 50e3),
-    {name: (lambda line, name=name: _setpoint(name, line)) for name in _SETPOINT_INPUTS},
+    {name: partial(_setpoint, name) for name in _SETPOINT_INPUTS},
     _setpoint_label,
     lambda line: (line[0].owned_w, line[0].in_flight, min(line[0].failures, 4), min(line[0].reasserts, 4), line[1]),
 )
@@ -223,7 +224,7 @@ _COMMAND_INPUTS = (
 COMMAND = Machine(
     "a command that moves power",
     _Sent(CommandBook()),
-    {name: (lambda of, name=name: _of_command(name, of)) for name in _COMMAND_INPUTS},
+    {name: partial(_of_command, name) for name in _COMMAND_INPUTS},
     lambda of: of.stage,
     lambda of: of.stage,
     frozenset({"rejected", "done", "expired"}),
@@ -234,7 +235,7 @@ COMMAND = Machine(
 UPDATE = Machine(
     "an update of the agent",
     Journal(Phase.PREPARING, "1.0", "1.1"),
-    {came.value: (lambda of, came=came: after(of, came, "why")) for came in Came},
+    {came.value: partial(after, came=came, why="why") for came in Came},
     lambda of: (of.value if isinstance(of, End) else of.phase.value).replace("_", " "),
     lambda of: (of.value,) if isinstance(of, End) else (of.phase, min(of.tries, 4)),
     frozenset(end.value.replace("_", " ") for end in End),

@@ -60,10 +60,17 @@ class Machine:
     def boot(self):
         """Returns once systemd says that it is up."""
         command = ["systemd-nspawn", "-q", "-D", str(self.root), "--boot", "--register=no", "--keep-unit"]
-        command += ["--private-network", "--machine=gateway", "--console=pipe", "--kill-signal=SIGRTMIN+4"]
+        command += ["--private-network", "--machine=gateway", "--console=pipe"]
+        # Also on a machine with the older cgroups: the systemd of Debian 13 knows the newer ones only.
+        environment = os.environ | {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
         with (self.root.parent / f"{self.root.name}.console").open("ab") as console:
             self._container = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                env=environment,
+                start_new_session=True,
             )
         self.until(self._up, "systemd is up", BOOT_S)
 
@@ -76,7 +83,7 @@ class Machine:
         if not children:
             return False
         self._leader = int(children[0])
-        return self.try_("systemctl is-system-running").stdout.strip() in {"running", "degraded"}
+        return self.try_("systemctl is-active multi-user.target").stdout.strip() == "active"
 
     def console(self):
         """What the machine wrote on its console."""
@@ -104,13 +111,13 @@ class Machine:
         """A command that goes on by itself, as a process of this machine that nothing waits for."""
         self.run(f"systemd-run --quiet --collect -- sh -c {shlex.quote(command)}")
 
-    def until(self, condition, what, within_s=30.0):
+    def until(self, condition, what, within_s=30.0, every_s=0.2):
         """What the condition returned once it held; Failed by name when it does not in time."""
         deadline = time.monotonic() + within_s
         while not (found := condition()):
             if time.monotonic() > deadline:
                 raise Failed(f"not within {within_s:g} s: {what}")
-            time.sleep(0.2)
+            time.sleep(every_s)
         return found
 
     def cut(self):

@@ -1,60 +1,74 @@
 """`make test-install`: the agent on a real booted Debian, from the installation to the power cut. Needs root.
 
-Exit code 0: every step held; 1: one did not, and the rest was not tried; 2: this machine cannot run the test.
+SUITE=bookworm (Debian 12, the default) or trixie (13). The fresh Debian is kept in $CACHE for the next time. Exit code
+0: every step held; 1: one did not, and the rest was not tried; 2: this machine cannot run the test.
 """
 
 import os
+import platform
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from gateway import Gateway, put_simulator
+from bundles import TARGETS, Bundles
+from gateway import Gateway
 from machine import Failed, Machine, base, missing
-from steps import STEPS
+from site_inside import put_simulator
+from steps import FIRST_VERSION, STEPS
 
 
 def main():
-    if lacks := missing():
-        print("make test-install cannot run here. It needs:", *lacks, sep="\n  ", file=sys.stderr)
-        return 2
+    """The exit code."""
     suite = os.environ.get("SUITE", "bookworm")
+    lacks = missing()
+    if suite not in TARGETS:
+        lacks.append(f"SUITE to be one of {', '.join(TARGETS)}, not {suite}")
+    if platform.machine() != "x86_64":
+        lacks.append(f"an x86-64 machine, this is {platform.machine()}")
+    if lacks:
+        print("make test-install cannot run here. It needs", *lacks, sep="\n  ", file=sys.stderr)
+        return 2
     cache = Path(os.environ.get("CACHE", "/var/tmp/ems-agent-install"))
     with tempfile.TemporaryDirectory(prefix="ems-install-", dir="/var/tmp") as scratch:
         began_s = time.monotonic()
         machine = Machine(Path(scratch) / "gateway", base(suite, cache))
-        put_simulator(machine.root)
-        gateway = Gateway(machine)
-        print(f"Debian {suite}, made ready in {time.monotonic() - began_s:.1f} s", flush=True)
+        bundles = Bundles(Path(scratch), suite)
+        put_simulator(machine.root, bundles.of(FIRST_VERSION))
+        print(f"Debian {suite} and a bundle for it, made ready in {time.monotonic() - began_s:.1f} s", flush=True)
         try:
-            return walk(gateway)
+            return walk(Gateway(machine, bundles))
         finally:
             machine.off()
 
 
 def walk(gateway):
     """The exit code after the steps, each told when it is done."""
+    whole_s = time.monotonic()
     for number, (name, step) in enumerate(STEPS, 1):
         began_s = time.monotonic()
         try:
             seen = step(gateway)
         except Failed as failure:
-            print(f"{number:3}  FAILED  {time.monotonic() - began_s:6.1f} s  {name}\n{failure}", flush=True)
-            print("--- journal of ems-agent\n" + last_words(gateway), flush=True)
+            told(number, "FAILED", began_s, name)
+            print(failure, "--- journal of ems-agent", last_words(gateway), sep="\n", flush=True)
             return 1
-        print(
-            f"{number:3}  held    {time.monotonic() - began_s:6.1f} s  {name}" + (f": {seen}" if seen else ""),
-            flush=True,
-        )
-    print(f"all {len(STEPS)} steps held")
+        told(number, "held", began_s, name, seen)
+    print(f"all {len(STEPS)} steps held, in {time.monotonic() - whole_s:.0f} s")
     return 0
+
+
+def told(number, word, began_s, name, seen=None):
+    print(
+        f"{number:3}  {word:6} {time.monotonic() - began_s:6.1f} s  {name}" + (f": {seen}" if seen else ""), flush=True
+    )
 
 
 def last_words(gateway):
     try:
-        return gateway.journal("-60")
+        return gateway.journal(60)
     except Failed as failure:
-        return str(failure)
+        return f"{failure}\n{gateway.machine.console()[-3000:]}"
 
 
 if __name__ == "__main__":

@@ -1,16 +1,15 @@
-"""The simulated site, the broker and the agent's site file on the test machine, and what can be asked of them."""
+"""The simulated site and the agent's site file on the test machine, and what can be asked of them."""
 
 import json
-import shutil
-import sysconfig
 from datetime import UTC, datetime
-from pathlib import Path
+
+from bundles import lay_out
 
 SITE = "test-01"
 BATTERY_PORT, GATEWAY_PORT = 15020, 15021
-SIMULATOR = "/opt/simulator"
-"""Python with the simulators and what they need: not part of what is installed."""
-TRUTH = "/var/log/simulator.jsonl"
+SIMULATOR = "opt/simulator"
+"""Not part of what is installed: the site goes on whatever happens to the agent."""
+TRUTH = "var/log/simulator.jsonl"
 
 SIMULATOR_FILE = f"""\
 [battery]
@@ -27,6 +26,7 @@ noise_pct = 0.0
 battery_port = {BATTERY_PORT}
 gateway_port = {GATEWAY_PORT}
 """
+"""50 kW of PV and 30 kW of load at all times."""
 
 SITE_FILE = f"""\
 schema = 1
@@ -65,31 +65,17 @@ SIMULATOR_UNIT = f"""\
 Description=Simulated battery, PV, load and meter
 [Service]
 ExecStart=/usr/bin/python3 -m simulators.site --config /etc/simulator.toml --truth-every 0.5
-Environment=PYTHONPATH={SIMULATOR}/packages
-StandardOutput=append:{TRUTH}
+Environment=PYTHONPATH=/{SIMULATOR}
+StandardOutput=append:/{TRUTH}
 Restart=always
 [Install]
 WantedBy=multi-user.target
 """
 
-REPOSITORY = Path(__file__).parents[2]
-OURS = ("agent", "drivers", "simulators")
-NOT_NEEDED = ("mypy", "mypyc", "hypothesis", "ruff", "iotcore*", "pip*", "_pytest", "pytest*", "__editable__*", "*.pth")
 
-
-def put_python(root, folder):
-    """Lays a Python with all our code and libraries into the machine's disk at `folder`."""
-    kept = root / folder.lstrip("/") / "packages"
-    skipped = shutil.ignore_patterns("__pycache__", "tests", *NOT_NEEDED)
-    shutil.copytree(sysconfig.get_path("purelib"), kept, ignore=skipped)
-    for name in OURS:
-        shutil.copytree(REPOSITORY / name, kept / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return kept
-
-
-def put_simulator(root):
+def put_simulator(root, bundle):
     """Lays the simulated site into the machine's disk: what a battery site has beside its gateway."""
-    put_python(root, SIMULATOR)
+    lay_out(bundle, root / SIMULATOR)
     (root / "etc/simulator.toml").write_text(SIMULATOR_FILE)
     (root / "etc/systemd/system/simulator.service").write_text(SIMULATOR_UNIT)
 
@@ -114,7 +100,10 @@ def plan(version, power_kw, at_utc_s):
 
 def truth(root):
     """What the simulated plant did last; None while it has done nothing."""
-    file = root / TRUTH.lstrip("/")
+    file = root / TRUTH
     lines = file.read_text().splitlines() if file.exists() else []
-    found = json.loads(lines[-1]) if lines else {}
+    try:
+        found = json.loads(lines[-1]) if lines else {}
+    except ValueError:  # a line that is being written
+        found = json.loads(lines[-2])
     return found if "battery_w" in found else None

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from agent.core.records import StorageFailed
-from agent.store.schema import bring_up_to_date
+from agent.store.schema import bring_up_to_date, lacking
 
 FILE_MODE = 0o640
 QUICK_CHECK_MAX_BYTES = 32 * 1024 * 1024
@@ -122,21 +122,34 @@ class Database:
         os.close(descriptor)
         connection = sqlite3.connect(self.path, isolation_level=None, timeout=1.0)
         try:
+            self._look_through(connection)
+            bring_up_to_date(connection, self.name)
+            missing = lacking(connection, self.name)
+            if missing is not None:
+                raise Damaged(self.name, f"the file is damaged: {missing}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _look_through(self, connection: sqlite3.Connection) -> None:
+        try:
             connection.execute(f"PRAGMA page_size = {self._page_bytes}")
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
             self._synchronous = ""
             self._set_synchronous(connection, "FULL")
-            if self.path.stat().st_size <= QUICK_CHECK_MAX_BYTES:
-                (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-                if verdict != "ok":
-                    raise Damaged(self.name, f"the file is damaged: {verdict}")
-            bring_up_to_date(connection, self.name)
-        except BaseException:
-            connection.close()
+            if self.path.stat().st_size > QUICK_CHECK_MAX_BYTES:
+                return
+            (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.Error as error:
+            # Not the disk and not our SQL: a header that says what cannot be, such as a format of another century.
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_ERROR:
+                raise Damaged(self.name, f"the file is damaged: {error}") from error
             raise
-        return connection
+        if verdict != "ok":
+            raise Damaged(self.name, f"the file is damaged: {verdict}")
 
     def _set_synchronous(self, connection: sqlite3.Connection, level: str) -> None:
         if level != self._synchronous:

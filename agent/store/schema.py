@@ -9,6 +9,8 @@ from __future__ import annotations
 import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -129,6 +131,24 @@ def bring_up_to_date(connection: sqlite3.Connection, name: str) -> None:
     (found,) = connection.execute("PRAGMA user_version").fetchone()
     if found < len(MIGRATIONS[name]):
         _migrate(connection, name)
+
+
+def lacking(connection: sqlite3.Connection, name: str) -> str | None:
+    """A table or column that should be there and is not, as in a file whose schema is damaged; None when all are."""
+    for table, columns in _columns(MIGRATIONS[name]).items():
+        there = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+        if not columns <= there:
+            return f"{table} lacks {', '.join(sorted(columns - there))}"
+    return None
+
+
+@cache
+def _columns(scripts: tuple[str, ...]) -> dict[str, set[str]]:
+    with closing(sqlite3.connect(":memory:")) as empty:
+        for script in scripts:
+            empty.executescript(script)
+        tables = [str(row[0]) for row in empty.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {table: {row[1] for row in empty.execute(f"PRAGMA table_info({table})")} for table in tables}
 
 
 def _migrate(connection: sqlite3.Connection, name: str) -> None:

@@ -115,6 +115,36 @@ async def test_a_snapshot_that_is_damaged_too_gives_way_to_an_empty_file(damaged
     assert (documents, replays_refused, codes) == ([], True, ["database_damaged"])
 
 
+HEADERS = {"schema format": 44, "file format": 18, "text encoding": 56, "page size": 16}
+
+
+@pytest.mark.parametrize("byte", HEADERS.values(), ids=HEADERS)
+async def test_a_header_that_says_what_cannot_be_is_damage_like_any_other(tmp_path, byte):
+    store = await open_store(tmp_path)
+    await store.save_document(*plan(7, PlanKind.YEARLY))
+    await store.append_event(event("told"))
+    await store.close()
+    for name in ("control.db", "telemetry.db"):
+        data = bytearray((tmp_path / name).read_bytes())
+        data[byte : byte + 4] = b"\x7f\x7f\x7f\x7f"
+        (tmp_path / name).write_bytes(data)
+    documents, _, codes = await found(tmp_path)
+    assert documents == [("yearly", 7)]
+    assert codes.count("database_damaged") == 2
+
+
+@pytest.mark.parametrize("spoilt", ["plans -> plaxs", "sha256 TEXT -> sha25x TEXT"])
+async def test_a_schema_that_lacks_a_table_or_a_column_is_damage_too(tmp_path, spoilt):
+    store = await open_store(tmp_path)
+    await store.save_document(*plan(7, PlanKind.YEARLY))
+    await store.close()
+    old, new = spoilt.encode().split(b" -> ")
+    data = (tmp_path / "control.db").read_bytes()
+    (tmp_path / "control.db").write_bytes(data.replace(old, new))
+    documents, _, codes = await found(tmp_path)
+    assert (documents, codes) == ([("yearly", 7)], ["database_damaged"])
+
+
 async def test_a_directory_that_never_had_a_file_has_lost_nothing(tmp_path):
     documents, replays_refused, codes = await found(tmp_path)
     assert (documents, replays_refused, codes) == ([], False, [])

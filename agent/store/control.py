@@ -51,7 +51,7 @@ class ControlDb:
         """The document and its outcome, both or neither; of its kind the newest `KEEP_DOCUMENTS` stay."""
         with self.database.transaction() as db:
             db.execute(
-                "INSERT OR REPLACE INTO plans VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO plans (kind, version, sha256, received_utc_s, document) VALUES (?, ?, ?, ?, ?)",
                 (content.kind.value, content.version, content.sha256, outcome.at_utc_s, document),
             )
             db.execute(
@@ -155,7 +155,10 @@ class ControlDb:
             last = db.execute("SELECT hash FROM events ORDER BY id DESC LIMIT 1").fetchone()
             row_id = _next_id(db, "events", floor_id)
             digest = _chained(last[0] if last else _FIRST_HASH, row_id, event.at_utc_s, body)
-            db.execute("INSERT INTO events VALUES (?, ?, ?, ?)", (row_id, event.at_utc_s, body, digest))
+            db.execute(
+                "INSERT INTO events (id, at_utc_s, body, hash) VALUES (?, ?, ?, ?)",
+                (row_id, event.at_utc_s, body, digest),
+            )
 
     def events_after(self, row_id: int, limit: int) -> list[tuple[int, Event]]:
         """Events written after the one with `row_id`, oldest first, with their ids."""
@@ -184,7 +187,7 @@ class ControlDb:
         text = json.dumps(body, sort_keys=True, separators=(",", ":"))
         with self.database.transaction() as db:
             row_id = _next_id(db, "decisions", 0)
-            db.execute("INSERT INTO decisions VALUES (?, ?, ?)", (row_id, at_utc_s, text))
+            db.execute("INSERT INTO decisions (id, at_utc_s, body) VALUES (?, ?, ?)", (row_id, at_utc_s, text))
             db.execute("DELETE FROM decisions WHERE id <= ?", (row_id - KEEP_DECISIONS,))
 
     def newest_decisions(self, limit: int) -> list[tuple[float, dict[str, object]]]:
@@ -202,7 +205,8 @@ class ControlDb:
         reserved_to = last_seq + SEQUENCE_BLOCK
         with self.database.transaction() as db:
             db.execute(
-                "INSERT INTO sequences VALUES (?1, ?2, 0) ON CONFLICT DO UPDATE SET reserved_to = ?2",
+                "INSERT INTO sequences (stream, reserved_to, settled_id) VALUES (?1, ?2, 0) "
+                "ON CONFLICT DO UPDATE SET reserved_to = ?2",
                 (stream.value, reserved_to),
             )
         return reserved_to
@@ -220,7 +224,7 @@ class ControlDb:
     def set_mark(self, key: str, value: str) -> None:
         """`value` is kept under `key`."""
         with self.database.transaction() as db:
-            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+            db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
 
     # Learned battery models
 
@@ -232,7 +236,7 @@ class ControlDb:
         """These models are kept in the place of earlier ones, all or none."""
         with self.database.transaction() as db:
             rows = [(device_id, now_utc_s, body) for device_id, body in bodies.items()]
-            db.executemany("INSERT OR REPLACE INTO models VALUES (?, ?, ?)", rows)
+            db.executemany("INSERT OR REPLACE INTO models (device_id, saved_utc_s, body) VALUES (?, ?, ?)", rows)
 
     def forget_model(self, device_id: str) -> None:
         """Nothing is kept of this battery's model."""
@@ -297,7 +301,7 @@ class ControlDb:
         text = f"control.db: {why}; it is kept as {kept_as.name} and {instead}. Check the disk"
         with beside.transaction() as db:
             marks = [(COMMANDS_SINCE, repr(commands_since_utc_s)), (LOSS, text)]
-            db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", marks)
+            db.executemany("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", marks)
         with beside.failures_named():  # into the one file that is renamed, synchronised
             beside.connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")
         beside.close()

@@ -74,7 +74,8 @@ def begin_streams(db: sqlite3.Connection, floors: Mapping[Stream, tuple[int, int
     """Each stream has its rows and goes on above its floor (sequence, row id)."""
     for stream, (seq, announced) in floors.items():
         db.execute(
-            "INSERT INTO streams VALUES (?1, ?2, ?3, 0) ON CONFLICT DO UPDATE SET "
+            "INSERT INTO streams (stream, last_seq, announced_id, confirmed_seq) VALUES (?1, ?2, ?3, 0) "
+            "ON CONFLICT DO UPDATE SET "
             "last_seq = max(last_seq, ?2), announced_id = max(announced_id, ?3)",
             (stream.value, seq, announced),
         )
@@ -92,7 +93,9 @@ def state_of(db: sqlite3.Connection, stream: Stream) -> StreamState:
 
 def held(db: sqlite3.Connection) -> dict[Stream, Held]:
     """What is on disk, by stream."""
-    return {Stream(row[0]): Held(*row[1:]) for row in db.execute("SELECT * FROM held")}
+    return {
+        Stream(row[0]): Held(*row[1:]) for row in db.execute("SELECT stream, rows, payload_bytes, waiting FROM held")
+    }
 
 
 def _count(db: sqlite3.Connection, stream: Stream) -> None:
@@ -106,7 +109,10 @@ def _count(db: sqlite3.Connection, stream: Stream) -> None:
     (size,) = db.execute(sql, (name,)).fetchone()
     sql = f"SELECT count(*) FROM {table} WHERE {_WAITS}"  # noqa: S608 - our own names
     (waiting,) = db.execute(sql, (name, _confirmed(db, stream))).fetchone()
-    db.execute("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?)", (name, rows, size, waiting))
+    db.execute(
+        "INSERT OR REPLACE INTO held (stream, rows, payload_bytes, waiting) VALUES (?, ?, ?, ?)",
+        (name, rows, size, waiting),
+    )
 
 
 def _confirmed(db: sqlite3.Connection, stream: Stream) -> int:
@@ -131,10 +137,14 @@ def insert(
     """The sequence of the message that `build` makes of it."""
     seq = state_of(db, stream).last_seq + 1
     payload = build(seq)
-    sql = f"INSERT INTO {table_of(stream)} VALUES (?, ?, ?, ?, ?)"  # noqa: S608 - our own names
+    columns = "stream, seq, created_utc_s, row_id, payload"
+    sql = f"INSERT INTO {table_of(stream)} ({columns}) VALUES (?, ?, ?, ?, ?)"  # noqa: S608 - our own names
     db.execute(sql, (stream.value, seq, now_utc_s, row_id, payload))
     if span is not None:
-        db.execute("INSERT INTO frame_times VALUES (?, ?, ?, ?)", (stream.value, seq, *span))
+        db.execute(
+            "INSERT INTO frame_times (stream, seq, from_utc_s, to_utc_s) VALUES (?, ?, ?, ?)",
+            (stream.value, seq, *span),
+        )
     db.execute("UPDATE streams SET last_seq = ? WHERE stream = ?", (seq, stream.value))
     _now_holds(db, stream, 1, len(payload), 0 if stream is Stream.FULL_RATE else 1)
     return seq
@@ -186,7 +196,7 @@ def deliver(db: sqlite3.Connection, stream: Stream, seqs: Iterable[int]) -> int 
         found = db.execute(sql, (stream.value, confirmed, seq)).fetchone()
         if found is None:
             continue
-        db.execute("INSERT INTO delivered VALUES (?, ?)", (stream.value, seq))
+        db.execute("INSERT INTO delivered (stream, seq) VALUES (?, ?)", (stream.value, seq))
         _now_holds(db, stream, 0, 0, -1)
         if found[0] is not None:
             newest = max(newest or 0, found[0])

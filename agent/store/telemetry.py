@@ -55,7 +55,7 @@ class TelemetryDb:
             found = str(row[0]) if row else None
             if found is None:
                 found = secrets.token_hex(8)
-                db.execute("INSERT INTO meta VALUES ('lineage', ?)", (found,))
+                db.execute("INSERT INTO meta (key, value) VALUES ('lineage', ?)", (found,))
             _take_over_samples(db)
             if found != lineage:
                 outbox.begin_streams(db, floors)

@@ -118,7 +118,8 @@ def read_papers(path: Path) -> Papers:
             raise ValueError(f"format {told.get('format')}, not {FORMAT}")
         return Papers(**told | {"left_out": tuple(told["left_out"])})
     except (*UNREADABLE, ValueError, TypeError, KeyError) as error:
-        why = f"{path} is not a backup that this version reads: {error}"
+        what = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0]
+        why = f"{path} is not a backup that this version reads: {what}"
         raise NotDone("restore", why, "use the file that ems backup wrote, whole") from error
 
 

@@ -106,6 +106,9 @@ class House:
     @contextmanager
     def alone(self, *, wait: bool) -> Iterator[None]:
         """No other process changes the versions meanwhile; raises `NotDone` when one does, or waits for it."""
+        if self.current() is None:
+            why = f"no version is in use in {self.root}: the agent was not installed from a bundle here"
+            raise NotDone("update", why, "unpack the bundle and run: sh systemd/install.sh")
         descriptor = os.open(self.root / "update.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

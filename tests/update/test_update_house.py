@@ -49,6 +49,8 @@ def test_half_a_version_is_not_one_to_go_back_to(house):
 
 def test_where_nothing_is_installed_no_version_is_in_use(tmp_path):
     assert (House(tmp_path).current(), House(tmp_path).versions()) == (None, [])
+    with pytest.raises(NotDone, match="was not installed from a bundle"), House(tmp_path).alone(wait=True):
+        pass
 
 
 STATUS = {

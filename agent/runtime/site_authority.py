@@ -113,10 +113,10 @@ class SiteAuthority:
         if self._control.read_only:
             why = "the agent is in its read-only mode and writes nothing"
             raise Refusal(what, why, "take control.mode out of the site file and restart the agent")
-        if self._control.safe_mode:
+        power_w = _number(what, request, "power_w")
+        if self._control.safe_mode and power_w:
             why = "the agent is in safe mode after a crash loop and moves no power"
             raise Refusal(what, why, "look why (journalctl -u ems-agent -p err), then: ems safe-mode end")
-        power_w = _number(what, request, "power_w")
         duration_s = _number(what, request, "duration_s", DEFAULT_OVERRIDE_S)
         target, reason, suspends = (
             request.get("target", "battery"),

@@ -78,6 +78,15 @@ def place():
     return Place()
 
 
+async def test_in_safe_mode_nothing_but_rest_can_be_asked_for(place):
+    place.loop.safe_mode = "safe mode: crashed"
+    with pytest.raises(Refusal, match="safe mode"):
+        await place.ask("override_set", power_w=1000.0, reason="try")
+    assert place.loop.override is None
+    await place.ask("override_set", power_w=0.0, reason="to take it out")
+    assert place.loop.override.power_w == 0.0
+
+
 async def test_only_operators_take_over_and_reset(place):
     for cmd in ("override_set", "override_clear", "latch_reset"):
         with pytest.raises(Refusal, match="not an operator"):

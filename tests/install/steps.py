@@ -82,6 +82,29 @@ def verified_setpoint(gateway):
     return "75 kW by a plan, read back and given; the broker is connected"
 
 
+def gets_a_credential(gateway):
+    """The broker asks for a password from now on; only systemd can read it, and hands it to the agent."""
+    run, root = gateway.machine.run, gateway.root
+    run("mosquitto_passwd -b -c /etc/mosquitto/passwords test-01 s3cret && chown mosquitto /etc/mosquitto/passwords")
+    (root / "etc/mosquitto/conf.d/asks.conf").write_text(
+        "listener 1883 127.0.0.1\nallow_anonymous false\npassword_file /etc/mosquitto/passwords\n"
+    )
+    run("systemctl restart mosquitto")
+    gateway.machine.until(lambda: not gateway.status()["cloud"]["connected"], "the broker turns the agent away")
+    (root / "root/broker.password").write_text("s3cret\n")
+    run("chmod 0600 /root/broker.password && mkdir -p /etc/systemd/system/ems-agent.service.d")
+    (root / "etc/systemd/system/ems-agent.service.d/credentials.conf").write_text(
+        "[Service]\nLoadCredential=broker-password:/root/broker.password\n"
+    )
+    gateway.site_file(("[cloud]\n", '[cloud]\nuser = "test-01"\npassword_file = "credential:broker-password"\n'))
+    run("systemctl daemon-reload && systemctl restart ems-agent")
+    gateway.in_control()
+    gateway.machine.until(lambda: gateway.status()["cloud"]["connected"], "the broker takes the agent")
+    readers = run("stat -c %a:%U /run/credentials/ems-agent.service/broker-password").strip()
+    fail_unless(readers.startswith("4"), f"others may read the password: {readers}")
+    return "the broker's password comes by LoadCredential"
+
+
 def watchdog_ends_a_hung_loop(gateway):
     before = gateway.pid()
     gateway.machine.run("systemctl kill --kill-whom=main -s STOP ems-agent")
@@ -164,6 +187,7 @@ STEPS = (
     ("it can be installed again", installs_again),
     ("it runs in its sandbox and within limits", runs_in_the_sandbox),
     ("a setpoint is verified", verified_setpoint),
+    ("a password comes as a credential", gets_a_credential),
     ("a hung loop is restarted by the watchdog", watchdog_ends_a_hung_loop),
     ("a changed site file is taken over", reloads_a_good_site_file),
     ("a bad site file is refused", refuses_a_bad_site_file),

@@ -93,6 +93,28 @@ def power_cut_in_an_update(version, when, *ends_as, broken=False):
     return step
 
 
+def moves_to_another_gateway(gateway):
+    """Backed up, taken off this gateway to the last file, and restored on one that is bare again."""
+    run, root = gateway.machine.run, gateway.root
+    version = gateway.version()
+    run("ems backup /root/site.tar.gz")
+    took_off = run("ems uninstall --purge")
+    gateway.gives(0.0, 5.0)
+    left = [
+        place for place in (HOME, "etc/ems-agent", "var/lib/ems-agent", "usr/local/bin/ems") if (root / place).exists()
+    ]
+    fail_unless(not left, f"after ems uninstall --purge there is still {', '.join(left)}")
+    fail_unless(gateway.machine.try_("systemctl cat ems-agent").returncode != 0, "the unit is still there")
+    run(f"rm -rf ems-agent-{version} && tar xf ems-agent-{version}.tar")
+    run(f"sh ems-agent-{version}/systemd/install.sh --key key.pem", UPDATE_S)
+    run("ems restore /root/site.tar.gz", UPDATE_S)
+    works_as(gateway, version)
+    fail_unless(
+        gateway.machine.until(gateway.status, "it answers")["cloud"]["connected"], "the broker does not know it"
+    )
+    return f"{took_off.splitlines()[0]}; restored from its backup, 75 kW again by its plan"
+
+
 UPDATES = (
     ("an update", updates),
     ("a tampered bundle is refused", refuses_a_tampered_bundle),
@@ -115,4 +137,5 @@ UPDATES = (
         "the power is cut on the way back from a broken version",
         power_cut_in_an_update(BROKEN, at("going_back"), "0.5.0", broken=True),
     ),
+    ("the site moves to a bare gateway", moves_to_another_gateway),
 )

@@ -224,6 +224,8 @@ class VirtualCloud:
         if message.get("subject") != "command" or message["id"] is None:
             return  # without an id: something that could not be read
         command = self.commands.get(message["id"])
+        if command is None and message["stage"] == "rejected":
+            return  # something hostile, refused by name
         if command is None:
             self._find(f"an ack for {message['id']!r}, which was never sent")
         elif message["stage"] in TERMINAL:
@@ -232,8 +234,8 @@ class VirtualCloud:
                 self._find(f"command {command.id} has the outcomes {command.terminal}")
         elif message["stage"] == "accepted":
             command.accepted += 1
-            if command.accepted > 1 or command.terminal:
-                self._find(f"command {command.id} was accepted again, after {command.terminal}")
+            if command.accepted > 1:
+                self._find(f"command {command.id} was accepted {command.accepted} times")
 
     def _is_new(self, stream: str, message: dict[str, Any]) -> bool:
         count = self.streams[stream]

@@ -34,6 +34,7 @@ class VirtualSite:
     telemetry_mb: int = 64
     dead_man_s: int = 30
     poll_s: float = 1.0
+    tick_s: float = 1.0
 
     def plant(self) -> SiteConfig:
         """What `SimulatedSite` needs."""
@@ -63,6 +64,7 @@ class VirtualSite:
             import_kw=self.connection_kw,
             rated_kw=self.rated_kw,
             poll_ms=round(1000 * self.poll_s),
+            tick_ms=round(1000 * self.tick_s),
             dead_man_s=self.dead_man_s,
             replan=str(self.replan).lower(),
             frame_s=self.frame_s,
@@ -83,7 +85,7 @@ name = "Virtual site"
 timezone = "Asia/Tokyo"
 
 [control]
-tick = "1 s"
+tick = "{tick_ms} ms"
 local_rule = "{rule}"
 
 [connection_point]

@@ -8,9 +8,11 @@ clients, APScheduler. A kill leaves the files as they are at that instant.
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import shutil
 import signal
+import warnings
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -207,8 +209,12 @@ class World:
         self.process.kill()
         # Its tasks still have to go somehow: they do so without a network, and on files that are thrown away.
         self._agent.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._agent
+        with warnings.catch_warnings():
+            # Who notices the cut before the end may still want to begin something, which then never runs.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            with suppress(asyncio.CancelledError):
+                await self._agent
+            gc.collect()
         if kept.exists():
             shutil.rmtree(store)
             kept.rename(store)

@@ -14,7 +14,7 @@ import structlog
 from agent.core.authority import PowerOrder
 from agent.core.award_outlook import awarded_rules, notices, outlook, slots_outlook
 from agent.core.awards import AwardBook, awarded_tick_s
-from agent.core.clock_trust import ClockTrust, judge
+from agent.core.clock_trust import ClockTrust, judge, step_noticed
 from agent.core.command_limits import Narrowing
 from agent.core.decision import Condition, Decision, Effects, Inputs, SetpointWrite, State
 from agent.core.deliverability import Deliverability
@@ -45,7 +45,7 @@ PATIENCE = 1.5
 """While an award is answered, ticks come with the readings of the frequency; one that is later than this many periods
 is not waited for: the loop goes on by the clock until the next comes."""
 SOONEST = 0.75
-"""... and one that comes sooner after a tick than this share of the period makes none: meters may be read more often."""
+"""... and one that comes sooner after a tick than this share of the period makes none: a meter may be read faster."""
 DECISIONS_KEPT = 600
 """Decision rows kept in memory for `ems explain`: ten minutes at 1 Hz."""
 
@@ -158,12 +158,14 @@ class ControlLoop:
                 beat = math.floor(self.clock.utc_s() / tick_s)
             # Bounded: a wall clock stepped back in between must not stop the loop.
             wait_s = min((beat + 1) * tick_s - self.clock.utc_s(), 2 * tick_s)
+            began_mono_s = self.clock.mono_s()
             led = await self._next_turn(PATIENCE * tick_s if led else wait_s, tick_s)
             after_tick(self.tick())
             # From the wall clock each time: no drift, and a stepped clock costs at most one tick of waiting.
             now_beat = round(self.clock.utc_s() / tick_s)
-            if now_beat > beat + 1:
-                self.counters.late_ticks += now_beat - beat - 1
+            # A wall clock that was set forward skipped no tick.
+            passed = round((self.clock.mono_s() - began_mono_s) / tick_s)
+            self.counters.late_ticks += max(0, min(now_beat - beat, passed) - 1)
             beat = now_beat
 
     async def _next_turn(self, within_s: float, tick_s: float) -> bool:
@@ -203,7 +205,7 @@ class ControlLoop:
     def tick(self) -> Effects:
         """One control tick."""
         utc_s = self.clock.utc_s()
-        self.trust = judge(utc_s, max(self.floor_utc_s, self.trust.floor_utc_s))
+        self.trust = self.clock_now()
         reviewed = self._review(utc_s)
         inputs = Inputs(
             utc_s=utc_s,
@@ -215,7 +217,7 @@ class ControlLoop:
             meter=self.board.meter,
             orders=self.in_force.orders,
             awards=self._awards,
-            notices=self._notices + self.found_beside(),
+            notices=(*self._notices, *self.found_beside(), *step_noticed(self.trust)),
             outcomes=tuple(self._outcomes),
             override=self.override,
             safe_mode=self.safe_mode,
@@ -240,6 +242,11 @@ class ControlLoop:
         self.decisions.append(effects.decision)
         self.counters.ticks += 1
         return effects
+
+    def clock_now(self) -> ClockTrust:
+        """The verdict on the wall clock at this moment, which may be long after the newest tick."""
+        floor_utc_s = max(self.floor_utc_s, self.trust.floor_utc_s)
+        return judge(self.clock.utc_s(), self.clock.mono_s(), replace(self.trust, floor_utc_s=floor_utc_s))
 
     def verdicts(self) -> dict[str, Verdict]:
         """What became of the setpoint of each battery, as the last tick found it."""

@@ -97,6 +97,8 @@ class SunSpecImage:
         self._points: dict[str, Point] = {}
         self._address: dict[str, int] = {}
         self._scale: dict[str, int] = {}
+        self._numbers: dict[str, float] = {}
+        """What each point was set to."""
         data = bytearray(MARKER)
         for model_id in model_ids:
             model = layout(model_id)
@@ -146,10 +148,14 @@ class SunSpecImage:
             return
         assert MIN_SCALE <= factor <= MAX_SCALE, (name, factor)
         self._scale[name] = factor
+        self._numbers.clear()
         self._put(name, factor)
 
     def number(self, name: str, value: float) -> None:
         """Sets a point to a value in its unit, rounded to the register's resolution."""
+        if self._numbers.get(name) == value:
+            return  # devices show all their points at each access, and few of them have changed
+        self._numbers[name] = value
         if self._points[name].type == "float32":
             self._set_bytes(name, FLOAT.pack(value))
         else:

@@ -160,6 +160,7 @@ def own_wheel(scratch: Path, version: str) -> Path:
         capture_output=True,
         text=True,
         check=False,
+        umask=0o022,  # it gets into the wheel
         env={**os.environ, "SOURCE_DATE_EPOCH": str(BUILT_AT_S), "PYTHONWARNINGS": "ignore"},
     )
     found = list(scratch.glob("*.whl"))

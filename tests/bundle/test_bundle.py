@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import tarfile
 import tomllib
@@ -137,9 +138,11 @@ def test_the_bill_of_materials_names_every_part_its_files_and_who_needs_it():
 
 def test_the_agents_own_wheel_is_the_same_each_time_and_has_the_version_asked_for(tmp_path):
     made = []
-    for name in ("one", "two"):
+    for name, umask in (("one", 0o022), ("two", 0o077)):
         (tmp_path / name).mkdir()
+        before = os.umask(umask)
         made.append(own_wheel(tmp_path / name, "9.9.1"))
+        os.umask(before)
     assert made[0].name == "ems_agent-9.9.1-py3-none-any.whl"
     assert made[0].read_bytes() == made[1].read_bytes()
     assert version_of_the_tree() != "9.9.1"

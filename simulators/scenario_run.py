@@ -19,7 +19,7 @@ from operator import itemgetter
 
 from agent.core.authority import Source, cloud_slot_at
 from agent.core.awards import awarded_tick_s
-from agent.core.clock_trust import judge
+from agent.core.clock_trust import ClockTrust, judge
 from agent.core.decision import Decision, Effects, Inputs, State
 from agent.core.plan import Plans, Slot, Target
 from agent.core.snapshot import BatterySample, CeilingOutcome, DroopOutcome, MeterSample, PvSample, WriteOutcome
@@ -152,7 +152,7 @@ class Run:
         self._link = Link(scenario.rules)
         self._meter_age_share = random.Random(f"polls {scenario.seed}").uniform(*METER_AGE_SHARE)
         self._plans = self._link.received(self._cloud.yearly(scenario.start_utc_s), Plans(), scenario.start_utc_s)
-        self._floor_utc_s = scenario.start_utc_s - 1.0
+        self._trust = ClockTrust(False, scenario.start_utc_s - 1.0, "not judged yet")
         self._batteries: list[BatterySample] = [BatterySample(b.device_id) for b in scenario.rules.batteries]
         self._pvs: tuple[PvSample, ...] = tuple(PvSample(device_id) for device_id in scenario.rules.pv_ids)
         self._meter = MeterSample(scenario.rules.meter_id) if scenario.rules.meter_id is not None else None
@@ -205,8 +205,7 @@ class Run:
         scenario, record, injector = self.scenario, self.record, self._injector
         injector.advance_to(now_s)
         utc_s, mono_s = scenario.start_utc_s + now_s + injector.clock_offset_s, START_MONO_S + now_s
-        trust = judge(utc_s, self._floor_utc_s)
-        self._floor_utc_s = trust.floor_utc_s
+        trust = self._trust = judge(utc_s, mono_s, self._trust)
         self._hear_cloud(now_s, utc_s)
         inputs = Inputs(
             utc_s=utc_s,
@@ -274,7 +273,11 @@ class Run:
         devices_s = next_s - min(READ_AGE_S, gap_s / 2)
         meter_s = devices_s if self._meter is None else next_s - self._meter_age_share * min(gap_s, LONGEST_POLL_S)
         land_s = now_s + min(WRITE_DELAY_S, gap_s / 2)
-        parts = ((land_s, lambda: self._land(effects)), (devices_s, self._poll_devices), (meter_s, self._poll_meter))
+        parts: list[tuple[float, Callable[[], None]]] = [
+            (land_s, lambda: self._land(effects)),
+            (devices_s, self._poll_devices),
+            (meter_s, self._poll_meter),
+        ]
         for at_s, happens in sorted(parts, key=itemgetter(0)):
             plant.advance_to(at_s)
             happens()

@@ -185,7 +185,7 @@ def _events(site: Site, socket: Path) -> Piece:
     try:
         events = _asked(socket, "events", limit=MOST_EVENTS)
     except (OSError, ValueError):
-        from agent.store.event_reader import newest_events  # noqa: PLC0415 (only without a daemon)
+        from agent.store.control_reader import newest_events  # noqa: PLC0415 (only without a daemon)
 
         try:
             events = newest_events(site.store, MOST_EVENTS)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import typer
 
-from agent.cli.client import JsonOption, SocketOption, ask, show_json
+from agent.cli.client import EXIT_REFUSED, JsonOption, SocketOption, ask, fail, show_json
+from agent.cli.span import moment
+from agent.cli.telemetry import StoreOption, store_directory
 from agent.cli.text import fitted, kw, local, percent
 
 DECIDERS = {
@@ -33,13 +37,47 @@ POWERS = (("battery", "battery"), ("PV", "pv"), ("load", "load"), ("grid", "grid
 LABEL_WIDTH = 11
 
 
-def explain(socket: str | None = SocketOption, as_json: bool = JsonOption) -> None:
-    """Show the last decision: who decided, what it wanted, what each limit cut, what was written and confirmed."""
-    row = ask(socket, "explain", as_json=as_json)
+TimeArgument = typer.Argument(
+    None,
+    parser=moment,
+    metavar="[TIME]",
+    help="As 14:05 (today) or 2026-11-21T14:05. Default: now.",
+    show_default=False,
+)
+
+
+def explain(
+    at: datetime | None = TimeArgument,
+    socket: str | None = SocketOption,
+    store: Path | None = StoreOption,
+    as_json: bool = JsonOption,
+) -> None:
+    """Show a decision: who decided, what it wanted, what each limit cut, what was written and confirmed.
+
+    Now: as the daemon tells it. Of an earlier TIME: the decision of note that stood then, from the disk, daemon or not;
+    a decision is of note where another source decides, another slot begins, or other limits cut than before.
+    """
+    row = ask(socket, "explain", as_json=as_json) if at is None else _kept(at, store, as_json=as_json)
     if as_json:
         show_json(row)
     else:
         typer.echo("\n".join(lines(row)))
+
+
+def _kept(at: datetime, store: Path | None, *, as_json: bool) -> dict[str, Any]:
+    """The decision that stood at a time; ends the process when none is kept."""
+    from agent.store.control_reader import decision_at  # noqa: PLC0415 (only this reads the disk)
+
+    what = f"explain {at:%Y-%m-%d %H:%M:%S}"
+    try:
+        row = decision_at(store_directory(store), at.timestamp())
+    except OSError as error:
+        hint = "ask as the user of the service: sudo -u ems-agent ems explain TIME; name the place with --store DIR"
+        fail({"what": what, "why": str(error), "next": hint}, EXIT_REFUSED, as_json=as_json)
+    if row is None:
+        hint = "ask for a later time; ems telemetry export has the measured values of longer ago"
+        fail({"what": what, "why": "no decision so old is kept", "next": hint}, EXIT_REFUSED, as_json=as_json)
+    return row
 
 
 def lines(row: dict[str, Any]) -> list[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import typer
 
 from agent.cli.client import JsonOption, SocketOption, ask, show_json
+from agent.cli.span import whole_day
 
 PATHS = {
     "pv_to_load": ("PV>", "load"),
@@ -42,7 +43,7 @@ def ledger(
     """Show what each slot of a day promised and delivered, and which paths its energy took."""
     if as_csv and as_json:
         raise typer.BadParameter("choose one of --csv and --json")
-    begin, end = _whole_day(day)
+    begin, end = whole_day(day)
     slots = ask(socket, "ledger", as_json=as_json, from_utc_s=begin.timestamp(), to_utc_s=end.timestamp())
     if as_json:
         show_json({"from": begin.isoformat(), "to": end.isoformat(), "slots": slots})
@@ -50,12 +51,6 @@ def ledger(
         typer.echo(csv_text(slots), nl=False)
     else:
         typer.echo("\n".join(lines(slots, f"{begin:%Y-%m-%d}")))
-
-
-def _whole_day(day: datetime | None) -> tuple[datetime, datetime]:
-    """Midnight and the midnight after it, local; 23 or 25 hours apart where the clocks change."""
-    begin = (day or datetime.now().astimezone()).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
-    return begin.astimezone(), (begin + timedelta(days=1)).astimezone()
 
 
 def lines(slots: list[dict[str, Any]], day: str) -> list[str]:

@@ -32,7 +32,9 @@ COMMANDS: Mapping[str, str | Group] = {
     "commission": "commission:commission",
     "support-bundle": "support_bundle:support_bundle",
     "explain": "explain:explain",
+    "events": "events:events",
     "ledger": "ledger:ledger",
+    "report": "report:report",
     "watch": "watch:watch",
     "reload": "reload:reload",
     "simulate": "simulate:simulate",
@@ -41,7 +43,7 @@ COMMANDS: Mapping[str, str | Group] = {
     "restore": "backup:restore",
     "uninstall": "uninstall:uninstall",
     "cloud-sim": "cloud_sim:cloud_sim",
-    "plan": Group("Look at the plans held, or bring one.", {"show": "plan:show", "import": "plan:import_"}),
+    "plan": Group("Look at the plans held, bring one, or take one along.", {"show": "plan:show", "import": "plan:import_", "export": "plan:export"}),
     "awards": Group(
         "Look at the awards held, or export what was given.", {"evidence": "awards:evidence"}, by_itself="awards:awards"
     ),

@@ -1,10 +1,11 @@
-"""`ems plan show` and `ems plan import`."""
+"""`ems plan show`, `ems plan import` and `ems plan export`."""
 
 from __future__ import annotations
 
 import base64
 import sys
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import typer
 
 from agent.cli.chart import ASCII, LABEL_WIDTH, UNICODE, Column, draw
 from agent.cli.client import EXIT_REFUSED, JsonOption, SocketOption, ask, fail, show_json
+from agent.cli.telemetry import StoreOption, store_directory
 from agent.cli.text import fitted, kw, local_plan_lines, plan_line
 
 COLUMNS = 64
@@ -88,3 +90,49 @@ def import_(
         typer.echo(f"{file}: {what} {outcome['version']} {outcome['stage']}")
         if outcome["detail"]:
             typer.echo(f"note: {outcome['detail']}")
+
+
+class Kind(StrEnum):
+    """The documents of the cloud."""
+
+    ROLLING = "rolling"
+    YEARLY = "yearly"
+    AWARDS = "awards"
+    CURTAILMENTS = "curtailments"
+    OUTAGES = "outages"
+
+
+KindArgument = typer.Argument(Kind.ROLLING, help="Which document.")
+FileOption = typer.Option(
+    None, "--out", metavar="FILE", help="Where it is written. Default: standard output.", show_default=False
+)
+
+
+def export(
+    kind: Kind = KindArgument,
+    out: Path | None = FileOption,
+    store: Path | None = StoreOption,
+) -> None:
+    """Write the document held, as it came from the cloud, from the disk; `ems plan import` takes it elsewhere.
+
+    A signed document keeps its signature. The daemon may be up or down.
+    """
+    from agent.store.control_reader import newest_document  # noqa: PLC0415 (only this command reads the disk)
+
+    what = f"plan export {kind}"
+    try:
+        held = newest_document(store_directory(store), kind)
+        if held is None:
+            hint = "ems plan show tells what is held; the cloud sends plans on cloud/plan/..."
+            why = f"no document of the kind {kind} is held"
+            fail({"what": what, "why": why, "next": hint}, EXIT_REFUSED, as_json=False)
+        version, document = held
+        if out is None:
+            sys.stdout.buffer.write(document)
+            sys.stdout.buffer.flush()
+        else:
+            out.write_bytes(document)
+            typer.echo(f"{out}: {kind}, version {version}, {len(document)} bytes")
+    except OSError as error:
+        hint = "ask as the user of the service: sudo -u ems-agent ems plan export; name the place with --store DIR"
+        fail({"what": what, "why": error.strerror or str(error), "next": hint}, EXIT_REFUSED, as_json=False)

@@ -48,7 +48,7 @@ def export(
     from agent.store.telemetry_reader import TelemetryReader, UnreadableStore  # noqa: PLC0415
 
     begin, end = span(begin, end)
-    directory = store or Path(os.environ.get("EMS_STORE") or DEFAULT_STORE)
+    directory = store_directory(store)
     try:
         with closing(TelemetryReader(directory)) as reader:
             rows = Rows(reader, begin.timestamp(), end.timestamp(), means=means)
@@ -57,6 +57,11 @@ def export(
                 _fail("there is nothing in that time", _known(reader))
     except UnreadableStore as error:
         _fail(str(error), error.hint)
+
+
+def store_directory(given: Path | None) -> Path:
+    """Where the daemon keeps its files: the option, else `$EMS_STORE`, else the place of an installed service."""
+    return given or Path(os.environ.get("EMS_STORE") or DEFAULT_STORE)
 
 
 def _fail(why: str, hint: str) -> None:

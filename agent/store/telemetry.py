@@ -243,10 +243,14 @@ class TelemetryDb:
         return rows[0] if rows and not rows[0].closed else None
 
     def _slots(self, where: str, values: tuple[float, ...]) -> list[SlotRow]:
-        db = self.database.connection()
         with self.database.failures_named():
-            rows = db.execute(f"SELECT {_SLOT_COLUMNS} FROM slots WHERE {where}", values).fetchall()  # noqa: S608
-        return [_slot(row) for row in rows]
+            return slots_where(self.database.connection(), where, values)
+
+
+def slots_where(db: sqlite3.Connection, where: str, values: tuple[float, ...]) -> list[SlotRow]:
+    """The slots of the ledger that meet a condition of ours."""
+    rows = db.execute(f"SELECT {_SLOT_COLUMNS} FROM slots WHERE {where}", values).fetchall()  # noqa: S608
+    return [_slot(row) for row in rows]
 
 
 def _take_over_samples(db: sqlite3.Connection) -> None:

@@ -7,9 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from agent.core.evidence import EvidenceRow
+from agent.core.ledger import SlotRow
 from agent.core.records import Sample, Stream
+from agent.store import evidence
 from agent.store.outbox import table_of
-from agent.store.telemetry import SAMPLE_COLUMNS, sample_of
+from agent.store.telemetry import SAMPLE_COLUMNS, sample_of, slots_where
 
 PAGE_FRAMES = 200
 LONGEST_FRAME_S = 3600.0
@@ -71,6 +74,22 @@ class TelemetryReader:
         finally:
             self._all("COMMIT", ())
         return {stream: last.get(stream, 0) for stream in streams}, staged
+
+    def slots(self, from_utc_s: float, to_utc_s: float) -> list[SlotRow]:
+        """The slots of the ledger that begin in `[from, to)`, in order."""
+        try:
+            return slots_where(
+                self._open, "start_utc_s >= ? AND start_utc_s < ? ORDER BY start_utc_s", (from_utc_s, to_utc_s)
+            )
+        except sqlite3.Error as error:
+            raise self._named(error) from error
+
+    def evidence(self, from_utc_s: float, to_utc_s: float) -> list[EvidenceRow]:
+        """The seconds of evidence in `[from, to)`, in order."""
+        try:
+            return evidence.read(self._open, from_utc_s, to_utc_s, -1)
+        except sqlite3.Error as error:
+            raise self._named(error) from error
 
     def extent(self) -> tuple[float, float] | None:
         """From when to when there is anything, Unix s; None when there is nothing."""

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from scenario_sites import scenario
 
+from agent.cli.page import nice_axis
 from agent.core.plan import Target
 from agent.core.snapshot import Reading
 from simulators import scenario_run
 from simulators.scenario import START_MONO_S, Faults, Sizes, Truth
 from simulators.scenario_faults import FaultKind, drawn
 from simulators.scenario_plant import Series, SitePlant
-from simulators.scenario_report import html_report, nice_axis
+from simulators.scenario_report import html_report
 from simulators.scenario_result import simulate, slot_errors
 from simulators.scenario_run import Run
 

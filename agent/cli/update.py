@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
+import syslog
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +62,8 @@ def update(  # noqa: PLR0917 - one parameter per option
 
     # Somebody whose line breaks does not stop it half-way.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    updating = _updating(socket, as_json=as_json)
+    say = _teller(as_json=as_json)
+    updating = _updating(socket, say)
     try:
         if bundle is not None:
             result: Result | None = updating.update(bundle, KEYS, unsigned=unsigned)
@@ -68,7 +71,11 @@ def update(  # noqa: PLR0917 - one parameter per option
             result = updating.back() if back else updating.resume()
     except NotDone as said:
         fail({"what": said.what, "why": said.why, "next": said.then}, EXIT_REFUSED, as_json=as_json)
-    _tell(result, as_json=as_json)
+    say(_words(result))
+    if as_json:
+        show_json(None if result is None else asdict(result))
+    if result is not None and result.end != "updated":
+        raise typer.Exit(EXIT_REFUSED)
 
 
 def need_root(what: str, *, as_json: bool) -> None:
@@ -91,7 +98,7 @@ def answers(given_socket: str | None, cmd: str, **params: Any) -> Mapping[str, A
     return result
 
 
-def _updating(socket: str | None, *, as_json: bool) -> Updating:
+def _updating(socket: str | None, say: Callable[[str], None]) -> Updating:
     from agent.update.backup import Places  # noqa: PLC0415 (the CLI starts fast)
     from agent.update.debian import Debian  # noqa: PLC0415 (as above)
     from agent.update.house import House  # noqa: PLC0415 (as above)
@@ -100,20 +107,23 @@ def _updating(socket: str | None, *, as_json: bool) -> Updating:
     house = House()
     gateway = Debian(house, lambda cmd: answers(socket, cmd), DEFAULT_CONFIG, Places.of(DEFAULT_CONFIG).state)
 
-    def say(text: str) -> None:
-        if not as_json:
-            typer.echo(text)
-
     return Updating(house, gateway, say)
 
 
-def _tell(result: Result | None, *, as_json: bool) -> None:
-    if as_json:
-        show_json(None if result is None else asdict(result))
-    else:
-        typer.echo("\n".join(fitted([_words(result)], 2)))
-    if result is not None and result.end != "updated":
-        raise typer.Exit(EXIT_REFUSED)
+def _teller(*, as_json: bool) -> Callable[[str], None]:
+    """Tells each step to the terminal, and to the journal with who does it: `journalctl -t ems-agent-update`."""
+    by_hand = "JOURNAL_STREAM" not in os.environ  # else what is printed is in the journal already
+    who = os.environ.get("SUDO_USER") or os.environ.get("USER") or "root"
+    syslog.openlog("ems-agent-update")
+
+    def say(text: str) -> None:
+        if by_hand:
+            syslog.syslog(f"{who}: {text}")
+        with suppress(OSError):  # the line of whoever watched is gone; the update goes on
+            if not as_json:
+                typer.echo("\n".join(fitted([text], 2)))
+
+    return say
 
 
 def _words(result: Result | None) -> str:

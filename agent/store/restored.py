@@ -7,9 +7,10 @@ from pathlib import Path
 
 from agent.core.admission import MAX_ISSUED_AHEAD_S
 from agent.core.events import Event, EventState, Severity
-from agent.core.records import Stream
+from agent.core.records import StorageFailed, Stream
 from agent.store.control import COMMANDS_SINCE, SEQUENCE_BLOCK, ControlDb
 from agent.store.outbox import Quota, begin_streams, state_of
+from agent.store.schema import MIGRATIONS
 from agent.store.telemetry import TelemetryDb
 
 MOST_PER_S = 1.0
@@ -24,6 +25,9 @@ def go_on_elsewhere(directory: Path, now_utc_s: float, made_utc_s: float, text: 
     """
     control, telemetry = ControlDb(directory), TelemetryDb(directory, Quota())
     try:
+        (schema,) = control.database.connection().execute("PRAGMA user_version").fetchone()
+        if schema > len(MIGRATIONS["control"]) + 1:
+            raise StorageFailed("control", "it was written by a later version of the agent; install that one first")
         skipped = SEQUENCE_BLOCK + math.ceil(max(0.0, now_utc_s - made_utc_s) * MOST_PER_S)
         holes: list[tuple[Stream, int, int]] = []
         with telemetry.database.transaction(durable=True) as db:

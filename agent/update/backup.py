@@ -137,7 +137,9 @@ def restore(path: Path, places: Places, owner: tuple[int, int], now_utc_s: float
                 text = f"this site was restored on the gateway {host} from a backup of {papers.host}"
                 go_on_elsewhere(state, now_utc_s, papers.made_utc_s, text)
         except (*UNREADABLE, StorageFailed) as error:
-            raise NotDone("restore", f"{path} is damaged: {error}", "nothing was changed; use another copy") from error
+            raise NotDone(
+                "restore", f"{path} cannot be used: {error}", "nothing was changed; use another copy"
+            ) from error
         places.state.mkdir(parents=True, exist_ok=True)
         for old in places.state.glob("*.db*"):  # with their logs, or those would be taken for the new files'
             old.unlink()

@@ -115,7 +115,7 @@ class House:
         except BlockingIOError:
             os.close(descriptor)
             raise NotDone(
-                "update", "another update is under way", "wait for it: journalctl -fu ems-agent-update"
+                "update", "another update is under way", "wait for it: journalctl -ft ems-agent-update"
             ) from None
         try:
             yield

@@ -11,6 +11,7 @@ from agent.core.records import CommandRecord, Stage, StorageFailed, Stream
 from agent.store.control import SEQUENCE_BLOCK
 from agent.store.copies import copy_database, refresh_snapshot
 from agent.store.restored import go_on_elsewhere
+from agent.store.schema import MIGRATIONS
 
 LATER = NOW + 86_400.0
 
@@ -125,3 +126,16 @@ async def test_a_backup_without_telemetry_goes_on_above_it_too(tmp_path):
     await store.append_sample(sample(LATER))
     assert await store.seal_frame(BUILD_FRAME) > 86_400 + SEQUENCE_BLOCK
     await store.close()
+
+
+async def test_a_state_of_a_much_later_version_is_refused(tmp_path):
+    store = await open_store(tmp_path)
+    await store.close()
+    for ahead, fits in ((1, True), (2, False)):
+        with sqlite3.connect(tmp_path / "control.db") as db:
+            db.execute(f"PRAGMA user_version = {len(MIGRATIONS['control']) + ahead}")
+        if fits:
+            go_on_elsewhere(tmp_path, LATER, NOW, "restored here")
+        else:
+            with pytest.raises(StorageFailed, match="written by a later version"):
+                go_on_elsewhere(tmp_path, LATER, NOW, "restored here")

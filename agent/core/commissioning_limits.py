@@ -28,7 +28,9 @@ READINGS_TAIL = 4
 """The last of them, whose mean counts."""
 REMAINING_SHARE = 0.015
 """Of the step: a power that has less than this to go, by the way it slows down, has arrived."""
-NOISE_SHARE = 0.002
+STEADY_S = 2.0
+"""And so long at least: of a slow device quick readings hardly differ."""
+NOISE_SHARE = 0.001
 """Of the step: a smaller change of power is no movement any more, and the step of most power registers."""
 NOISE_SIGMAS = 4.0
 MOVED_SHARE = 0.04

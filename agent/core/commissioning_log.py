@@ -17,6 +17,7 @@ from agent.core.commissioning_limits import (
     READINGS_STEADY,
     READINGS_TAIL,
     REMAINING_SHARE,
+    STEADY_S,
 )
 
 
@@ -103,8 +104,9 @@ def arrived(rows: Sequence[Row], from_w: float, to_w: float, noise_w: float) -> 
         return False
     step_w = abs(to_w - from_w)
     small_w = max(NOISE_SHARE * step_w, NOISE_SIGMAS * noise_w)
-    last = [value for _, value in points[-READINGS_STEADY:]]
-    third = READINGS_STEADY // 3
+    count = max(READINGS_STEADY, sum(at_s > points[-1][0] - STEADY_S for at_s, _ in points))
+    last = [value for _, value in points[-count:]]
+    third = len(last) // 3
     first_w, second_w, third_w = (fmean(last[n * third : (n + 1) * third]) for n in range(3))
     moved_w = abs(third_w - from_w)
     if moved_w <= max(MOVED_SHARE * step_w, small_w) and rows[-1].mono_s - rows[0].mono_s < NO_MOVE_S:

@@ -148,16 +148,20 @@ def _slow_hint(limit_s: float) -> str:
 
 
 def _times(rows: Sequence[Row], from_w: float, to_w: float) -> tuple[float | None, float | None]:
-    """Lag and settling time of one step, counted from when the setpoint made the step itself."""
-    if not rows:
+    """Lag and settling time of one step, counted from when the setpoint made the step itself.
+
+    Where the battery ends, it ends: how far off that is counts as its accuracy.
+    """
+    end_w = tail_mean(battery_points(rows))
+    if end_w is None or abs(end_w - from_w) < abs(to_w - from_w) / 2.0:
         return None, None
     asked: list[Point] = [(row.mono_s, row.asked_w) for row in rows]
     points: list[Point] = [(rows[0].mono_s, from_w), *battery_points(rows)]
-    level_w, rising = from_w + LAG_SHARE * (to_w - from_w), to_w > from_w
-    asked_at_s = crossing_s(asked, level_w, rising=rising)
-    made_at_s = crossing_s(points, level_w, rising=rising)
-    done_asked_s = settled_s(asked, to_w, SETTLED_SHARE * abs(to_w - from_w))
-    settled_at_s = settled_s(points, to_w, SETTLED_SHARE * abs(to_w - from_w))
+    within_w, rising = SETTLED_SHARE * abs(to_w - from_w), to_w > from_w
+    asked_at_s = crossing_s(asked, from_w + LAG_SHARE * (to_w - from_w), rising=rising)
+    made_at_s = crossing_s(points, from_w + LAG_SHARE * (end_w - from_w), rising=rising)
+    done_asked_s = settled_s(asked, to_w, within_w)
+    settled_at_s = settled_s(points, end_w, within_w)
     if asked_at_s is None or done_asked_s is None or made_at_s is None:
         return None, None
     settling_s = max(settled_at_s - done_asked_s, 0.0) if settled_at_s is not None else None

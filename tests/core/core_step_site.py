@@ -20,6 +20,7 @@ from agent.core.plan import Plans
 from agent.core.rules import BatteryRules, LocalRule, SiteRules
 from agent.core.snapshot import BatterySample, MeterSample, PvSample, Reading, WriteOutcome
 from agent.core.step import step
+from agent.core.trial import Trial, tried_rules
 from simulators.invariants import Invariants
 
 
@@ -101,6 +102,7 @@ class Site:
     override: Override | None = None
     order: PowerOrder | None = None
     narrowings: tuple[Narrowing, ...] = ()
+    trial: Trial | None = None
     pv_w: Curve = lambda _t: 0.0
     load_w: Curve = lambda _t: 0.0
     frequency_hz: Callable[[float], float | None] = lambda _t: 50.0
@@ -146,8 +148,8 @@ class Site:
         outcomes, self.outcomes = tuple(self.outcomes), []
         return Inputs(
             T0 + now_s, now_s, self.trusted, self.plans, tuple(self._sample(cell) for cell in self.cells), pvs, meter,
-            self.orders, self.awards, outcomes=outcomes, override=self.override, order=self.order,
-            narrowings=self.narrowings,
+            self.orders, self.trial.awards if self.trial else self.awards, outcomes=outcomes, override=self.override, order=self.order,
+            narrowings=self.narrowings, trial=self.trial,
         )  # fmt: skip
 
     def _sample(self, cell: Cell) -> BatterySample:
@@ -157,7 +159,7 @@ class Site:
         """One tick of control, then the site lives until the next one."""
         given = self.inputs()
         before = self.state
-        self.state, effects = step(self.rules, before, given)
+        self.state, effects = step(tried_rules(self.rules, self.trial), before, given)
         self.log.append((given, effects))
         self.events += effects.events
         battery_w = sum(cell.power_w for cell in self.cells)

@@ -20,7 +20,7 @@ from simulators.plant import GridConfig, LoadConfig, PvConfig
 from simulators.site import SimulatedSite, SiteClock
 from simulators.site_config import SiteConfig
 
-T0 = 1_700_000_000.0
+T0 = 1_800_000_000.0
 MONO0 = 1_000.0
 QUIET = SiteConfig(
     battery=BatteryConfig(lag_s=0.5),

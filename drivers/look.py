@@ -17,6 +17,7 @@ from drivers.registers import Registers
 from drivers.session import Session
 from drivers.spec import Positive
 from drivers.sunspec_points import SunSpecSeen, catalogue, see
+from drivers.sunspec_words import label
 
 __all__ = ["Look", "PointRead", "UnknownPoint", "look", "sunspec_places"]
 
@@ -88,7 +89,8 @@ def _meant(places: Mapping[str, Place], name: str) -> list[str]:
 def _row(place: Place, seen: SunSpecSeen, now_mono_s: float) -> PointRead:
     point, quality = place.point, Quality.MISSING if seen.value is None else Quality.GOOD
     age_s = now_mono_s - seen.read_mono_s
+    word = label(place.key, point.type, seen.value)
     return PointRead(
-        place.key, seen.value, point.unit, None, seen.raw, seen.registers, age_s, quality.value, seen.refused,
+        place.key, seen.value, point.unit, word, seen.raw, seen.registers, age_s, quality.value, seen.refused,
         point.writable,
     )  # fmt: skip

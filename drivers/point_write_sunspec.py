@@ -14,6 +14,7 @@ from drivers.pv_ceiling import GROUPS
 from drivers.read_plan import Place
 from drivers.setpoint import CONTROL_POINTS, MODEL_ID
 from drivers.sunspec_points import SunSpecSeen, decoded, see, value_of
+from drivers.sunspec_words import label, words
 from drivers.written_point import PointRefused, PointWrite, listed, number_in, within
 
 SunSpecDevice = SunSpecBattery | SunSpecPv | SunSpecMeter
@@ -33,7 +34,8 @@ async def prepare_sunspec(device: SunSpecDevice, name: str, text: str, clock: Ca
     """What would be written to the point called `name`, such as `704.WSet`; see `drivers.point_write.prepare`."""
     places = await sunspec_places(device.session)
     place = _writable(places, name)
-    point, value = place.point, number_in(text)
+    point = place.point
+    value = _meant(place, text)
     seen = await read_sunspec(device, name, clock)
     if seen.value is None:
         why = seen.refused or f"{name} reads as not implemented"
@@ -50,9 +52,9 @@ async def prepare_sunspec(device: SunSpecDevice, name: str, text: str, clock: Ca
         name=name,
         unit=point.unit,
         old=seen.value,
-        old_label=None,
+        old_label=label(name, point.type, seen.value),
         new=new,
-        new_label=None,
+        new_label=label(name, point.type, new),
         unit_id=device.spec.unit_id,
         address=place.address,
         registers=registers,
@@ -66,6 +68,18 @@ async def read_sunspec(device: SunSpecDevice, name: str, clock: Callable[[], flo
     """What the point holds now."""
     places = await sunspec_places(device.session)
     return (await see(places, [name], device.session.link, device.spec.unit_id, clock))[name]
+
+
+def _meant(place: Place, text: str) -> float:
+    """The number that somebody wrote, or the value of the word."""
+    known = {} if place.point.type.startswith("bitfield") else words(place.key)
+    if not known:
+        return number_in(text)
+    numbers = {word: number for word, number in known.items() if text in {word, str(number)}}
+    if not numbers:
+        told = ", ".join(f"{word} ({number})" for word, number in known.items())
+        raise PointRefused(f"{place.key}: {text!r} is none of its values", f"write one of {told}")
+    return next(iter(numbers.values()))
 
 
 def _writable(places: Mapping[str, Place], name: str) -> Place:

@@ -208,14 +208,21 @@ async def test_a_point_of_a_sunspec_device_goes_by_model_and_name(name, text, ne
         ("704.WRmpRef", "1", "reads as not implemented"),
         ("704.WSet_SF", "1", "SunSpec does not declare 704.WSet_SF writable"),
         ("704", "1", "has no point '704'"),
-        ("715.OpCtl", "65535", "does not fit"),
-        ("715.OpCtl", "on", "'on' is not a number"),
+        ("715.OpCtl", "65535", "none of its values"),
+        ("715.OpCtl", "on", "none of its values"),
     ],
 )
 async def test_what_sunspec_does_not_allow_is_refused(name, text, why):
     device, memory, _ = sunspec_battery()
     assert why in await refused(device, name, text)
     assert memory.writes == []
+
+
+@pytest.mark.parametrize("text", ["STOP", "0"])
+async def test_a_sunspec_enumeration_is_written_by_word_or_number(text):
+    device, memory, clock = sunspec_battery()
+    planned = await prepare(device, "715.OpCtl", text, clock)
+    assert (planned.old_label, planned.new, planned.new_label) == ("START", 0, "STOP")
 
 
 async def test_a_sunspec_device_that_does_not_apply_it_is_told():

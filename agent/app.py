@@ -429,8 +429,8 @@ class Daemon:
             task.cancel()
 
     async def _keep_time(self, store: Store, control: ControlLoop) -> None:
-        if control.trust.trusted:
-            await store.set_last_utc(self._clock.utc_s())
+        if control.trust.proven:
+            await store.set_last_utc(control.trust.floor_utc_s)
 
 
 async def _kept(keep: Callable[[str], Awaitable[None]], text: str) -> None:

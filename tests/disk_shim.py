@@ -20,15 +20,17 @@ SOURCE = Path(__file__).with_name("disk_shim.c")
 HEAD = struct.Struct("=IIIIQ")
 
 
-def library():
+def library(source=SOURCE):
     """The built shim; a test that needs it is skipped, with the reason, where nothing can build it."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("no C compiler: sudo apt-get install gcc libc6-dev")
-    built = Path(tempfile.gettempdir()) / f"disk_shim_{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:12]}.so"
+    built = Path(tempfile.gettempdir()) / f"{source.stem}_{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}.so"
     if not built.exists():
         fresh = built.with_suffix(f".{os.getpid()}")
-        subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", fresh, SOURCE, "-ldl", "-pthread"], check=True)
+        subprocess.run(
+            [compiler, "-O1", "-shared", "-fPIC", "-o", fresh, source, "-ldl", "-lm", "-pthread"], check=True
+        )
         fresh.replace(built)
     return built
 

@@ -1,29 +1,65 @@
-"""Whether the wall clock may be believed: never when it is behind a time already seen.
+"""Whether the wall clock may be believed: never when it is behind a time known to be good.
 
-The floor is the latest UTC of this run or, at start, the last one kept on disk. A gateway without a battery-backed
-clock boots in the past; executing plans then would run yesterday's slots. A step back would run a slot twice.
+The floor is that time: at start the one kept on disk, then the newest one of a clock that has run on by itself for
+a while. A gateway without a battery-backed clock boots in the past; executing plans then would run yesterday's slots.
+A step back would run a slot twice. A step forward counts at once, since a clock that is set right looks the same; but
+it is no floor before it has lasted: one wrong answer of a time server would stop all plans until that future has come.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agent.core.decision import Condition
+from agent.core.events import Severity
+
 TOLERANCE_S = 2.0
 """A step back smaller than this is ordinary clock discipline."""
+PROVEN_AFTER_S = 600.0
+"""A clock that ran on without a step for so long is right: time servers are asked every minute or so after a start."""
+EARLIEST_UTC_S = 1_704_067_200.0
+"""2024-01-01: before this software was written no clock is right, even where no time was ever kept."""
+TOLD_FROM_S = 60.0
+"""Steps from this on are told."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClockTrust:
-    """The verdict, and the floor to judge the next reading by."""
+    """The verdict, and what the next reading is judged by."""
 
     trusted: bool
     floor_utc_s: float
     why: str
+    proven: bool = False
+    """The clock has run on without a step for `PROVEN_AFTER_S`: its time may be kept as one known to be good."""
+    ahead_s: float | None = None
+    """Wall clock minus monotonic clock at the newest reading; None before the first."""
+    since_mono_s: float = 0.0
+    """Since when there was no step."""
+    stepped_s: float = 0.0
+    """The last step, forward where positive."""
 
 
-def judge(utc_s: float, floor_utc_s: float) -> ClockTrust:
+def judge(utc_s: float, mono_s: float, before: ClockTrust) -> ClockTrust:
     """The verdict on a wall clock that shows `utc_s`."""
+    floor_utc_s = max(before.floor_utc_s, EARLIEST_UTC_S)
+    ahead_s, since_mono_s, stepped_s = utc_s - mono_s, before.since_mono_s, before.stepped_s
+    if before.ahead_s is None:
+        since_mono_s = mono_s
+    elif abs(ahead_s - before.ahead_s) > TOLERANCE_S:
+        since_mono_s, stepped_s = mono_s, ahead_s - before.ahead_s
     if utc_s < floor_utc_s - TOLERANCE_S:
         why = f"the clock is {floor_utc_s - utc_s:.0f} s behind the last time known to be good"
-        return ClockTrust(False, floor_utc_s, why)
-    return ClockTrust(True, max(floor_utc_s, utc_s), "")
+        return ClockTrust(False, floor_utc_s, why, False, ahead_s, since_mono_s, stepped_s)
+    if mono_s - since_mono_s < PROVEN_AFTER_S:
+        return ClockTrust(True, floor_utc_s, "", False, ahead_s, since_mono_s, stepped_s)
+    return ClockTrust(True, max(floor_utc_s, utc_s), "", True, ahead_s, since_mono_s, 0.0)
+
+
+def step_noticed(trust: ClockTrust) -> tuple[Condition, ...]:
+    """The condition that the clock was set lately by more than people should miss; none otherwise."""
+    if abs(trust.stepped_s) < TOLD_FROM_S:
+        return ()
+    way = "forward" if trust.stepped_s > 0 else "back"
+    text = f"the clock was set {way} by {abs(trust.stepped_s):.0f} s; look at the time service (timedatectl)"
+    return (Condition("clock_stepped", "site", Severity.WARNING, text, {"by_s": round(trust.stepped_s, 1)}),)

@@ -12,7 +12,6 @@ from agent.cloud.mqtt_link import PublishRefused
 from agent.cloud.signatures import Arrived
 from agent.cloud.uplink import Uplink
 from agent.core.admission import PlanLimits, Refused
-from agent.core.clock_trust import judge
 from agent.core.command import Command, FcrEvidence, Resend
 from agent.core.command_book import CommandBook
 from agent.core.decision import Effects
@@ -102,8 +101,7 @@ class CommandSide:
 
     def _trusted(self) -> bool:
         """Judged anew: a command may come before the first tick, or after a step of the clock since the last one."""
-        floor_utc_s = max(self._control.floor_utc_s, self._control.trust.floor_utc_s)
-        return judge(self._clock.utc_s(), floor_utc_s).trusted
+        return self._control.clock_now().trusted
 
     async def _act(self) -> None:
         self._control.act_now()

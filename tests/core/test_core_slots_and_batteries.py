@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from agent.core.admission import Accepted, PlanLimits, Refused, Repeated, admit
 from agent.core.allocate import allocate
 from agent.core.authority import Source
-from agent.core.clock_trust import judge
 from agent.core.decision import State
 from agent.core.envelope import Bound
 from agent.core.plan import PlanKind, Plans, Slot, Target
@@ -233,12 +232,3 @@ def test_a_plan_that_does_not_fit_the_site_is_refused_with_its_field(changed, re
 
 def test_just_over_the_rating_is_admitted_and_clipped_later():
     assert admit(plan(520e3, version=6), Plans(), LIMITS, T0) == Accepted()
-
-
-def test_a_clock_behind_a_time_already_seen_is_not_trusted():
-    first = judge(1000.0, 0.0)
-    assert (first.trusted, first.floor_utc_s) == (True, 1000.0)
-    back = judge(900.0, first.floor_utc_s)
-    assert (back.trusted, back.floor_utc_s) == (False, 1000.0)
-    assert judge(999.0, back.floor_utc_s).trusted
-    assert judge(999.0, back.floor_utc_s).floor_utc_s == 1000.0

@@ -16,8 +16,10 @@ from agent.cli.devices_check import profile_path
 from agent.cli.text import fitted
 
 if TYPE_CHECKING:
+    from drivers.link import Link
     from drivers.look import Look
     from drivers.profile.model import Profile
+    from drivers.tls import TlsFiles
 
 MAX_VALUE_LETTERS = 22
 """Longer texts are cut in the table; --json has them whole."""
@@ -29,6 +31,9 @@ TimeoutOption = typer.Option(1.0, "--timeout", min=0.05, max=10.0, help="Seconds
 FolderOption = typer.Option(
     DEFAULT_CONFIG.parent / "profiles", "--folder", help="The site's own profiles, beside its site file."
 )
+CaOption = typer.Option(None, "--tls-ca", metavar="PEM", help="For tls://: who signs the device's certificate.")
+CertificateOption = typer.Option(None, "--tls-certificate", metavar="PEM", help="For tls://: our own certificate...")
+KeyOption = typer.Option(None, "--tls-key", metavar="PEM", help="...and its key, as in [modbus_tls] of a site file.")
 WordsArgument = typer.Argument(
     None,
     help="A device of the site (not with --profile), then points; all when none is named.",
@@ -80,6 +85,9 @@ def read(  # noqa: PLR0917 (a command's options)
     unit: int = UnitOption,
     timeout: float = TimeoutOption,
     folder: Path = FolderOption,
+    tls_ca: Path | None = CaOption,
+    tls_certificate: Path | None = CertificateOption,
+    tls_key: Path | None = KeyOption,
     socket: str | None = SocketOption,
     as_json: bool = JsonOption,
 ) -> None:
@@ -107,7 +115,8 @@ def read(  # noqa: PLR0917 (a command's options)
         )
         maker = words[0]
     else:
-        maker, found = _tried(_path(profile, folder, as_json=as_json), url, unit, timeout, words or [], as_json=as_json)
+        path, tls = _path(profile, folder, as_json=as_json), (tls_ca, tls_certificate, tls_key)
+        maker, found = _tried(path, url, unit, timeout, words or [], tls, as_json=as_json)
     if as_json:
         show_json(found)
     else:
@@ -116,20 +125,29 @@ def read(  # noqa: PLR0917 (a command's options)
         raise typer.Exit(EXIT_REFUSED)
 
 
-def _tried(
-    path: Path, url: str, unit: int, timeout_s: float, points: list[str], *, as_json: bool
+def _tried(  # noqa: PLR0917 (a command's options)
+    path: Path,
+    url: str,
+    unit: int,
+    timeout_s: float,
+    points: list[str],
+    tls: tuple[Path | None, Path | None, Path | None],
+    *,
+    as_json: bool,
 ) -> tuple[str, dict[str, Any]]:
     """The maker that the profile is for, and what the device answered."""
     from agent.runtime.device_requests import point_rows  # noqa: PLC0415 (the CLI starts fast)
     from drivers.endpoint import BadEndpoint  # noqa: PLC0415 (as above)
     from drivers.errors import DeviceError  # noqa: PLC0415 (as above)
+    from drivers.link import Link  # noqa: PLC0415 (as above)
     from drivers.profile.load import load  # noqa: PLC0415 (as above)
     from drivers.profile.problem import BadProfile  # noqa: PLC0415 (as above)
     from drivers.profile.trial import UnknownPoint  # noqa: PLC0415 (as above)
 
     try:
         described = load(path)
-        found = asyncio.run(_trial(described, url, unit, timeout_s, points))
+        link = Link.from_url(url, timeout_s=timeout_s, clock=time.monotonic, tls=_tls_files(url, *tls))
+        found = asyncio.run(_trial(described, link, unit, points))
     except BadProfile as bad:
         hint = f"mend it, then: ems devices check {path}"
         fail({"what": "the profile cannot be used", "why": str(bad), "next": hint}, EXIT_REFUSED, as_json=as_json)
@@ -142,11 +160,22 @@ def _tried(
     return described.about.maker, {"identified": not found.mismatch, "mismatch": list(found.mismatch), "points": rows}
 
 
-async def _trial(profile: Profile, url: str, unit: int, timeout_s: float, points: list[str]) -> Look:
-    from drivers.link import Link  # noqa: PLC0415 (the CLI starts fast)
-    from drivers.look import tried  # noqa: PLC0415 (as above)
+def _tls_files(url: str, ca: Path | None, certificate: Path | None, key: Path | None) -> TlsFiles | None:
+    """The certificate files for a tls:// address; None for any other."""
+    from drivers.tls import BadTls, TlsFiles  # noqa: PLC0415 (the CLI starts fast)
 
-    link = Link.from_url(url, timeout_s=timeout_s, clock=time.monotonic)
+    if not url.startswith("tls://"):
+        return None
+    if ca is None or certificate is None or key is None:
+        raise BadTls(
+            f"{url} needs --tls-ca, --tls-certificate and --tls-key: PEM files as in [modbus_tls] of a site file"
+        )
+    return TlsFiles(ca, certificate, key)
+
+
+async def _trial(profile: Profile, link: Link, unit: int, points: list[str]) -> Look:
+    from drivers.look import tried  # noqa: PLC0415 (the CLI starts fast)
+
     try:
         return await tried(profile, unit, points, link, time.monotonic)
     finally:

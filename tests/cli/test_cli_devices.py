@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import threading
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from agent.cli import devices
 from agent.cli.main import app
 from drivers.profile.load import shipped
 from simulators.modbus_server import ILLEGAL_ADDRESS, ModbusServer, RequestRefusedError
+from tests.own_ca import Authority
 
 PROFILE = """
 schema = 1
@@ -56,15 +58,16 @@ REGISTERS = {10: 7, 11: 0xFFE7, 12: 1234, 13: 2, **dict.fromkeys(range(14, 30), 
 
 
 @contextmanager
-def device(registers=REGISTERS):
+def device(registers=REGISTERS, tls=None):
     """The url of a device with these registers, served from a thread of its own: the command has its own loop."""
     ready, loop = threading.Event(), asyncio.new_event_loop()
     held = {}
 
     def serve():
         async def run():
-            async with ModbusServer({1: Bank(registers)}) as server:
-                held["url"], held["stop"] = f"tcp://127.0.0.1:{server.port}", asyncio.Event()
+            async with ModbusServer({1: Bank(registers)}, tls=tls) as server:
+                scheme = "tcp" if tls is None else "tls"
+                held["url"], held["stop"] = f"{scheme}://127.0.0.1:{server.port}", asyncio.Event()
                 ready.set()
                 await held["stop"].wait()
 
@@ -108,6 +111,22 @@ def test_reading_shows_value_raw_registers_age_and_quality(profile):
     assert "refused with exception 2" in " ".join(" ".join(lines[7:]).split())
     assert not any(line.startswith("key") for line in lines)
     assert all(len(line) < 80 for line in lines)
+
+
+def test_a_device_behind_tls_is_read_with_both_certificates_and_not_without(profile, tmp_path):
+    authority = Authority(tmp_path)
+    theirs, their_key, _ = authority.issue("device", server=True)
+    ours, our_key, _ = authority.issue("agent")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(authority.path)
+    context.load_cert_chain(theirs, their_key)
+    with device(tls=context) as url:
+        given = ("--tls-ca", authority.path, "--tls-certificate", ours, "--tls-key", our_key)
+        told = run("read", "power", "--profile", profile, "--url", url, *given)
+        without = run("read", "power", "--profile", profile, "--url", url)
+    assert "power  -2500 W" in told.output
+    assert (without.exit_code, "needs --tls-ca, --tls-certificate and --tls-key" in without.output) == (2, True)
 
 
 def test_one_point_for_programs(profile):

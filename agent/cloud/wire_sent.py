@@ -290,7 +290,9 @@ class EvidenceColumns(_Part):
     frequency_hz: Numbers = Field(description="measured on site")
     clock_trusted: list[bool] = Field(description="whether the site knew the time")
     awards: list[int] = Field(description="which entry of the message's `awards` was in force")
-    trouble: Texts = Field(description="why there was no response; null = none")
+    trouble: Texts = Field(
+        description="why there was no response; `test` = commissioning played an award, no delivery; null = none"
+    )
     ticks: list[int] = Field(description="ticks of the control loop in this second; 0 = it stood still")
 
 

@@ -5,8 +5,11 @@ BIN := $(VENV)/bin
 ARGS ?=
 # Tests wait for devices more than they compute: three at a time suit two cores.
 WORKERS ?= 3
+SEEDS ?= 20
+HOURS ?= 1
+JOBS ?= 2
 
-.PHONY: help demo test test-install check mutants fuzz faults bench bundle lock clean
+.PHONY: help demo test test-install check mutants fuzz faults swarm endurance bench bundle lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -35,6 +38,12 @@ fuzz: $(VENV)/ready  ## mutated messages at every parser of the cloud side: make
 
 faults: $(VENV)/ready  ## every row of the fault matrix, results into docs/reliability.md: make faults [ARGS="--area disk"] (some minutes)
 	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m tests.faults.campaign $(ARGS)
+
+swarm: $(VENV)/ready  ## random faults over random sites, the whole agent on virtual time: make swarm [SEEDS=20] [HOURS=1] [JOBS=2]
+	@$(BIN)/python -m simulators.virtual.swarm --seeds $(SEEDS) --hours $(HOURS) --jobs $(JOBS) $(ARGS)
+
+endurance: $(VENV)/ready  ## seven days of the whole agent on virtual time: does anything grow? make endurance [ARGS="--away 0.2:30 --days 31"]
+	@$(BIN)/python -m simulators.virtual.endurance $(ARGS)
 
 bench: $(VENV)/ready  ## what the daemon, one control tick and the polling of ten devices cost, how soon a command moves (seven minutes)
 	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m tests.benchmarks.daemon_cost $(ARGS)

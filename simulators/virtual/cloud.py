@@ -19,6 +19,7 @@ from simulators.cloud_count import SampleCount, StreamCount
 from simulators.cloud_messages import (
     PlanDocument,
     UnreadableError,
+    column_values,
     iso_utc,
     read_message,
     read_samples,
@@ -202,9 +203,10 @@ class VirtualCloud:
             if message["seq"] is None or message["stream"] == "full_rate":
                 return
             if self._is_new("telemetry", message):
-                for sample in read_samples(message):
-                    self.instants.take(message["seq"], sample.utc_s)
-                    self.newest_utc_s = max(self.newest_utc_s, sample.utc_s)
+                # By the time that never jumps: a wall clock that is set back tells the same second twice.
+                for mono_s in column_values(message["columns"]["mono_s"]):
+                    self.instants.take(message["seq"], mono_s)
+                self.newest_utc_s = max(self.newest_utc_s, *(sample.utc_s for sample in read_samples(message)))
             return
         if name not in ("ack", "event", "ledger") or message["seq"] is None or not self._is_new(name, message):
             return

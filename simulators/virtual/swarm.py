@@ -28,7 +28,7 @@ from simulators.virtual.site_file import VirtualSite
 from simulators.virtual.watch import NORMAL_AFTER_S, SETTLE_S, Watch
 from simulators.virtual.world import World
 
-CORPUS = Path(__file__).parent / "data" / "swarm_corpus.json"
+CORPUS = Path(__file__).parents[2] / "tests" / "simulators" / "swarm_corpus.json"
 YEAR_S = 365.25 * 86_400.0
 COMMAND_EVERY_S = 150.0
 LOOK_EVERY_S = 20.0
@@ -52,8 +52,8 @@ class Result:
     cpu_s: float = 0.0
 
 
-def site_of(seed: int) -> VirtualSite:
-    """The site of a seed."""
+def site_of(seed: int, tick_s: float = 1.0) -> VirtualSite:
+    """The site of a seed; it polls as often as it decides."""
     source = random.Random(f"virtual site {seed}")
     rated_kw = source.choice((50.0, 100.0, 500.0))
     return VirtualSite(
@@ -70,14 +70,16 @@ def site_of(seed: int) -> VirtualSite:
         self_consumption=source.random() < 0.3,
         frame_s=source.choice((10, 60)),
         telemetry_mb=10,
+        tick_s=tick_s,
+        poll_s=tick_s,
     )
 
 
 class Run:
     """One seed."""
 
-    def __init__(self, seed: int, hours: float, kinds: tuple[Kind, ...] = tuple(Kind)) -> None:
-        self.site = site_of(seed)
+    def __init__(self, seed: int, hours: float, *, tick_s: float = 1.0, kinds: tuple[Kind, ...] = tuple(Kind)) -> None:
+        self.site = site_of(seed, tick_s)
         self.result = Result(seed, hours)
         self._bursts = drawn(seed, hours * 3600.0, kinds)
         self._random = random.Random(f"commands {seed}")
@@ -183,17 +185,16 @@ def _root_of(error: BaseException) -> str:
     return f"{type(error).__name__} at {where}: {error}"
 
 
-def one(seed: int, hours: float) -> Result:
+def one(seed: int, hours: float, tick_s: float) -> Result:
     """The result of one seed."""
-    return Run(seed, hours).run()
+    return Run(seed, hours, tick_s=tick_s).run()
 
 
-def keep(result: Result) -> None:
+def keep(result: Result, tick_s: float) -> None:
     """Adds a seed that broke a rule to the corpus."""
-    CORPUS.parent.mkdir(exist_ok=True)
-    corpus = json.loads(CORPUS.read_text()) if CORPUS.exists() else []
-    entry = {"seed": result.seed, "hours": result.hours, "found": result.broken[0][:200]}
-    if not any((old["seed"], old["hours"]) == (result.seed, result.hours) for old in corpus):
+    corpus = json.loads(CORPUS.read_text())
+    entry = {"seed": result.seed, "hours": result.hours, "tick_s": tick_s, "found": result.broken[0][:200]}
+    if not any(all(old[key] == entry[key] for key in ("seed", "hours", "tick_s")) for old in corpus):
         corpus.append(entry)
         CORPUS.write_text(json.dumps(corpus, indent=1) + "\n")
 
@@ -203,6 +204,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=20, help="how many seeds (default 20)")
     parser.add_argument("--first", type=int, default=1, help="the first of them (default 1)")
     parser.add_argument("--hours", type=float, default=24.0, help="simulated hours of each (default 24)")
+    parser.add_argument("--tick", type=float, default=1.0, help="seconds of a control tick, 1 to 5 (default 1)")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--twice", action="store_true", help="run each seed twice and compare the digests")
     parser.add_argument("--minutes", type=float, default=0.0, help="end after so many real minutes")
@@ -219,31 +221,34 @@ def main(arguments: list[str] | None = None) -> int:
     stop_s = time.monotonic() + 60.0 * options.minutes if options.minutes else float("inf")
     # Forked, so that all seeds run the code of one moment; a few seeds a process, so that nothing adds up.
     with multiprocessing.get_context("fork").Pool(options.jobs, maxtasksperchild=10) as pool:
-        for result in pool.imap_unordered(partial(_checked, hours=options.hours, twice=options.twice), seeds):
+        for result in pool.imap_unordered(
+            partial(_checked, hours=options.hours, tick_s=options.tick, twice=options.twice), seeds
+        ):
             results.append(result)
-            _tell(result)
+            _tell(result, options.tick)
             if time.monotonic() > stop_s:
                 break
     return _report(results, options)
 
 
-def _checked(seed: int, hours: float, twice: bool) -> Result:
-    result = one(seed, hours)
+def _checked(seed: int, hours: float, tick_s: float, twice: bool) -> Result:
+    result = one(seed, hours, tick_s)
     if twice:
-        again = one(seed, hours)
+        again = one(seed, hours, tick_s)
         if again.digest != result.digest:
             result.broken.append(f"invariant 16: a second run gave {again.digest[:12]}, the first {result.digest[:12]}")
     return result
 
 
-def _tell(result: Result) -> None:
+def _tell(result: Result, tick_s: float) -> None:
     verdict = "ok" if not result.broken else f"BROKEN ({len(result.broken)})"
     print(f"seed {result.seed}: {verdict}, {result.digest[:12]}, {result.cpu_s:.1f} s of CPU", flush=True)
     for what in result.broken[:5]:
         print(f"  {what}", flush=True)
     if result.broken:
-        print(f"  again: python -m simulators.virtual.swarm --first {result.seed} --seeds 1 --hours {result.hours:g}")
-        keep(result)
+        command = "python -m simulators.virtual.swarm"
+        print(f"  again: {command} --first {result.seed} --seeds 1 --hours {result.hours:g} --tick {tick_s:g}")
+        keep(result, tick_s)
 
 
 def _report(results: list[Result], options: argparse.Namespace) -> int:

@@ -105,7 +105,7 @@ class Watch:
         self.digest.update(struct.pack("<ddd", decision.utc_s, decision.setpoint_w, truth.battery_w))
 
     def truth(self, truth: Truth) -> None:
-        """The plant, once a second."""
+        """The plant, as often as it is polled."""
         world, site = self._world, self._world.site
         if abs(truth.battery_w) > RATING_SLACK * 1000.0 * site.rated_kw:
             self.add(f"the battery gives {truth.battery_w:.0f} W, its rating is {site.rated_kw:g} kW")

@@ -139,8 +139,8 @@ class World:
         self.broker = self.cloud.broker = Broker(loop, site.seed, self.cloud.take)
         self.plant = SimulatedSite(
             site.plant(),
-            clock=SiteClock(self.true_utc_s, loop.time, asyncio.sleep, tick_s=1.0),
-            truth_every_s=1.0,
+            clock=SiteClock(self.true_utc_s, loop.time, asyncio.sleep, tick_s=site.poll_s),
+            truth_every_s=site.poll_s,
             on_truth=self._on_truth,
         )
         self.on_truth: list[Callable[[Truth], None]] = []

@@ -19,6 +19,7 @@ from agent.cloud.frame import MEANS_IN_A_FRAME, summary_frame, telemetry_frame
 from agent.cloud.messages import ack_message, event_message, ledger_message
 from agent.config import ConfigError, DeviceSection, SiteFile, load
 from agent.core.admission import plan_limits
+from agent.core.clock_trust import EARLIEST_UTC_S
 from agent.core.decision import Condition, Effects, State
 from agent.core.events import Event
 from agent.core.ledger import slot_account
@@ -383,7 +384,7 @@ class Daemon:
             clock=self._clock,
             plans=plans,
             order_documents=orders,
-            floor_utc_s=held.last_trusted_utc_s or 0.0,
+            floor_utc_s=max(held.last_trusted_utc_s or 0.0, EARLIEST_UTC_S),
             spawn=spawn,
             started_mono_s=self._started_mono_s,
             pv_ceilings=PvCeilings(self._pvs),

@@ -18,7 +18,7 @@ TOLERANCE_S = 2.0
 PROVEN_AFTER_S = 600.0
 """A clock that ran on without a step for so long is right: time servers are asked every minute or so after a start."""
 EARLIEST_UTC_S = 1_704_067_200.0
-"""2024-01-01: before this software was written no clock is right, even where no time was ever kept."""
+"""2024-01-01: before this software was written no clock is right. The floor of a gateway that never kept a time."""
 TOLD_FROM_S = 60.0
 """Steps from this on are told."""
 
@@ -42,7 +42,7 @@ class ClockTrust:
 
 def judge(utc_s: float, mono_s: float, before: ClockTrust) -> ClockTrust:
     """The verdict on a wall clock that shows `utc_s`."""
-    floor_utc_s = max(before.floor_utc_s, EARLIEST_UTC_S)
+    floor_utc_s = before.floor_utc_s
     ahead_s, since_mono_s, stepped_s = utc_s - mono_s, before.since_mono_s, before.stepped_s
     if before.ahead_s is None:
         since_mono_s = mono_s

@@ -66,7 +66,7 @@ def test_a_clock_that_began_in_the_future_may_still_be_put_right():
 
 
 def test_booted_in_1970_it_is_not_believed_even_where_no_time_was_ever_kept():
-    machine = Machine(floor_utc_s=0.0, utc_s=5.0)
+    machine = Machine(floor_utc_s=EARLIEST_UTC_S, utc_s=5.0)
     assert not machine.runs(PROVEN_AFTER_S + 5).trusted
     assert machine.trust.floor_utc_s == EARLIEST_UTC_S
     assert machine.tick(set_by=NOW).trusted

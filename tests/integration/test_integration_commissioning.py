@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 
+import pytest
 from integration_site import STILL, document, ems, near, until
 
 from simulators.sunspec_devices import MeterConfig
 
-DEAD_MAN_S = 3.0
-"""Long against a tick of 0.2 s, short to wait for."""
+DEAD_MAN_S = 6.0
+"""Long against a tick of 0.2 s on a busy machine, short to wait for."""
 REST_W = 0.02 * 500_000.0
 
 
@@ -28,6 +29,7 @@ def led_until(agent, step, phase):
     until(there, f"{step} comes to {phase}", deadline_s=60.0)
 
 
+@pytest.mark.timeout(300)
 def test_killed_in_the_middle_the_battery_comes_to_rest_and_the_rest_is_done_later(parts, mosquitto, tmp_path):
     broker = mosquitto()
     plant = parts.plant()
@@ -46,7 +48,7 @@ def test_killed_in_the_middle_the_battery_comes_to_rest_and_the_rest_is_done_lat
     until(lambda: near(plant.battery_w, 20_000.0), "the plan decides again")
 
     told = ems(
-        "commission", "--auto", "--resume", "--report", str(tmp_path), socket_path=agent.socket, timeout_s=110
+        "commission", "--auto", "--resume", "--report", str(tmp_path), socket_path=agent.socket, timeout_s=200
     )  # fmt: skip
     assert told.returncode == 0, told.stdout + told.stderr
     assert "PASSED" in told.stdout
@@ -62,7 +64,7 @@ def test_killed_in_the_middle_the_battery_comes_to_rest_and_the_rest_is_done_lat
     status = agent.status()
     measured = status["commissioning"]["measured"]["bess"]
     assert (status["source"], measured["serial"]) == ("rolling", "SIM-BATTERY-1")
-    assert abs(measured["dead_man_s"] - DEAD_MAN_S) < 1.5
+    assert abs(measured["dead_man_s"] - DEAD_MAN_S) < 3.0
     assert "proven   bess lag" in ems("status", socket_path=agent.socket).stdout
     limits = ems("config", "check", "--config", str(agent.file)).stdout
     assert "measured dead_man" in limits
@@ -76,7 +78,7 @@ def test_killed_in_the_middle_the_battery_comes_to_rest_and_the_rest_is_done_lat
 def test_a_reversed_meter_is_named_with_what_to_do(parts):
     plant = parts.plant(config=dataclasses.replace(STILL, meter=MeterConfig(positive="import")))
     agent = parts.agent(plant, dead_man=f"{DEAD_MAN_S:g} s").start()
-    told = ems("commission", "--auto", socket_path=agent.socket, timeout_s=100)
+    told = ems("commission", "--auto", socket_path=agent.socket, timeout_s=110)
     text = " ".join(told.stdout.split())
     assert told.returncode == 1, text
     assert "FAILED: grid-meter is reversed: told to discharge the SoC of bess fell" in text

@@ -115,14 +115,23 @@ switch_to() {
 	mkdir -p "$UNITS" /usr/local/lib/sysusers.d /usr/local/lib/tmpfiles.d /usr/local/bin
 	put "$home/systemd/ems-agent.sysusers.conf" /usr/local/lib/sysusers.d/ems-agent.conf
 	put "$home/systemd/ems-agent.tmpfiles.conf" /usr/local/lib/tmpfiles.d/ems-agent.conf
+	new=''
 	for unit in "$home"/systemd/*.service "$home"/systemd/*.path; do
-		put "$unit" "$UNITS/$(basename "$unit")"
+		name=$(basename "$unit")
+		[ -e "$UNITS/$name" ] || new="$new $name"
+		put "$unit" "$UNITS/$name"
 	done
 	link "versions/$version" "$ROOT/current"
 	link "$ROOT/current/bin/ems" /usr/local/bin/ems
 	systemd-sysusers /usr/local/lib/sysusers.d/ems-agent.conf
 	systemd-tmpfiles --create /usr/local/lib/tmpfiles.d/ems-agent.conf
 	[ ! -d /run/systemd/system ] || systemctl daemon-reload
+	if [ $step = switch ]; then # a unit that the version before did not have
+		for name in $new; do
+			! grep -q '^WantedBy=' "$UNITS/$name" || [ "$name" = ems-simulator.service ] || systemctl --quiet enable "$name"
+			case $name in *.path) systemctl start "$name" ;; esac
+		done
+	fi
 	sync "$ROOT"
 }
 

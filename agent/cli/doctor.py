@@ -32,6 +32,8 @@ TODO_WRAPPER = textwrap.TextWrapper(
     break_long_words=False,
     break_on_hyphens=False,
 )
+NOT_UNDERSTOOD = (KeyError, TypeError, ValueError, AttributeError)
+"""What an answer of another version of the daemon may lead to."""
 DevicesOption = typer.Option(
     False, "--devices", help="Read the devices directly, where the daemon is down: nothing is written to them."
 )
@@ -104,9 +106,19 @@ def examine(config: Path, socket: str | None, *, devices: bool) -> Iterator[Find
     status = told.answers.get("status")
     if status is not None:
         rows, seen = told.answers.get("devices") or (), told.answers.get("checkup") or {}
-        yield from site_findings(status, rows, seen, time.time())
+        try:
+            yield from site_findings(status, rows, seen, time.time())
+        except NOT_UNDERSTOOD as error:
+            yield _not_understood(error)
     elif loaded is not None:
         yield from _without_daemon(loaded, facts.service, told, devices=devices)
+
+
+def _not_understood(error: Exception) -> Finding:
+    from agent.core.checkup import Finding, Grade  # noqa: PLC0415 (the CLI starts fast)
+
+    text = f"the daemon's answer is not understood ({type(error).__name__}: {error}): it is of another version"
+    return Finding("service", "answers", Grade.FAILED, text, "systemctl restart ems-agent; then ask again")
 
 
 def _load(config: Path) -> tuple[SiteFile | None, tuple[str, ...]]:
@@ -193,8 +205,11 @@ def _broker_facts(site: SiteFile | None, service: ServiceFacts, told: Told) -> B
 
     answer = told.answers.get("broker_check")
     if answer is not None:
-        steps = tuple(Step(**{**step, "grade": Grade(step["grade"])}) for step in answer["steps"])
-        return BrokerFacts(answer["address"], steps, tuple(Certificate(**one) for one in answer["certificates"]))
+        try:
+            steps = tuple(Step(**{**step, "grade": Grade(step["grade"])}) for step in answer["steps"])
+            return BrokerFacts(answer["address"], steps, tuple(Certificate(**one) for one in answer["certificates"]))
+        except NOT_UNDERSTOOD:
+            return None  # told with the site
     if told.up or site is None or site.cloud is None:
         return None
     from agent.cloud.access import transport  # noqa: PLC0415 (as above)

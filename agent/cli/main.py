@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
+from importlib.metadata import version
 from typing import Any, ClassVar, NamedTuple
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command
+
+from agent.cli.exits import EXITS, epilog, guarded, words
 
 
 class Group(NamedTuple):
@@ -21,10 +24,6 @@ class Group(NamedTuple):
     """What it does without one of them; "" = it shows its help."""
 
 
-EPILOG = (
-    "Exit codes: 0 done; 1 refused or a check failed; 2 wrong command line; "
-    "3 the daemon is not reachable; 4 the daemon cannot start."
-)
 COMMANDS: Mapping[str, str | Group] = {
     "run": "run:run",
     "status": "status:status",
@@ -116,15 +115,18 @@ def _function(place: str) -> Callable[..., Any]:
 
 def _loaded(name: str, what: str | Group) -> Any:
     if isinstance(what, Group):
-        app = _app(what.commands, name=name, help=what.help, add_completion=False)
-        if what.by_itself:
-            app.callback(invoke_without_command=True, no_args_is_help=False)(_function(what.by_itself))
+        itself = _function(what.by_itself) if what.by_itself else None
+        ends = epilog(itself) if itself is not None else None
+        app = _app(what.commands, name=name, help=what.help, epilog=ends, add_completion=False)
+        if itself is not None:
+            app.callback(invoke_without_command=True, no_args_is_help=False)(itself)
         else:
             app.callback()(_nothing)
     else:
         app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
         settings = {"ignore_unknown_options": True} if what in TAKES_NEGATIVE_NUMBERS else None
-        app.command(name, context_settings=settings)(_function(what))
+        function = _function(what)
+        app.command(name, context_settings=settings, epilog=epilog(function))(function)
     return get_command(app)
 
 
@@ -132,19 +134,33 @@ def _nothing() -> None:
     pass
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ems-agent {version('ems-agent')}")
+        raise typer.Exit
+
+
+def _about(
+    _version: bool = typer.Option(
+        False, "--version", callback=_tell_version, is_eager=True, help="Show the version and exit."
+    ),
+) -> None:
+    pass
+
+
 app = _app(
     COMMANDS,
     help="The edge energy-management agent of this battery site: run it, look at it, bring it a plan.",
-    epilog=EPILOG,
+    epilog=words(tuple(EXITS)),
 )
-app.callback()(_nothing)
+app.callback()(_about)
 
 
 def main() -> None:
     """Entry point of the `ems` script."""
     # Else the first model looks through every installed package for somebody else's additions to pydantic.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    app()
+    guarded(app)
 
 
 if __name__ == "__main__":

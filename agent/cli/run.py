@@ -30,7 +30,10 @@ def share_one_heap() -> None:
 
 
 def run(config: Path = ConfigOption) -> None:
-    """Run the agent in the foreground; systemd does this on a site. Ends with the batteries at 0 kW on SIGTERM."""
+    """Run the agent in the foreground; systemd does this on a site. Ends with the batteries at 0 kW on SIGTERM.
+
+    Exit codes: 0 ended by SIGTERM; 4 it cannot start, and nothing was started.
+    """
     leave_rich_out()
     share_one_heap()
     gc.disable()  # nothing that start-up makes is garbage, and looking takes a tenth of its time; `Daemon` ends this

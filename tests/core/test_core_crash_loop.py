@@ -1,13 +1,18 @@
 """When starts are too many."""
 
 import json
+from dataclasses import replace
 
 import pytest
+from core_site import SITE, inputs, plan
 
 from agent.core.authority import Above, Source, decide
 from agent.core.crash_loop import CRASHES, SAFE_FOR_S, WITHIN_S, Starts, restored_starts, started, starts_record
+from agent.core.decision import State
+from agent.core.events import Severity
 from agent.core.plan import Plans, Target
 from agent.core.rules import LocalRule, SiteRules
+from agent.core.step import step
 
 T = 1_700_000_000.0
 RULES = SiteRules("s", 1.0, (), (), None, 1e5, 1e5, False, LocalRule.IDLE)
@@ -73,3 +78,15 @@ def test_safe_mode_outranks_everything_but_the_latch_and_suspends_awards():
     assert safe.why == "safe mode: crashed"
     assert safe.planning.source is Source.LOCAL_RULE
     assert decided(Above(latch="estop", safe_mode="safe mode")).source is Source.LATCH
+
+
+def test_in_safe_mode_a_tick_puts_the_battery_to_rest_at_once_whatever_the_plan_says():
+    running = inputs(plans=Plans(plan(100e3)))
+    before, effects = step(SITE, State(), running)
+    assert effects.decision.source is Source.ROLLING
+    safe = replace(running, safe_mode="safe mode: crashed", utc_s=running.utc_s + 1.0)
+    effects = step(SITE, before, safe)[1]
+    assert (effects.decision.source, effects.decision.setpoint_w) == (Source.SAFE_MODE, 0.0)
+    assert effects.decision.awards_suspended
+    assert [event.severity for event in effects.events if event.code == "source_changed"] == [Severity.ALARM]
+    assert set(effects.decision.shares_w.values()) == {0.0}

@@ -1,9 +1,11 @@
 """The site file changed under a running agent: taken over without a gap in control, or refused whole with the reason."""
 
 import signal
-import time
 
-from integration_site import TICK_S, document, ems, near, until
+from integration_site import document, ems, near, until
+
+MOST_LATE = 3
+"""Ticks of 0.2 s that a busy machine may cost; a restart costs more."""
 
 
 def running(parts, **options):
@@ -30,7 +32,6 @@ def asked(agent):
 def test_changed_limits_are_taken_over_between_two_ticks_and_control_goes_on(parts):
     plant, agent = running(parts)
     before = agent.status()
-    begun = time.time()
     # 50 kW of PV and 30 kW of load: 20 kW go out without the battery, so 40 kW of it are left.
     rewritten(agent, ('export_limit = "600 kW"', 'export_limit = "60 kW"'), ('poll = "200 ms"', 'poll = "100 ms"'))
     said = asked(agent)
@@ -39,8 +40,7 @@ def test_changed_limits_are_taken_over_between_two_ticks_and_control_goes_on(par
     until(lambda: near(plant.battery_w, 40_000.0), "the new limit is kept")
     after = agent.status()
     assert (after["boot_id"], after["pid"]) == (before["boot_id"], before["pid"])
-    assert after["counters"]["late_ticks"] == before["counters"]["late_ticks"]
-    assert after["counters"]["ticks"] - before["counters"]["ticks"] >= (time.time() - begun) / TICK_S - 3
+    assert after["counters"]["late_ticks"] - before["counters"]["late_ticks"] <= MOST_LATE
     assert after["counters"]["writes_failed"] == 0
     noted = agent.events("site_file_reloaded")
     assert noted[-1]["data"]["keys"] == "connection_point.export_limit, device[0] (bess).poll"
@@ -70,7 +70,8 @@ def test_a_file_that_cannot_be_used_is_refused_whole_by_file_key_and_reason_and_
     until(lambda: len(agent.events("site_file_refused")) == 2, "another reason is told too")
     assert near(plant.battery_w, 80_000.0), "nothing of it counts"
     counters = agent.status()["counters"]
-    assert (counters["late_ticks"], counters["writes_failed"]) == (before["late_ticks"], 0)
+    assert counters["late_ticks"] - before["late_ticks"] <= MOST_LATE
+    assert counters["writes_failed"] == 0
     assert counters["ticks"] > before["ticks"]
     agent.file.write_text(good)
     assert asked(agent).returncode == 0

@@ -20,12 +20,12 @@ class Parts:
     """Notes what came into force, and takes its time over it."""
 
     def __init__(self):
-        self.sites, self.busy = [], False
+        self.sites, self.busy, self.takes_s = [], False, 0.0
 
     async def use(self, site):
         assert not self.busy, "one after the other"
         self.busy = True
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(self.takes_s)
         self.busy = False
         self.sites.append(site)
 
@@ -132,6 +132,7 @@ async def test_a_profile_that_reads_otherwise_needs_a_restart(place):
 
 async def test_two_that_ask_at_once_are_served_one_after_the_other(place):
     place.write('soc_max = "95 %"', 'soc_max = "90 %"')
+    place.parts.takes_s = 0.3  # longer than the second one needs to read the file
     first, second = await asyncio.gather(place.ask(), place.ask())
     assert (len(first["changed"]), second["changed"]) == (1, [])
 

@@ -130,6 +130,8 @@ class CeilingControl:
 
     async def hold(self, ceiling_w: float | None, generation: int) -> tuple[float | None, str]:
         """Write once and read back: the ceiling held (None = none, or not known), and why that is not it, or ""."""
+        if self._exponent() is None or self.rated_w(self._last) is None:
+            self._last = await self._read()  # it told no values when it was read last; perhaps it does by now
         percent = self._percent(ceiling_w)
         try:
             for address, values in self._frames(percent):

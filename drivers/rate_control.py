@@ -40,6 +40,8 @@ class RateControl:
     def __init__(self, spec: DeviceSpec, link: Registers, clock: Callable[[], float], places: Sequence[Place]) -> None:
         self.has_dead_man = False
         """Whether the device ends the setpoint by itself, as far as it has shown yet."""
+        self._keeps_timer = False
+        """Whether it has the timer's register and has not shown that it drops what is written there."""
         self._spec = spec
         self._link = link
         self._clock = clock
@@ -50,10 +52,12 @@ class RateControl:
     async def learn(self) -> None:
         """Read what the device offers and holds; errors are `DeviceError`s."""
         self._last = await self._read()
-        self.has_dead_man = number(self._last, f"{MODEL_ID}.{TIMER}") is not None
+        self.has_dead_man = self._keeps_timer = number(self._last, f"{MODEL_ID}.{TIMER}") is not None
 
     async def hold(self, power_w: float, generation: int) -> tuple[float | None, str]:
         """Write once and read back: what the device holds (None if unknown), and why that is not it, or ""."""
+        if number(self._last, f"{MODEL_ID}.WChaMax") is None or self._exponent() is None:
+            await self.learn()  # the device told no values when it was read last; perhaps it does by now
         percent = self._percent(power_w)
         try:
             for address, values in self._frames(percent):
@@ -64,7 +68,9 @@ class RateControl:
         if self._link.generation != generation:
             return None, "the connection was replaced before the setpoint was read back; read the device again"
         timer_s = number(self._last, f"{MODEL_ID}.{TIMER}")
-        self.has_dead_man = self.has_dead_man and timer_s is not None and 0 < timer_s <= self._spec.reversion_s
+        if timer_s is not None:
+            self._keeps_timer = self._keeps_timer and 0 < timer_s <= self._spec.reversion_s
+        self.has_dead_man = self._keeps_timer and timer_s is not None
         return self.held_w(self._last), self._mismatch(percent)
 
     def held_w(self, reads: Reads) -> float | None:
@@ -107,7 +113,7 @@ class RateControl:
         except OutOfRange as error:
             raise Unwritable(f"{self._spec.device_id}: {error}") from error
         frames = []
-        if self.has_dead_man:
+        if self._keeps_timer:
             frames.append((self._address + points[TIMER].at, encode(points[TIMER], self._spec.reversion_s)))
         return [
             *frames,

@@ -91,6 +91,8 @@ class SetpointControl:
 
     async def hold(self, power_w: float, generation: int) -> tuple[float | None, str]:
         """Write once and read back: what the device holds (None if unknown), and why that is not it, or ""."""
+        if self._exponent() is None:
+            await self.learn()  # the device told no values when it was read last; perhaps it does by now
         frames = self._frames(power_w)
         try:
             for address, values in frames:

@@ -570,6 +570,25 @@ async def test_a_setpoint_that_the_register_cannot_hold_is_refused_before_anythi
     assert [address for address, _ in memory.writes if address < at(713, 0)] == []
 
 
+async def test_a_device_that_told_no_values_for_a_moment_is_written_to_again_with_its_dead_man():
+    from drivers.sunspec_layout import layout
+
+    offsets = {name: layout(704).points[name].at for name in ("WSet_SF", "WSetRvrtTms", "WSetEna")}
+    assert offsets["WSetEna"] == 22
+    battery, memory = a_battery()
+    good = dict(memory.registers)
+    unknown = {at(704, offsets["WSet_SF"]): 0x8000, at(704, 22): 0xFFFF}
+    unknown |= {at(704, offsets["WSetRvrtTms"] + half): 0xFFFF for half in (0, 1)}
+    assert (await battery.write_setpoint(1000.0)).ok
+    memory.before_read = lambda _: memory.registers.update(unknown)
+    assert not (await battery.write_setpoint(1000.0)).ok
+    assert not (await battery.write_setpoint(1000.0)).ok, "still nothing is known"
+    memory.before_read = lambda _: None
+    memory.registers.update({address: good[address] for address in unknown})
+    outcome = await battery.write_setpoint(1000.0)
+    assert (outcome.ok, outcome.held_w, battery.has_dead_man) == (True, 1000.0, True)
+
+
 async def test_a_device_without_a_scale_factor_for_the_setpoint_is_not_written():
     battery, memory = a_battery(a_map(m704={"WSet_SF": 0x8000}))
     outcome = await battery.write_setpoint(1000.0)

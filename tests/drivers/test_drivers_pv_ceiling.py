@@ -82,6 +82,19 @@ async def test_an_older_inverter_is_limited_by_model_123_with_its_timer():
     assert inverter.written == [("123.WMaxLimPct_RvrtTms", (30,)), ("123.WMaxLimPct", (25,)), ("123.WMaxLim_Ena", (1,))]
 
 
+async def test_an_inverter_that_told_no_values_for_a_moment_is_limited_again():
+    inverter = old(SETTINGS)
+    assert (await inverter.driver.write_ceiling(125e3)).ok
+    scale = inverter.address("123.WMaxLimPct_SF")
+    inverter.memory.before_read = lambda _: inverter.memory.registers.update({scale: 0x8000})
+    assert not (await inverter.driver.write_ceiling(125e3)).ok
+    assert not (await inverter.driver.write_ceiling(125e3)).ok, "still nothing is known"
+    inverter.memory.before_read = lambda _: None
+    inverter["123.WMaxLimPct_SF"] = 0
+    outcome = await inverter.driver.write_ceiling(125e3)
+    assert (outcome.ok, outcome.held_w) == (True, 125e3)
+
+
 async def test_a_ceiling_is_rounded_down_to_what_the_register_can_hold():
     outcome = await old(SETTINGS).driver.write_ceiling(129.9e3)
     assert (outcome.ok, outcome.held_w) == (True, 125e3)

@@ -172,6 +172,23 @@ async def test_a_timer_that_is_not_kept_is_no_dead_man_and_left_alone_afterwards
     assert at(124, 15) not in [address for address, _ in memory.writes]
 
 
+async def test_a_device_that_told_no_values_for_a_moment_is_written_to_again_with_its_dead_man():
+    battery, memory = a_battery()
+    good = dict(memory.registers)
+    unknown = {at(124, offset): 0x8000 for offset in (23, 25)} | {at(124, 2): 0xFFFF, at(124, 15): 0xFFFF}
+    assert (await battery.write_setpoint(1000.0)).ok
+    memory.before_read = lambda _: memory.registers.update(unknown)
+    assert not (await battery.write_setpoint(1000.0)).ok
+    assert not (await battery.write_setpoint(1000.0)).ok, "still nothing is known"
+    assert battery.has_dead_man is False, "nobody can tell just now"
+    memory.before_read = lambda _: None
+    memory.registers.update({address: good[address] for address in unknown})
+    memory.writes.clear()
+    outcome = await battery.write_setpoint(1000.0)
+    assert (outcome.ok, outcome.held_w, battery.has_dead_man) == (True, 1000.0, True)
+    assert at(124, 15) in [address for address, _ in memory.writes], "its timer is armed"
+
+
 async def test_without_the_timer_there_is_no_dead_man():
     battery, memory = a_battery(a_map(m124={"InOutWRte_RvrtTms": 0xFFFF}))
     await battery.write_setpoint(0.0)

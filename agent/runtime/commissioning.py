@@ -84,6 +84,8 @@ class CommissioningSide:
     def after_tick(self, effects: Effects) -> None:
         """One step of the state machine; and new devices get their own measurements, or none."""
         identities = tuple(one.identity for one in self._facts.health)
+        if self._run is not None and self._control.rules is not self._applied[0]:
+            self._stop = "a site file that was changed"
         if self._control.rules is not self._applied[0] or identities != self._applied[1]:
             self._apply()
         run = self._run
@@ -160,7 +162,7 @@ class CommissioningSide:
         self._wake.set()
         names = ", ".join(key.title for key in self._run.todo)
         text = f"{peer.name} commissions the site ({names}): commands and plans are held off until it is over"
-        self._tell(self._event("commissioning_started", Severity.WARNING, "site", text))
+        self._tell(self._event("commissioning_started", Severity.WARNING, "site", text, who=peer.name))
         self._control.act_now()
         return self._told_to_clients(full=False)
 
@@ -222,15 +224,18 @@ class CommissioningSide:
         if key is None or run.stage is Stage.ENDED:
             return
         text = f"{run.who}: {key.title} begins ({about(key, run.rules)})"
-        self._tell(self._event("commissioning_step", Severity.INFO, key.device_id or "site", text, step=str(key)))
+        self._tell(
+            self._event("commissioning_step", Severity.INFO, key.device_id or "site", text, who=run.who, step=str(key))
+        )
 
     def _step_done(self, run: Run, key: str, result: Result) -> None:
         worst = next((one for one in result.findings if one.word is result.word), None)
         text = f"{run.who}: {_title(key)}: {result.word}" + (f": {worst.text}" if worst is not None else "")
         severity = Severity.WARNING if result.word in (Word.FAILED, Word.STOPPED) else Severity.INFO
-        data = {name: value for name, value in result.measures.items() if value is not None}
+        known = {name: value for name, value in result.measures.items() if value is not None}
+        data = {"who": run.who, "step": key, "result": result.word, **known}
         device_id = key.partition(":")[2] or "site"
-        self._tell(self._event("commissioning_step", severity, device_id, text, step=key, result=result.word, **data))
+        self._tell(self._event("commissioning_step", severity, device_id, text, **data))
         self._take_over(run, word=None, why="")
 
     def _finished(self, run: Run) -> None:

@@ -102,7 +102,7 @@ def why_unreachable(error: OSError) -> tuple[str, str]:
         hint = "systemctl restart ems-agent; journalctl -u ems-agent -n 50 shows why it stopped"
     elif isinstance(error, PermissionError):
         why = "this user may not use the socket"
-        hint = "add the user to the group ems (to look) or ems-operator (to change plans), then log in again"
+        hint = "add the user to the group ems (to look), and to ems-operator too (to change things); then log in again"
     else:
         why = str(error) or type(error).__name__
         hint = "journalctl -u ems-agent -n 50 shows what the daemon is doing"

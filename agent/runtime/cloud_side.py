@@ -218,6 +218,11 @@ class CloudSide:
         """The answer to a document that a technician brought."""
         outcome = await self._desk.import_document(self._keys.brought(payload))
         log.info("plan_imported", who=who, outcome=str(outcome))
+        if isinstance(outcome, Outcome) and outcome.stage is not Stage.REJECTED:
+            text = f"{who} brought {outcome.kind} version {outcome.version}: {outcome.stage.value}"
+            data = {"who": who, "kind": outcome.kind, "version": outcome.version, "sha256": outcome.sha256}
+            now_utc_s = self._clock.utc_s()
+            await self._tell(Event(now_utc_s, EventState.NOTED, Severity.INFO, "plan_imported", "site", text, data))
         return outcome
 
     def _make_renewal(self, section: CloudSection) -> Renewal:

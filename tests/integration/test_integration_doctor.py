@@ -1,11 +1,14 @@
 """`ems doctor`, metrics and support bundle at a whole site: with the daemon, without it, and never in its way."""
 
+import getpass
 import json
 import tarfile
 from pathlib import Path
 
 import pytest
-from integration_site import SITE_FILE, ems, free_port, until
+from integration_site import SITE_FILE, document, ems, free_port, until
+
+from agent.runtime.roles import READING
 
 PASSWORD = "canary-of-the-broker"
 
@@ -115,3 +118,19 @@ def test_the_bundle_of_a_running_site_has_what_the_daemon_says_and_no_password(s
     process = Path(f"/proc/{site.process.pid}")
     elsewhere = [site.log.read_text(), (process / "cmdline").read_text(), (process / "environ").read_text()]
     assert [text for text in (*files.values(), *elsewhere, done.stdout) if PASSWORD in text] == []
+
+
+def test_every_command_of_the_socket_is_either_for_looking_or_for_operators_and_none_is_forgotten(site):
+    known = set(site.ask("?")["error"]["next"].removeprefix("the daemon knows: ").split(", "))
+    assert known >= READING, "a command for looking that there is not"
+    assert known - READING == {
+        "plan_import", "override_set", "override_clear", "latch_reset", "model_reset", "device_write", "reload",
+        "safe_mode_end", "commission_start", "commission_go", "commission_stop",
+    }  # fmt: skip
+
+
+def test_whoever_brings_a_plan_is_in_the_events(site):
+    site.import_plan(document(77, [0.0] * 10))
+    (event,) = until(lambda: site.events("plan_imported"), "the event")
+    assert event["data"]["who"] == getpass.getuser()
+    assert event["data"]["version"] == 77

@@ -52,10 +52,23 @@ class Board:
         self._pvs = {device_id: PvSample(device_id) for device_id in rules.pv_ids}
         self._meter_id = rules.meter_id
         self._meter = MeterSample(rules.meter_id) if rules.meter_id else None
-        self.hurry_s: float | None = None
-        """How often the connection meter must be read now for its frequency, s; None = its own period will do."""
+        self._hurry_s: float | None = None
+        self.on_hurry: Callable[[], None] | None = None
+        """Called when `hurry_s` becomes another."""
         self.on_meter: Callable[[], None] | None = None
         """Called with each new reading of the connection meter."""
+
+    @property
+    def hurry_s(self) -> float | None:
+        """How often the connection meter must be read now for its frequency, s; None = its own period will do."""
+        return self._hurry_s
+
+    @hurry_s.setter
+    def hurry_s(self, every_s: float | None) -> None:
+        if every_s != self._hurry_s:
+            self._hurry_s = every_s
+            if self.on_hurry is not None:
+                self.on_hurry()
 
     def post(self, sample: Sample) -> None:
         """Put a newer sample in the place of the one before."""

@@ -26,8 +26,6 @@ again when its link allows it (`drivers.patience`)."""
 FAILURES_UNTIL_STRANGE = 3
 PHASE_S = 0.002
 """Between the pollers of a site: the readings stay of nearly one instant, and each of them comes on time."""
-LONGEST_NAP_S = 1.0
-"""At least this often it is looked whether a device must be read sooner; awards say so seconds before they begin."""
 
 
 @dataclass
@@ -99,6 +97,9 @@ class EndpointPoller:
         self._tell = tell
         self._phase_s = phase_s
         self._may_hurry = any(board.may_hurry(one.health.device_id) for one in self._polled)
+        self._nap: asyncio.Task[None] | None = None
+        if self._may_hurry:
+            board.on_hurry = self._wake
         self.first_round = asyncio.Event()
         """Set when each device here was read, or failed, once."""
 
@@ -109,10 +110,8 @@ class EndpointPoller:
             now_s = self._clock.mono_s()
             self._hurry(now_s)
             due = min(self._polled, key=lambda polled: polled.next_mono_s)
-            if self._may_hurry and due.next_mono_s > now_s + LONGEST_NAP_S:
-                await self._clock.sleep_until(now_s + LONGEST_NAP_S)
+            if not await self._slept_until(due.next_mono_s):
                 continue
-            await self._clock.sleep_until(due.next_mono_s)
             started_s = self._clock.mono_s()
             await self._poll(due)
             waited = started_s if due.next_mono_s == 0.0 else due.next_mono_s
@@ -120,6 +119,26 @@ class EndpointPoller:
             due.next_mono_s = max(waited + self._pause_s(due), self._clock.mono_s(), due.retry_mono_s)
             if all(polled.health.polls + polled.health.failures for polled in self._polled):
                 self.first_round.set()
+
+    async def _slept_until(self, mono_s: float) -> bool:
+        """Returns at that time, or sooner, and False, when turns must be looked at anew."""
+        if not self._may_hurry:
+            await self._clock.sleep_until(mono_s)
+            return True
+        self._nap = nap = asyncio.ensure_future(self._clock.sleep_until(mono_s))
+        try:
+            await asyncio.wait((nap,))
+            if nap.cancelled():
+                return False
+            nap.result()
+            return True
+        finally:
+            self._nap = None
+            nap.cancel()
+
+    def _wake(self) -> None:
+        if self._nap is not None:
+            self._nap.cancel()
 
     def _hurry(self, now_s: float) -> None:
         """Turns that are further away than they may be now, because an award begins, come sooner."""

@@ -317,11 +317,28 @@ async def test_a_slow_meter_is_read_sooner_as_an_award_comes_and_its_neighbours_
     with pytest.raises(Over):
         await poller.run()
     awarded = [t for t in meter.reads if 12.0 <= t <= 14.0]
-    assert len(awarded) >= 4
-    assert awarded[0] <= 13.25
+    assert len(awarded) >= 8
+    assert awarded[0] <= 12.5
     assert [t for t in meter.reads if t < 12.0] == [0.0, 10.0]
     assert [t for t in meter.reads if t > 14.3] == pytest.approx([24.0], abs=1.0)
     assert len(other.reads) == 31
+
+
+async def test_a_meter_alone_on_its_line_is_read_at_once_when_it_must_be_read_more_often():
+    clock, board = SteppedClock(), Board(RULES)
+    meter = Device(clock, MeterSample("meter"))
+    poller = EndpointPoller([Polled(meter, 10.0, DeviceHealth("meter", ""), LINK)], board, clock, lambda event: None)
+    running = asyncio.ensure_future(poller.run())
+    await clock.pass_to(4.0)
+    assert meter.reads == [0.0]
+    board.hurry_s = 0.5
+    await clock.pass_to(5.6)
+    assert meter.reads == [0.0, 4.5, 5.0, 5.5]
+    board.hurry_s = None
+    await clock.pass_to(15.0)
+    assert len(meter.reads) <= 6
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 class Store:

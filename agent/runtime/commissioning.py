@@ -233,7 +233,7 @@ class CommissioningSide:
         text = f"{run.who}: {_title(key)}: {result.word}" + (f": {worst.text}" if worst is not None else "")
         severity = Severity.WARNING if result.word in (Word.FAILED, Word.STOPPED) else Severity.INFO
         known = {name: value for name, value in result.measures.items() if value is not None}
-        data = {"who": run.who, "step": key, "result": result.word, **known}
+        data: dict[str, str | float | None] = {"who": run.who, "step": key, "result": result.word, **known}
         device_id = key.partition(":")[2] or "site"
         self._tell(self._event("commissioning_step", severity, device_id, text, **data))
         self._take_over(run, word=None, why="")

@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.cloud.reconnect import LinkOptions, wait_s
+from agent.cloud.topics import Topics
 from simulators.cloud_account import Delays
 from simulators.cloud_count import StreamCount
 from simulators.cloud_messages import GZIP_MAGIC, iso_utc, topic
 from simulators.mqtt_light import Hello, LightClient
 
-SUBSCRIBED = ("cloud/plan/+", "cloud/command", "cloud/watermark")
 STATUS_BYTES = 1_000
 """An `edge/status` with plans, devices and a condition or two."""
 STATUS_EVERY_S = 60.0
@@ -152,7 +152,7 @@ class LightSite:
             return
         self._tally.connecting.take(time.monotonic() - self._begun_s)
         assert self._client is not None, "it has just been accepted"
-        self._client.subscribe([self._topic(rest) for rest in SUBSCRIBED])
+        self._client.subscribe(Topics(self.site_id).subscribed)
 
     def _on_subscribed(self) -> None:
         self.subscribed, self._failures = True, 0

@@ -94,6 +94,9 @@ def site_file(**changes):
         ],
         "control": {"tick": "1 s"} | changes.get("control", {}),
     }
+    if changes.get("alone"):
+        content["device"] = content["device"][:1]
+        content["connection_point"] = {"export_limit": "600 kW", "import_limit": "600 kW"}
     return SiteFile.model_validate(content)
 
 

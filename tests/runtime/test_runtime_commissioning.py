@@ -424,3 +424,34 @@ async def test_the_record_is_plain_json_and_bounded():
     await VirtualSite(disk=disk).commission()
     assert len(disk.text) < 150_000
     assert max(len(one["series"]) for one in json.loads(disk.text)["results"].values()) <= 240
+
+
+async def test_a_battery_alone_without_a_meter_is_proven_by_itself():
+    site = VirtualSite(alone=True)
+    facts = await site.commission()
+    assert (facts["verdict"], codes(facts)) == ("passed", set())
+    assert {step: word for step, word in words(facts).items() if word == "skipped"} == {
+        "cloud": "skipped",
+        "fcr:bess": "skipped",
+    }
+    assert words(facts)["connection_limit:bess"] == "passed"
+
+
+async def test_a_device_that_states_no_dead_man_is_not_kept_waiting_for_and_flagged():
+    site = VirtualSite()
+    await site.start()
+    site.devices["bess"]._battery._control.has_dead_man = False
+    facts = await site.lead()
+    assert (words(facts)["dead_man:bess"], facts["verdict"]) == ("remark", "passed")
+    assert site.control.rules.batteries[0].measured.has_dead_man is False
+    assert site.control.rules.batteries[0].holds_for_s == float("inf")
+
+
+async def test_a_site_file_that_changes_in_the_middle_ends_it():
+    site = VirtualSite()
+    await site.start()
+    await until_in(site, "sign_scale:bess")
+    site.control.rules = replace(site.control.rules, export_limit_w=100e3)
+    await until_over(site)
+    assert "a site file that was changed" in (await site.status())["why"]
+    assert rested(site)

@@ -45,7 +45,8 @@ PATIENCE = 1.5
 """While an award is answered, ticks come with the readings of the frequency; one that is later than this many periods
 is not waited for: the loop goes on by the clock until the next comes."""
 SOONEST = 0.75
-"""... and one that comes sooner after a tick than this share of the period makes none: a meter may be read faster."""
+"""... and one that comes sooner after the one before than this share of the period makes no tick: a meter may be read
+faster than it must be."""
 DECISIONS_KEPT = 600
 """Decision rows kept in memory for `ems explain`: ten minutes at 1 Hz."""
 
@@ -159,7 +160,7 @@ class ControlLoop:
             # Bounded: a wall clock stepped back in between must not stop the loop.
             wait_s = min((beat + 1) * tick_s - self.clock.utc_s(), 2 * tick_s)
             began_mono_s = self.clock.mono_s()
-            led = await self._next_turn(PATIENCE * tick_s if led else wait_s, tick_s)
+            led = await self._next_turn(PATIENCE * tick_s if led else wait_s, SOONEST * tick_s if led else 0.0)
             after_tick(self.tick())
             # From the wall clock each time: no drift, and a stepped clock costs at most one tick of waiting.
             now_beat = round(self.clock.utc_s() / tick_s)
@@ -168,7 +169,7 @@ class ControlLoop:
             self.counters.late_ticks += max(0, min(now_beat - beat, passed) - 1)
             beat = now_beat
 
-    async def _next_turn(self, within_s: float, tick_s: float) -> bool:
+    async def _next_turn(self, within_s: float, soonest_s: float) -> bool:
         """Returns after `within_s`; sooner, and True, with a new frequency that somebody is paid to answer."""
         began_mono_s = self.clock.mono_s()
         if self.board.hurry_s is None:
@@ -177,7 +178,7 @@ class ControlLoop:
         nap = asyncio.ensure_future(self.clock.sleep_until(began_mono_s + within_s))
 
         def seen() -> None:
-            if self.clock.mono_s() - began_mono_s >= SOONEST * tick_s:
+            if self.clock.mono_s() - began_mono_s >= soonest_s:
                 nap.cancel()
 
         self.board.on_meter = seen

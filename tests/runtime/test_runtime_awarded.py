@@ -244,10 +244,11 @@ async def ticks_by_readings(loop, *read_at, until_s):
     return seen
 
 
-async def test_an_awarded_tick_comes_with_the_reading_of_the_frequency_and_not_at_its_own_time(loop):
+@pytest.mark.parametrize("phase_s", [0.02, 0.1, 0.17])
+async def test_an_awarded_tick_comes_with_the_reading_of_the_frequency_and_not_at_its_own_time(loop, phase_s):
     loop.replace_orders(awards(award(0.0, 30.0)))
-    seen = await ticks_by_readings(loop, 0.17, 0.37, 0.57, 0.77, until_s=0.9)
-    assert seen == [0.0, 0.17, 0.37, 0.57, 0.77]
+    readings = [round(phase_s + 0.2 * number, 2) for number in range(4)]
+    assert await ticks_by_readings(loop, *readings, until_s=readings[-1] + 0.1) == [0.0, *readings]
     assert loop.counters.late_ticks == 0
 
 

@@ -33,7 +33,9 @@ def content_of(name: str, *, secret: bool) -> bytes:
     try:
         with path.open("rb") as stream:
             mode = os.fstat(stream.fileno()).st_mode
-            if secret and mode & _OTHERS:
+            # The group's bits of a credential are the mask of its access list: systemd lets in this user alone.
+            others = stat.S_IRWXO if name.startswith(CREDENTIAL) else _OTHERS
+            if secret and mode & others:
                 why = f"others than its owner may use it (mode {stat.S_IMODE(mode):04o})"
                 raise UnusableFile(f"{path}: {why}; run: chmod 600 {path}")
             content = stream.read(MAX_BYTES + 1)

@@ -76,6 +76,13 @@ class Gateway:
 
         return self.machine.until(verified, "the daemon is in control, with a setpoint read back", within_s)
 
+    def connected(self):
+        """Returns once the broker has the agent."""
+        try:
+            self.machine.until(lambda: self.status()["cloud"]["connected"], "the broker has the agent")
+        except Failed as failure:
+            raise Failed(f"{failure}; {self.status()['cloud']}") from failure
+
     def site_file(self, *changes):
         """The site file with other words in it; the one before."""
         path = self.root / SITE_FILE_PATH

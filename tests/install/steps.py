@@ -78,7 +78,7 @@ def verified_setpoint(gateway):
     gateway.ask_for(75.0)
     status = gateway.status()
     fail_unless(status["source"] == "rolling", f"decides: {status['source']}")
-    gateway.machine.until(lambda: gateway.status()["cloud"]["connected"], "the broker has the agent")
+    gateway.connected()
     return "75 kW by a plan, read back and given; the broker is connected"
 
 
@@ -99,7 +99,7 @@ def gets_a_credential(gateway):
     gateway.site_file(("[cloud]\n", '[cloud]\nuser = "test-01"\npassword_file = "credential:broker-password"\n'))
     run("systemctl daemon-reload && systemctl restart ems-agent")
     gateway.in_control()
-    gateway.machine.until(lambda: gateway.status()["cloud"]["connected"], "the broker takes the agent")
+    gateway.connected()
     readers = run("stat -c %a:%U /run/credentials/ems-agent.service/broker-password").strip()
     fail_unless(readers.startswith("4"), f"others may read the password: {readers}")
     return "the broker's password comes by LoadCredential"

@@ -176,12 +176,11 @@ class FleetRun:
     async def _account(self) -> dict[str, Any]:
         for site in self._sites:
             site.stop_sending()
-        waiting = lambda: sum(site.unconfirmed for site in self._sites)  # noqa: E731
-        await self._until(lambda: -(waiting() + self._cloud.gaps()), 0, "all taken")
+        await self._until(lambda: -(self._waiting() + self._cloud.gaps()), 0, "all taken")
         return {
             "telemetry_messages": self._cloud.telemetry,
             "gaps": self._cloud.gaps(),
-            "unconfirmed": waiting(),
+            "unconfirmed": self._waiting(),
             "redelivered": self._cloud.redelivered(),
             "connections_lost": self._tally.lost,
         }
@@ -200,6 +199,9 @@ class FleetRun:
         whole = [found["connect"]["connected"], found["plan"]["stored"], found.get("herd", {}).get("back", sites)]
         unwanted = 0 if self._task.herd else account["connections_lost"]
         return whole == [sites] * 3 and account["gaps"] == account["unconfirmed"] == unwanted == 0
+
+    def _waiting(self) -> int:
+        return sum(site.unconfirmed for site in self._sites)
 
     def _up(self) -> int:
         return sum(site.subscribed for site in self._sites)

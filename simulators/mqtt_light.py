@@ -137,9 +137,11 @@ class LightClient(asyncio.Protocol):
             if not byte & 0x80:
                 break
             if shift > 21:
-                return self._broken()
+                self._broken()
+                return None
         if length > MAX_PACKET_BYTES:
-            return self._broken()
+            self._broken()
+            return None
         if len(self._buffer) < place + length:
             return None
         packet = self._buffer[0], bytes(self._buffer[place : place + length])

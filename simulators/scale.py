@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import random
-import re
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -102,7 +101,7 @@ def messages_per_s(found: Measured, sites: int) -> float:
 def partitions(found: Measured, sites: int) -> int:
     """Of the telemetry topic: a power of two that need not change when the fleet doubles."""
     by_bytes = sites * found.payload_bytes_per_site_s / BYTES_PER_PARTITION_AND_S
-    return 2 ** math.ceil(math.log2(max(1.0, by_bytes, sites / SITES_PER_PARTITION)))
+    return 1 << math.ceil(math.log2(max(1.0, by_bytes, sites / SITES_PER_PARTITION)))
 
 
 def history_per_s(found: Measured, sites: int) -> float:
@@ -188,7 +187,7 @@ def sizing(found: Measured, sites: int) -> list[tuple[str, str, str]]:
 
 def herds(found: Measured, sites: int) -> list[tuple[str, ...]]:
     """Outages and spreads: connections in the worst second, and what they cost."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for outage_s in OUTAGES_S:
         for spread_s in SPREADS_S:
             tries, back = worst_second_share(outage_s, spread_s)
@@ -254,13 +253,10 @@ def _table(head: tuple[str, ...], rows: list[Any]) -> str:
 def written(page: str) -> str:
     """The page with its tables made anew."""
     for name, table in tables().items():
-        page, count = re.subn(
-            rf"(<!-- scale {name} -->\n).*?(<!-- end -->)",
-            lambda m, t=table: f"{m[1]}{t}\n{m[2]}",
-            page,
-            flags=re.DOTALL,
-        )
-        assert count == 1, f"the page has no place for the table {name}"
+        begin, end = f"<!-- scale {name} -->\n", "<!-- end -->"
+        assert page.count(begin) == 1, f"the page has no place for the table {name}"
+        before, after = page.split(begin)
+        page = f"{before}{begin}{table}\n{end}{after.split(end, 1)[1]}"
     return page
 
 

@@ -30,7 +30,7 @@ def events(
 ) -> None:
     """Show what happened, the newest last: what began, ended or was done, by whom, and what to do about it.
 
-    Asks the daemon; when it is down, reads its disk. What each code means and what to do: docs/monitoring.md.
+    Asks the daemon; when it is down, reads its disk. What each code means and what to do: docs/events.md.
     """
     found = _asked(socket, lines if not alarms else 1000)
     if found is None:

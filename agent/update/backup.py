@@ -158,9 +158,9 @@ def _settings(places: Places) -> Iterator[tuple[str, Path]]:
 
 def _write(target: Path, papers: Papers, files: dict[str, Path]) -> None:
     """For root alone from its first byte, for there may be keys in it."""
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    target.unlink(missing_ok=True)
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
-        os.fchmod(stream.fileno(), 0o600)
         with tarfile.open(fileobj=stream, mode="w:gz", compresslevel=1) as archive:
             text = json.dumps(asdict(papers), indent=1).encode()
             entry = tarfile.TarInfo(PAPERS)

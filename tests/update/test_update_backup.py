@@ -75,6 +75,14 @@ def test_a_site_comes_to_the_other_gateway_with_its_files_modes_and_state(made, 
     assert sorted(path.name for path in new.state.iterdir()) == ["control.db"]
 
 
+def test_what_a_killed_backup_left_is_in_nobodys_way(old, tmp_path):
+    (tmp_path / ".b.tar.gz.part").write_text("half")
+    (tmp_path / ".b.tar.gz.part").chmod(0o644)
+    back_up(tmp_path / "b.tar.gz", old, ORIGIN, keys=True, telemetry=True)
+    assert stat.S_IMODE((tmp_path / "b.tar.gz").stat().st_mode) == 0o600
+    assert not (tmp_path / ".b.tar.gz.part").exists()
+
+
 def test_the_file_is_for_its_owner_alone(made):
     assert stat.S_IMODE(made.stat().st_mode) == 0o600
 

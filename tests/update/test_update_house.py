@@ -1,12 +1,12 @@
 """The folders of a gateway, and what the daemon's answers mean for an update."""
 
 import pytest
-from update_world import World
+from update_world import Killed, World
 
 from agent.core.update_health import Look
 from agent.core.update_steps import Journal, Phase
 from agent.update.debian import look_from
-from agent.update.house import House
+from agent.update.house import MARK, House
 from agent.update.not_done import NotDone
 
 BEFORE = Look(1.5, "1.0", "b", 7, frozenset({"bess"}), frozenset({("unit_resting", "pv")}), connected=True)
@@ -35,6 +35,27 @@ def test_a_journal_that_cannot_be_read_is_no_reason_to_guess(house):
 def test_with_the_journal_the_version_in_use_is_the_one_that_finishes(house):
     house.write_journal(Journal(Phase.PREPARING, "1.0", "1.1"), None)
     assert (house.root / "updater").resolve() == house.home("1.0").resolve()
+
+
+def test_a_journal_takes_the_place_of_the_former_one_whole(house):
+    """A power cut while it is written leaves the former one."""
+    house.write_journal(Journal(Phase.PREPARING, "1.0", "1.1"), None)
+    with (house.root / "update.json").open() as former:
+        house.write_journal(Journal(Phase.SWITCHING, "1.0", "1.1"), None)
+        assert '"preparing"' in former.read()
+
+
+def test_a_version_half_removed_is_not_taken_for_whole(house, monkeypatch):
+    def cut_off(_folder):
+        raise Killed
+
+    (house.home("0.9")).mkdir()
+    (house.home("0.9") / MARK).touch()
+    monkeypatch.setattr("shutil.rmtree", cut_off)
+    with pytest.raises(Killed):
+        house.remove("0.9")
+    assert house.home("0.9").exists()
+    assert not house.complete("0.9")
 
 
 def test_the_version_in_use_is_never_removed(house):

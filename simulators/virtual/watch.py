@@ -27,7 +27,8 @@ RATING_SLACK = 1.02
 LAG_S = 1.0
 """Of the simulated inverter with its line, rounded up."""
 NORMAL_AFTER_S = 300.0
-TICK_GAP_S = 3.0
+TICK_GAP_S = 2.0
+"""Beside two ticks."""
 SETTLE_S = 900.0
 """At the end, for what waits to arrive and for commands to end."""
 
@@ -123,7 +124,7 @@ class Watch:
         if control is None or self._ticked_s is None:
             return ["no agent ticks"]
         found = []
-        if world.loop.time() - self._ticked_s > TICK_GAP_S:
+        if world.loop.time() - self._ticked_s > 2.0 * self._rules.tick_s + TICK_GAP_S:
             found.append(f"the last tick was {world.loop.time() - self._ticked_s:.0f} s ago")
         if not control.trust.trusted:
             found.append(f"the clock is not trusted: {control.trust.why}")

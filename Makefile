@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+PEERS ?=
 # Tests wait for devices more than they compute: three at a time suit two cores.
 WORKERS ?= 3
 SEEDS ?= 20
@@ -45,14 +46,8 @@ swarm: $(VENV)/ready  ## random faults over random sites, the whole agent on vir
 endurance: $(VENV)/ready  ## seven days of the whole agent on virtual time: does anything grow? make endurance [ARGS="--away 0.2:30 --days 31"]
 	@$(BIN)/python -m simulators.virtual.endurance $(ARGS)
 
-bench: $(VENV)/ready  ## what the daemon, one control tick and the polling of ten devices cost, how soon a command moves (seven minutes)
-	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m tests.benchmarks.daemon_cost $(ARGS)
-	@$(BIN)/python -m tests.benchmarks.step_time
-	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m tests.benchmarks.flood
-	@$(BIN)/python -m tests.benchmarks.year_plan
-	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m tests.benchmarks.poll_cost
-	@$(BIN)/python -m tests.benchmarks.frame_bytes
-	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m tests.benchmarks.command_path
+bench: $(VENV)/ready  ## what the agent costs beside bare scripts, into docs/performance.md: make bench [PEERS=1] [ARGS="--only poll droop"] (a quarter of an hour)
+	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m tests.benchmarks.bench $(if $(PEERS),--peers) $(ARGS)
 
 bundle: $(VENV)/ready  ## dist/ems-agent-VERSION.tar for gateways without internet: make bundle KEY=release-key.pem
 	@$(BIN)/python -m bundle.build $(if $(KEY),--key $(KEY)) $(ARGS)

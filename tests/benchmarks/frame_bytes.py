@@ -30,6 +30,7 @@ from agent.cloud.frame import MEANS_IN_A_FRAME, read_frame, summary_frame, telem
 from agent.core.records import Sample, Stream
 from agent.store import Quota
 from agent.store.telemetry import TelemetryDb
+from tests.benchmarks.figures import Figure
 
 DATA = Path(__file__).parents[2] / "simulators/data"
 SITE, BOOT, T0 = "bench-01", "3f2a9c4e51d04b7e", 1705276800.0
@@ -217,6 +218,20 @@ def measure(hours: float, seed: int) -> dict[str, Any]:
 def rows_of(payload: bytes) -> list[int]:
     """The times of a frame's rows."""
     return list(read_frame(payload).t_ms)
+
+
+def figures(result: dict[str, Any]) -> list[Figure]:
+    """The figures of `measure`."""
+    ours, bare = result["ways"]["agent"], result["ways"]["json_per_sample"]
+    does = "a JSON message per sample"
+    return [
+        Figure("frames.wire", f"a day of {POINTS} points at 1 s on the wire, all headers", ours["wire_mb_per_day"], "MB",
+               bare["wire_mb_per_day"], does, TARGET_MB),
+        Figure("frames.disk", "the same on disk", result["disk_mb_per_day"], "MB", bare["payload_mb_per_day"],
+               f"{does}, its bytes alone", TARGET_MB),
+        Figure("frames.metered", "the same on a metered link, means of a minute",
+               result["ways"]["agent_metered"]["wire_mb_per_day"], "MB", bare["wire_mb_per_day"], does),
+    ]  # fmt: skip
 
 
 def main() -> int:

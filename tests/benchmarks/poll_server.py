@@ -1,4 +1,4 @@
-"""Ten Modbus TCP devices of 400 registers that note when each poll of them begins; for `poll_cost`.
+"""Ten Modbus TCP devices (or as many as it is told) of 400 registers that note when each poll begins; for `poll_cost`.
 
 Prints its ports as one JSON line. Then a line on stdin switches a fault (`DEVICE NAME VALUE`, as `7 silent on`) or asks for what
 was seen since the last `report` (one JSON line: times of the polls of each device). Ends with its stdin.
@@ -48,7 +48,7 @@ class Bank:
 
 async def main() -> None:
     gc.disable()  # its pauses would count as those of who polls
-    banks = [Bank() for _ in range(DEVICES)]
+    banks = [Bank() for _ in range(int(sys.argv[1]) if len(sys.argv) > 1 else DEVICES)]
     servers = [ModbusServer({1: bank}) for bank in banks]
     for server in servers:
         await server.start()

@@ -22,9 +22,16 @@ from agent.replan.cost import cost
 from agent.replan.model import solve
 from agent.replan.runner import Replanned, replan
 from simulators.market import SHOW_START, load_jepx
+from tests.benchmarks.daemon_cost import timed_s
+from tests.benchmarks.figures import Figure
 
 RUNS = 10
 SLOT_S = 1800.0
+BARE = """
+import numpy
+from scipy.optimize import linprog
+linprog(numpy.cos(numpy.arange(192)), A_ub=numpy.tril(numpy.ones((96, 192))), b_ub=numpy.full(96, 9.0), bounds=(0, 1))
+"""
 
 
 def request(count: int) -> ReplanRequest:
@@ -73,6 +80,26 @@ async def measure(count: int) -> dict[str, Any]:
     }
 
 
+def bare_s() -> float:
+    """Seconds, median: a Python process that loads scipy and solves a linear program of as many variables."""
+    return median(timed_s(BARE) for _ in range(RUNS))
+
+
+def both() -> dict[str, Any]:
+    """Two horizons, and the bare process beside them."""
+    return {"horizons": [asyncio.run(measure(count)) for count in (96, 192)], "bare_s": round(bare_s(), 3)}
+
+
+def figures(result: dict[str, Any]) -> list[Figure]:
+    """The figures of `both`."""
+    does = "a bare process that loads scipy and solves a linear program"
+    return [
+        Figure(f"replan.{one['slots']}", f"planning anew, {one['slots']} half hours with an award: request to checked plan",
+               one["median_s"], "s", result["bare_s"], does)
+        for one in result["horizons"]
+    ]  # fmt: skip
+
+
 if __name__ == "__main__":
     argparse.ArgumentParser(description=__doc__).parse_args()
-    print(json.dumps([asyncio.run(measure(count)) for count in (96, 192)], indent=2))
+    print(json.dumps(both(), indent=2))

@@ -26,6 +26,7 @@ from agent.core.plan import Plan, PlanKind, Plans, Target
 from agent.core.rules import BatteryRules, LocalRule, SiteRules
 from agent.core.snapshot import BatterySample, MeterSample, PvSample, Reading, WriteOutcome
 from agent.core.step import step
+from tests.benchmarks.figures import Figure
 
 TICKS = 50
 TARGET_US = 100.0
@@ -126,6 +127,18 @@ def measure(rounds: int) -> dict[str, Any]:
     result["targets_us"] = {"one_battery": TARGET_US, "sixteen_batteries": TARGET_16_US}
     result["met"] = all(result[name]["us_per_tick"] <= limit for name, limit in result["targets_us"].items())
     return result
+
+
+def figures(result: dict[str, Any]) -> list[Figure]:
+    """The figures of `measure`; the loop is the median one of the rounds."""
+    words = {"one_battery": "one battery, PV, meter, plan at the connection point", "one_battery_awarded": "... an award in force",
+             "sixteen_batteries": "sixteen batteries", "sixteen_batteries_awarded": "... an award in force"}  # fmt: skip
+    return [
+        Figure(f"step.{name}", f"one control tick, `step()`: {words[name]}", result[name]["us_per_tick"], "µs",
+               round(result[name]["us_per_tick"] / result[name]["ratio_to_reference"], 1), "a fixed pure-Python loop",
+               result["targets_us"].get(name))
+        for name in words
+    ]  # fmt: skip
 
 
 def main() -> int:

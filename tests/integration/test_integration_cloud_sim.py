@@ -1,6 +1,7 @@
 """`ems cloud-sim` as a process against the real daemon and a real mosquitto: it plans, signs, counts and misbehaves."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -12,6 +13,8 @@ from integration_site import SITE, SITE_FILE, until
 from simulators.cloud_signer import read_signer
 
 DEADLINE_S = 60
+OLD_KEY = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
+"""Of RFC 8037, appendix A.1."""
 
 
 class CloudProcess:
@@ -110,6 +113,21 @@ def test_misbehaviour_of_every_kind_is_refused_and_the_account_stays_complete(mo
     assert set(found["misdeeds"]) == {"duplicates", "old-versions", "forged", "floods", "silence"}
     assert site["versions_held"]["rolling"] == site["versions_published"]["rolling"]
     assert agent.status()["source"] in {"rolling", "yearly", "command", "local_plan", "hold"}
+
+
+def test_a_cloud_with_a_new_key_is_believed_after_a_reload_and_the_old_key_no_more(mosquitto, parts, cloud, key_file):
+    broker = mosquitto()
+    with_key = signed_site(key_file)
+    agent = parts.agent(parts.plant(), broker, text=with_key.replace(read_signer(key_file, "any").public_key, OLD_KEY))
+    agent.start()
+    vpp = cloud(broker, "--sign-key", key_file, "--no-yearly")
+    until(lambda: vpp.site().get("refusals", {}).get("bad_signature"), "nobody knows the new key yet", DEADLINE_S)
+    assert vpp.site()["versions_held"]["rolling"] is None
+    agent.file.write_text(agent.file.read_text().replace(OLD_KEY, read_signer(key_file, "any").public_key))
+    agent.process.send_signal(signal.SIGHUP)
+    until(lambda: vpp.site()["versions_held"].get("rolling"), "the plan that was refused before", DEADLINE_S)
+    (told,) = agent.events("signing_keys_changed")
+    assert told["text"] == "believed from now on: cloud-sim; no longer believed: cloud-sim"
 
 
 def test_a_cloud_that_is_started_again_knows_what_it_had_stored(mosquitto, parts, cloud):

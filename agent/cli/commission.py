@@ -145,7 +145,8 @@ def _watched(connection: Connection, *, as_json: bool) -> dict[str, Any]:
             return _asked(connection, "commission_status", as_json=as_json, full=True)
         if now["step"] != begun and not as_json:
             begun = now["step"] or ""
-            typer.echo(f"...       {now['title']} ({now['done'] + 1} of {now['steps']}): {now['about']}", err=True)
+            line = f"...       {now['title']} ({now['done'] + 1} of {now['steps']}): {now['about']}"
+            typer.echo("\n".join(fitted([line], LABEL_WIDTH)), err=True)
         if now["stage"] == "waiting":
             _ask_go(connection, now, as_json=as_json)
         time.sleep(POLL_S)
@@ -153,7 +154,7 @@ def _watched(connection: Connection, *, as_json: bool) -> dict[str, Any]:
 
 def _ask_go(connection: Connection, now: dict[str, Any], *, as_json: bool) -> None:
     """Asks before a movement; the daemon hears of us while somebody thinks."""
-    if _confirmed_while_led(connection, f"{now['about']}. Go on?", as_json=as_json):
+    if _confirmed_while_led(connection, f"{now['title']}: {now['about']}. Go on?", as_json=as_json):
         _asked(connection, "commission_go", as_json=as_json, step=now["step"])
     else:
         _asked(connection, "commission_stop", as_json=as_json)
@@ -163,7 +164,7 @@ def _confirmed_while_led(connection: Connection, question: str, *, as_json: bool
     """The answer of the person at the terminal."""
     import select  # noqa: PLC0415 - only this command waits for two things at once
 
-    typer.echo(f"{question} [y/N]: ", nl=False)
+    typer.echo("\n".join(fitted([f"{question} [y/N]:"], 0)) + " ", nl=False)
     while not select.select([sys.stdin], [], [], POLL_S)[0]:
         _asked(connection, "commission_status", as_json=as_json, lead=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

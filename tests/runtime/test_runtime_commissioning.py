@@ -199,7 +199,7 @@ async def test_an_alarm_ends_it_and_the_latch_holds_the_battery():
     site.site.battery.alarm_bits = 1 << 6
     facts = await site.lead()
     assert facts["verdict"] == "failed"
-    assert "emergency stop" in facts["why"]
+    assert "a safety latch fell: bess: emergency stop" in facts["why"]
     assert rested(site)
     assert site.control.decisions[-1].source is Source.LATCH
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs the agent on a gateway with Debian 12 or 13, from the bundle that this file lies in and without internet.
 set -eu
+umask 022 # the agent is not root, and must read what is installed
 
 ROOT=/opt/ems-agent
 ETC=/etc/ems-agent
@@ -96,7 +97,7 @@ build_version() { # a folder without the mark `complete` was interrupted, and is
 	chmod 0755 "$ROOT" "$ROOT/versions" "$home"
 	# pip comes as a wheel too, so that a Python without it will do.
 	python3 -m venv --without-pip "$home/venv"
-	PYTHONPATH=$(echo "$BUNDLE"/wheels/pip-*.whl) PIP_CONFIG_FILE=/dev/null "$home/venv/bin/python" -m pip install \
+	PYTHONPATH=$(echo "$BUNDLE"/wheels/pip-*.whl) PIP_CONFIG_FILE=/dev/null "$home/venv/bin/python" -m pip --isolated install \
 		--quiet --disable-pip-version-check --no-cache-dir --root-user-action=ignore \
 		--no-index --find-links "$BUNDLE/wheels" --require-hashes --only-binary :all: -r "$BUNDLE/requirements.txt"
 	ln -s venv/bin "$home/bin"

@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from integration_site import SITE, SITE_FILE, until
+from secure_broker import SecureBroker
 
 from simulators.cloud_signer import read_signer
 
@@ -140,3 +141,28 @@ def test_a_cloud_that_is_started_again_knows_what_it_had_stored(mosquitto, parts
     # What came between the two is sent again, for the watermark does not name it.
     until(lambda: second.site().get("telemetry_frames", 0) > 3 and second.account()["complete"], "no gap", DEADLINE_S)
     assert second.site()["telemetry_frames"] < second.site()["telemetry_highest"]
+
+
+def test_through_the_door_of_the_cloud_with_its_certificate_plans_reach_their_site(mosquitto, tmp_path, cloud):
+    secure = SecureBroker(mosquitto, tmp_path, site=SITE)
+    certificate, key = secure.cloud_pair
+    door = Address(f"mqtts://127.0.0.1:{secure.cloud_port}")
+    files = ("--ca", secure.sites_ca.path, "--certificate", certificate, "--key", key)
+    vpp = cloud(door, *files, "--site", SITE, "--site", "another", "--no-yearly")
+    heard = {}
+    site = secure.client("any", secure.sites_ca.issue(SITE)[:2])
+    site.on_message = lambda _c, _u, message: heard.setdefault(message.topic, message.retain)
+    until(site.is_connected, "the site's connection")
+    site.subscribe("ems/v1/+/cloud/#", qos=1)
+    until(lambda: f"ems/v1/{SITE}/cloud/plan/rolling" in heard, "the plan", DEADLINE_S)
+    site.disconnect()
+    site.loop_stop()
+    assert vpp.account()["trouble"] is None
+    assert not [topic for topic in heard if "another" in topic], "a site hears only its own"
+
+
+class Address:
+    """Of a broker."""
+
+    def __init__(self, url):
+        self.url = url

@@ -162,6 +162,27 @@ class VirtualCloud:
         payload = json.dumps(fields, separators=(",", ":")).encode()
         self._retain(topic(self._site_id, f"cloud/plan/{kind}"), payload)
 
+    def publish_orders(self, kind: str, start_s: float, end_s: float, what: dict[str, Any]) -> None:
+        """A new document of `curtailments` or `outages` with one entry, times in seconds from now."""
+        self.versions[kind] += 1
+        now_s = self.utc_s()
+        entry = {
+            "id": f"{kind}-{self.versions[kind]}",
+            "start": iso_utc(now_s + start_s),
+            "end": iso_utc(now_s + end_s),
+        }
+        fields = {
+            "schema": "1.0",
+            "site_id": self._site_id,
+            "kind": kind,
+            "version": self.versions[kind],
+            "issued_at": iso_utc(now_s),
+            kind: [entry | what],
+        }
+        if kind == "curtailments":
+            fields["unit"] = "kW"
+        self._retain(topic(self._site_id, f"cloud/plan/{kind}"), json.dumps(fields).encode())
+
     def send_command(self, kind: str, params: dict[str, Any], *, valid_s: float = 60.0, lasts_s: float = 0.0) -> str:
         """The id of a command that was published; nobody may be there to hear it."""
         number = len(self.commands) + 1

@@ -90,8 +90,10 @@ OF_DEVICES: dict[Kind, Callable[[Faults], None]] = {
     Kind.SENTINELS: _sets("sentinels", True),
 }
 """What each of these does to one unit."""
-RARE = {Kind.KILLED, Kind.STOPPED}
+RARE = frozenset({Kind.KILLED, Kind.STOPPED})
 """At most so many starts in ten minutes that the agent does not take them for a crash loop: one such fault a burst."""
+CRIPPLING = frozenset({*OF_DEVICES, *RARE, Kind.NOT_READY, Kind.UNPLUGGED})
+"""While these last, nobody may be able to keep the connection within its limits."""
 
 
 @dataclass(frozen=True, slots=True)

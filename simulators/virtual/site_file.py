@@ -29,6 +29,8 @@ class VirtualSite:
     initial_soc_pct: float = 50.0
     replan: bool = False
     self_consumption: bool = False
+    pv_limited: bool = False
+    """The agent may lower the PV inverter."""
     frame_s: int = 60
     confirm: str = "watermark"
     telemetry_mb: int = 64
@@ -67,6 +69,8 @@ class VirtualSite:
             tick_ms=round(1000 * self.tick_s),
             dead_man_s=self.dead_man_s,
             replan=str(self.replan).lower(),
+            pv_kw=self.pv_kw,
+            pv_limited=str(self.pv_limited).lower(),
             frame_s=self.frame_s,
             confirm=self.confirm,
             telemetry_mb=self.telemetry_mb,
@@ -111,6 +115,8 @@ role = "pv"
 url = "tcp://127.0.0.1:{gateway_port}"
 unit_id = 2
 poll = "{poll_ms} ms"
+rated_power = "{pv_kw:g} kW"
+can_be_limited = {pv_limited}
 
 [[device]]
 id = "grid-meter"

@@ -22,15 +22,16 @@ from pathlib import Path
 
 from agent.config import load
 from simulators.invariants import revision
-from simulators.virtual.faults import FIRST_BURST_S, Fault, Injector, Kind, drawn
+from simulators.virtual.faults import CRIPPLING, FIRST_BURST_S, Fault, Injector, Kind, drawn
 from simulators.virtual.loop import StandsStillError, VirtualLoop, run
 from simulators.virtual.site_file import VirtualSite
-from simulators.virtual.watch import NORMAL_AFTER_S, SETTLE_S, Watch
+from simulators.virtual.watch import DEVICES_SETTLE_S, NORMAL_AFTER_S, SETTLE_S, Watch
 from simulators.virtual.world import World
 
 CORPUS = Path(__file__).parents[2] / "tests" / "simulators" / "swarm_corpus.json"
 YEAR_S = 365.25 * 86_400.0
 COMMAND_EVERY_S = 150.0
+ORDERS_SHARE = 0.2
 LOOK_EVERY_S = 20.0
 MEMORY = Path("/dev/shm")  # noqa: S108 (only the parent of a fresh directory)
 """Where the files of a run lie, if there is such a place: fsync costs nothing there."""
@@ -68,6 +69,7 @@ def site_of(seed: int, tick_s: float = 1.0) -> VirtualSite:
         initial_soc_pct=source.choice((5.5, 30.0, 50.0, 94.0)),
         replan=source.random() < 0.15,
         self_consumption=source.random() < 0.3,
+        pv_limited=source.random() < 0.5,
         frame_s=source.choice((10, 60)),
         telemetry_mb=10,
         tick_s=tick_s,
@@ -110,7 +112,7 @@ class Run:
         try:
             await _pass_time(world, begin_s + FIRST_BURST_S)
             for burst in self._bursts:
-                await self._burst(world, injector, burst, begin_s)
+                await self._burst(world, watch, injector, burst, begin_s)
                 end_s = loop.time()
                 await _pass_time(world, end_s + NORMAL_AFTER_S)
                 watch.check_normal()
@@ -128,7 +130,7 @@ class Run:
             result.frames = world.cloud.streams["telemetry"].unique
             await world.close()
 
-    async def _burst(self, world: World, injector: Injector, burst: list[Fault], begin_s: float) -> None:
+    async def _burst(self, world: World, watch: Watch, injector: Injector, burst: list[Fault], begin_s: float) -> None:
         """Brings the faults of one burst and takes them back; something is looked at every second."""
         coming = sorted(burst, key=lambda fault: fault.start_s)
         active: list[Fault] = []
@@ -144,6 +146,8 @@ class Run:
                 await injector.begin(fault)
             for fault in active:
                 await injector.goes_on(fault)
+            if any(fault.kind in CRIPPLING for fault in active):
+                watch.devices_good_from_s = world.loop.time() + DEVICES_SETTLE_S
             await asyncio.sleep(1.0 + 0.001 * self._random.randrange(0, 200))
             world.check_agent()
 
@@ -152,6 +156,9 @@ class Run:
         source, rated_kw = self._random, world.site.rated_kw
         while True:
             await asyncio.sleep(source.uniform(1.0, 2.0 * COMMAND_EVERY_S))
+            if source.random() < ORDERS_SHARE:
+                _order(world, source)
+                continue
             seconds = source.choice((10.0, 60.0, 240.0))
             kind = source.choice(
                 ("set_power", "set_power", "hold", "neutral", "release", "report", "live", "narrow_limits")
@@ -165,6 +172,16 @@ class Run:
             elif kind in ("release", "report"):
                 params = {}
             world.cloud.send_command(kind, params, lasts_s=seconds if params else 0.0)
+
+
+def _order(world: World, source: random.Random) -> None:
+    """Orders of the grid operator, or an outage of the battery: soon over, so that everything can be normal again."""
+    start_s, end_s = source.uniform(-30.0, 60.0), source.uniform(61.0, 200.0)
+    if source.random() < 0.7:
+        export_kw = world.site.rated_kw * source.choice((0.0, 0.3))
+        world.cloud.publish_orders("curtailments", start_s, end_s, {"export_limit": export_kw, "import_limit": None})
+    else:
+        world.cloud.publish_orders("outages", start_s, end_s, {"device": "bess"})
 
 
 async def _pass_time(world: World, until_s: float) -> None:

@@ -188,10 +188,12 @@ class SiteDesk:
         with self._lock:
             self._publish_orders(kind, [])
 
-    def command(self, type_: str, params: dict[str, Any], lasts_s: float = 0.0) -> str:
-        """Sends a command whose effect lasts so long; returns its id."""
+    def command(self, type_: str, params: dict[str, Any], lasts_s: float = 0.0) -> str | None:
+        """Sends a command whose effect lasts so long; its id, or None where nothing can be told just now."""
         with self._lock:
             now = self._now()
+            if now < self._silent_until_s or not self._connected():
+                return None
             command_id = self.next_id("c")
             payload = self.signed(command(self.site_id, command_id, type_, now_s=now, valid_s=VALID_S, params=params))
             self._told.commands.append(payload)

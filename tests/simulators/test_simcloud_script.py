@@ -141,6 +141,15 @@ class TestTheDesk:
         world.desk.work()
         assert "cloud/plan/curtailments" in world.rests()
 
+    def test_a_command_that_cannot_be_told_is_not_sent_and_no_outcome_is_missed(self, world):
+        world.desk.fall_silent(10.0)
+        assert world.desk.command("report", {}) is None
+        world.now, world.up = world.now + 10.0, False
+        assert world.desk.command("report", {}) is None
+        world.up = True
+        assert world.desk.command("report", {}) is not None
+        assert (world.desk.commands.sent, len(world.sent)) == (1, 1)
+
     def test_the_watermark_goes_on_from_what_an_earlier_run_stored(self, world):
         world.desk.pause_planning()
         world.desk.settle()

@@ -266,16 +266,21 @@ class Agent:
         self.log = folder / "agent.log"
         self.environment = {}
         """What the process has beside the environment of the tests."""
+        self.program = [sys.executable, "-m", "agent.cli.main"]
         self.process = None
 
     def start(self):
         """Returns once it has decided something."""
-        with self.log.open("ab") as log:
-            command = [sys.executable, "-m", "agent.cli.main", "run", "--config", str(self.file)]
-            environment = {**os.environ, **self.environment}
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        self.spawn()
         until(self._decides, "the agent decides")
         return self
+
+    def spawn(self):
+        """Returns at once."""
+        with self.log.open("ab") as log:
+            command = [*self.program, "run", "--config", str(self.file)]
+            environment = {**os.environ, **self.environment}
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 
     def _decides(self):
         assert self.process.poll() is None, self.log.read_text()

@@ -50,7 +50,6 @@ class Part(BaseModel):
         allow_inf_nan=False,
         defer_build=True,  # nested tables are built within the whole alone: less memory
         populate_by_name=True,
-        use_attribute_docstrings=True,
     )
 
 

@@ -22,6 +22,7 @@ from agent.cli.text import fitted
 
 if TYPE_CHECKING:
     from agent.cli.bundle_content import Site
+    from agent.core.redaction import Redactor
 
 MAX_FILE_BYTES = 20_000_000
 """Of one file before compression; of a longer one the end is kept."""
@@ -68,38 +69,39 @@ def support_bundle(
     Exit codes: 0 written; 1 it could not be written.
     """
     from agent.cli.bundle_content import Site  # noqa: PLC0415 (the CLI starts fast)
+    from agent.core.redaction import Redactor  # noqa: PLC0415 (as above)
 
     site = Site.read(config)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     name = f"ems-support-{site.name}-{stamp}"
-    entries, left_out = gathered(site, config, socket)
-    packed = _packed(name, [_manifest(name, site, entries, left_out), *entries])
+    redactor = Redactor(site.secrets())
+    entries, left_out = gathered(site, config, socket, redactor)
+    from_site_file = [redactor.without_known(one)[0] for one in site.shown.removed]
+    packed = _packed(name, [_manifest(name, entries, left_out, from_site_file), *entries])
     path = out or f"{name}.tar.gz"
     _write(path, packed, as_json=as_json)
     if path == "-":
         return
     if as_json:
         files = [{"name": one.name, "bytes": len(one.content), "removed": one.removed} for one in entries]
-        show_json({"path": path, "files": files, "left_out": left_out, "removed": site.shown.removed})
+        show_json({"path": path, "files": files, "left_out": left_out, "removed": from_site_file})
         return
     removed = sum(one.removed for one in entries)
     told = f"{path}: {len(entries)} files, {len(packed) / 1e6:.1f} MB; {removed} places that may be secret were blanked"
     typer.echo("\n".join(fitted([told, f"read it first: tar -xzOf {path} {name}/MANIFEST.txt"], 2)))
 
 
-def gathered(site: Site, config: Path, socket: str | None) -> tuple[list[Entry], dict[str, str]]:
+def gathered(site: Site, config: Path, socket: str | None, redactor: Redactor) -> tuple[list[Entry], dict[str, str]]:
     """The files, clean, and what could not be had, by name, with the reason."""
     from agent.cli.bundle_content import pieces  # noqa: PLC0415 (as above)
     from agent.cli.doctor import daemon_socket, examine  # noqa: PLC0415 (as above)
-    from agent.core.redaction import Redactor  # noqa: PLC0415 (as above)
 
-    redactor = Redactor(site.secrets())
     entries: list[Entry] = []
     left_out: dict[str, str] = {}
     path = daemon_socket(socket, site.loaded)
     for piece in pieces(site, path, lambda: list(examine(config, socket, devices=False))):
         if piece.text is None:
-            left_out[piece.name] = piece.why_not
+            left_out[piece.name] = redactor.without_known(piece.why_not)[0]
             continue
         text, removed = redactor.cleaned(piece.text)
         content = text.encode("utf-8", "replace")
@@ -109,15 +111,15 @@ def gathered(site: Site, config: Path, socket: str | None) -> tuple[list[Entry],
     return entries, left_out
 
 
-def _manifest(name: str, site: Site, entries: list[Entry], left_out: dict[str, str]) -> Entry:
-    """What is in the bundle, what was removed, and what could not be had; clean itself."""
-    from agent.core.redaction import Redactor  # noqa: PLC0415 (as above)
-
-    text = "\n".join(_manifest_lines(name, site, entries, left_out)) + "\n"
-    return Entry("MANIFEST.txt", "", Redactor(site.secrets()).without_known(text)[0].encode(), 0, cut=False)
+def _manifest(name: str, entries: list[Entry], left_out: dict[str, str], from_site_file: list[str]) -> Entry:
+    """What is in the bundle, what was removed, and what could not be had."""
+    text = "\n".join(_manifest_lines(name, entries, left_out, from_site_file)) + "\n"
+    return Entry("MANIFEST.txt", "", text.encode(), 0, cut=False)
 
 
-def _manifest_lines(name: str, site: Site, entries: list[Entry], left_out: dict[str, str]) -> Iterator[str]:
+def _manifest_lines(
+    name: str, entries: list[Entry], left_out: dict[str, str], from_site_file: list[str]
+) -> Iterator[str]:
     yield f"{name}, made by ems-agent {version('ems-agent')}"
     yield ""
     yield "In it (SHA-256, bytes, places blanked, name: what it is):"
@@ -130,7 +132,7 @@ def _manifest_lines(name: str, site: Site, entries: list[Entry], left_out: dict[
     yield from [f"  {missing}: {why}" for missing, why in left_out.items()] or ["  nothing is missing"]
     yield ""
     yield "Removed from the site file:"
-    yield from [f"  {one}" for one in site.shown.removed] or ["  nothing"]
+    yield from [f"  {one}" for one in from_site_file] or ["  nothing"]
     yield ""
     yield from LAST_WORDS
 

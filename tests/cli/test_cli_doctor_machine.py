@@ -128,6 +128,8 @@ def test_who_holds_the_directory_is_read_from_the_kernels_list_without_touching_
     assert holder_pid(lock, tmp_path) == 77
     locks.write_text(f"2: FLOCK  ADVISORY  WRITE 78 fe:00:{inode} 0 EOF\n3: FLOCK ADVISORY WRITE 77 fe:00:1 0 EOF\n")
     assert holder_pid(lock, tmp_path) is None
+    locks.write_text(f"1: POSIX  ADVISORY  WRITE 77 fe:00:{inode} 0 EOF\n")
+    assert holder_pid(lock, tmp_path) is None
     assert holder_pid(tmp_path / "none", tmp_path) is None
 
 

@@ -149,6 +149,14 @@ async def test_what_helps_is_in_it_and_the_manifest_names_each_file_with_its_dig
     assert "daemon/status.json: " in manifest.split("could not be had")[1]
 
 
+def test_a_secret_that_became_the_name_of_a_key_is_not_in_the_list_of_what_was_removed(site):
+    text = GOOD.replace("[site]", '"{unknown key}" = "{unknown key}"\n[site]')
+    done, files = bundle(site, text, "--json")
+    assert "no key of the site file" in files["MANIFEST.txt"]
+    assert "no key of the site file" in done.output
+    assert [said for said in (*files.values(), done.output) if CANARIES["unknown key"] in said] == []
+
+
 def test_without_a_site_file_there_is_still_a_bundle(site):
     _, files = bundle(site, None)
     assert "site.toml: " in files["MANIFEST.txt"].split("could not be had")[1]

@@ -144,6 +144,11 @@ def test_each_trouble_is_named_graded_and_has_a_next_step(changes, where, grade,
         assert found.todo
 
 
+def test_a_device_that_does_not_tell_is_not_judged():
+    found = judged(device={"remote": None, "dead_man": None, "latency_ms": {"median": None, "p95": None}})
+    assert {what for area, what in found if area == "device"} == {"bess identity", "bess age", "bess errors"}
+
+
 def test_an_older_daemon_that_knows_less_is_judged_by_what_it_tells():
     found = {one.what for one in site({"plans": {}}, [], {}, NOW)}
     assert found == {"override", "safety latch"}

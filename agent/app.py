@@ -39,6 +39,7 @@ from agent.runtime.device_conditions import device_conditions, wear_conditions
 from agent.runtime.device_droops import DeviceDroops
 from agent.runtime.device_side import DeviceSide
 from agent.runtime.documents_held import documents_held
+from agent.runtime.ending import end_within
 from agent.runtime.local_socket import LocalSocket
 from agent.runtime.metrics import MetricsFile
 from agent.runtime.models import LearnedModels, models_held
@@ -67,6 +68,8 @@ EARLY_EVENTS = 100
 """Events that may happen before there is a store to write them to."""
 FIRST_ROUND_S = 3.0
 """The first tick waits this long for every device to be read once; after that it works with what there is."""
+ENDED_WITHIN_S = 9.0
+"""From a stop to the end of the process, also where the disk takes nothing any more."""
 NEUTRAL_WITHIN_S = 5.0
 """A stop waits this long for the batteries to confirm 0 kW; their dead-man covers the rest."""
 
@@ -83,7 +86,7 @@ def serve(config: Path) -> None:
         raise CannotStart(f"{error}\nNothing was started. Mend the site file, then: ems config check") from error
     logs.configure()
     faulthandler.enable()  # a watchdog's SIGABRT, or a fault in a library, leaves in the journal where it was
-    asyncio.run(Daemon(site).run())
+    asyncio.run(Daemon(site, Outside(end_within=end_within)).run())
 
 
 class Daemon:
@@ -233,6 +236,7 @@ class Daemon:
             self._notifier.send("READY=1")
             log.info("started", site=self._site.site.id, boot_id=self._boot_id)
             await stop.wait()
+            self._outside.end_within(ENDED_WITHIN_S)
             self._notifier.send("STOPPING=1")
             housekeeper.stop()
             ticking.cancel()

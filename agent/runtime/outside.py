@@ -33,5 +33,7 @@ class Outside:
     open_client: OpenClient = paho_client
     housekeeper: Callable[[housekeeping.Jobs], housekeeping.Housekeeper] = housekeeping.start
     solve: Solver = replan
+    end_within: Callable[[float], None] = lambda _seconds: None
+    """Ends the process after so long, whatever it waits for; told when a stop begins."""
     watch: Callable[[ControlLoop, Effects], None] | None = None
     """Told after each whole tick."""

@@ -155,3 +155,17 @@ def test_a_reader_that_never_ends_holds_nothing_up(parts):
     assert agent.status()["disk"]["failing"] == {}
     now = slot_now()
     until(lambda: now in agent.slots(), "slots are written on")
+
+
+def test_on_sigterm_with_a_disk_that_hangs_the_battery_is_at_rest_and_the_process_gone_within_ten_seconds(
+    parts, mosquitto, tmp_path
+):
+    disk = Disk(tmp_path)
+    plant, _, agent = site_on(parts, mosquitto, disk)
+    disk.slow(600.0)
+    assert agent.terminate() == 1, "not everything is on disk"
+    assert plant.control.wanted_w == 0.0
+    assert "ended_unfinished" in agent.log.read_text()
+    disk.heal()
+    agent.start()
+    follows(plant, 40.0)

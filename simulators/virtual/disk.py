@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -18,12 +19,14 @@ NO_LIMIT_PAGES = 2**31 - 2
 class Disk:
     """Follows the store of whichever agent runs."""
 
-    def __init__(self, loop: VirtualLoop) -> None:
+    def __init__(self, loop: VirtualLoop, seed: int) -> None:
+        draw = random.Random(f"disk {seed}")
         self.job_s = USUAL_S
         """How long each job of the store takes."""
         self._writer: Writer | None = None
         self._full = False
         loop.disk_s = lambda: self.job_s
+        loop.disk_share = lambda: draw.choice((0.0, 0.9))
         loop.on_job = self._done
 
     def _done(self, job: Callable[..., Any], result: Any) -> None:

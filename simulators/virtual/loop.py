@@ -67,6 +67,8 @@ class VirtualLoop(BaseEventLoop):
         self.network = Network(self)
         self.disk_s: Callable[[], float] = lambda: 0.0
         """How long an executor job takes; asked for each job."""
+        self.disk_share: Callable[[], float] = lambda: 0.0
+        """After which share of that time it has its effect: what is killed before never did it."""
         self.jobs = 0
         """Executor jobs so far."""
         self.on_job: Callable[[Callable[..., Any], Any], None] | None = None
@@ -105,9 +107,12 @@ class VirtualLoop(BaseEventLoop):
         future: asyncio.Future[_T] = self.create_future()
         took_s = self.disk_s() if executor is not None and not CURRENT.get().dead else 0.0
         begin_s = max(self._now_s, self._busy_until_s.get(executor, 0.0)) if executor is not None else self._now_s
+        process = CURRENT.get()
 
         def do() -> None:
             settle: Callable[[Any], None]
+            if process.dead and took_s > 0.0:
+                return
             try:
                 outcome: Any = func(*args)
                 settle = future.set_result
@@ -123,8 +128,9 @@ class VirtualLoop(BaseEventLoop):
             do()
             return future
         self._busy_until_s[executor] = begin_s + took_s
-        if begin_s > self._now_s:
-            self.call_at(begin_s, do)
+        effect_s = begin_s + took_s * self.disk_share()
+        if effect_s > self._now_s:
+            self.call_at(effect_s, do)
         else:
             do()
         return future

@@ -127,7 +127,7 @@ class World:
         self.clock = VirtualClock(loop)
         self.random = random.Random(f"world {site.seed}")
         self.logs = LogCount()
-        self.disk = Disk(loop)
+        self.disk = Disk(loop, site.seed)
         self.cloud = VirtualCloud(
             loop,
             SITE_ID,

@@ -143,12 +143,13 @@ def test_what_is_hostile_old_foreign_or_broken_moves_nothing_and_is_refused_by_n
 def test_killed_around_commands_and_documents_at_any_point_each_has_one_outcome_and_nothing_is_lost(tmp_path):
     async def story(world):
         await pass_time(world, 30.0)
+        world.broker.faults.latency_s, world.disk.job_s = 0.001, 0.01
         for number in range(10):
             command = world.cloud.send_command("set_power", POWER, lasts_s=60.0)
             if number % 3 == 0:
                 world.cloud.publish_plan("rolling", 96, target="battery")
             # Broker, disk and device each take milliseconds: this falls between any two of their steps.
-            await asyncio.sleep(0.02 + 0.008 * number)
+            await asyncio.sleep(0.002 + 0.005 * number)
             await world.kill_agent()
             await asyncio.sleep(3.0)
             world.start_agent()

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -53,16 +54,34 @@ def test_a_task_that_never_lets_time_pass_is_told():
         run(main)
 
 
-def test_a_job_for_a_thread_is_done_here_and_over_when_the_disk_says_so():
+def test_jobs_for_threads_are_done_here_and_those_of_the_store_take_the_disks_time_one_after_the_other():
     async def main(loop):
         loop.disk_s = lambda: 0.5
         at = []
-        result = await asyncio.to_thread(lambda: at.append(loop.time()) or "done")
-        with pytest.raises(ZeroDivisionError):
-            await asyncio.to_thread(lambda: 1 / 0)
-        return at, result, loop.time(), loop.jobs
+        assert await asyncio.to_thread(lambda: at.append(loop.time()) or "done") == "done"
+        with ThreadPoolExecutor() as executor:
+            both = [loop.run_in_executor(executor, lambda: at.append(loop.time())) for _ in range(2)]
+            await asyncio.gather(*both)
+            with pytest.raises(ZeroDivisionError):
+                await loop.run_in_executor(executor, lambda: 1 / 0)
+        return at, loop.time(), loop.jobs
 
-    assert run(main, start_s=0.0) == ([0.0], "done", 1.0, 2)
+    assert run(main, start_s=0.0) == ([0.0, 0.0, 0.5], 1.5, 4)
+
+
+def test_a_job_that_a_kill_comes_before_has_no_effect():
+    async def main(loop):
+        loop.disk_s, loop.disk_share = lambda: 1.0, lambda: 0.9
+        process, done = Process("victim"), []
+        with ThreadPoolExecutor() as executor:
+            in_process(process, lambda: loop.run_in_executor(executor, done.append, "early"))
+            in_process(process, lambda: loop.run_in_executor(executor, done.append, "late"))
+            await asyncio.sleep(1.5)
+            process.kill()
+            await asyncio.sleep(10.0)
+        return done
+
+    assert run(main) == ["early"]
 
 
 async def echo(reader, writer):

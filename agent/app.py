@@ -8,7 +8,6 @@ import gc
 import signal
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from agent.cloud.messages import ack_message, event_message, ledger_message
 from agent.config import ConfigError, DeviceSection, SiteFile, load
 from agent.core.admission import plan_limits
 from agent.core.clock_trust import EARLIEST_UTC_S
-from agent.core.decision import Condition, Effects, State
+from agent.core.decision import Condition, State
 from agent.core.events import Event
 from agent.core.ledger import slot_account
 from agent.core.orders import OrderDocuments
@@ -40,6 +39,7 @@ from agent.runtime.device_droops import DeviceDroops
 from agent.runtime.device_side import DeviceSide
 from agent.runtime.documents_held import documents_held
 from agent.runtime.ending import end_within
+from agent.runtime.live import Live
 from agent.runtime.local_socket import LocalSocket
 from agent.runtime.metrics import MetricsFile
 from agent.runtime.models import LearnedModels, models_held
@@ -50,7 +50,6 @@ from agent.runtime.pv_ceilings import PvCeilings
 from agent.runtime.recorder import Recorder, Summaries
 from agent.runtime.reload import LiveParts, Reloading
 from agent.runtime.replan_side import ReplanOptions, ReplanSide, with_kept
-from agent.runtime.report import status_line
 from agent.runtime.requests import Requests
 from agent.runtime.safe_mode import SafeMode
 from agent.runtime.site_authority import SiteAuthority
@@ -70,8 +69,6 @@ FIRST_ROUND_S = 3.0
 """The first tick waits this long for every device to be read once; after that it works with what there is."""
 ENDED_WITHIN_S = 9.0
 """From a stop to the end of the process, also where the disk takes nothing any more."""
-NEUTRAL_WITHIN_S = 5.0
-"""A stop waits this long for the batteries to confirm 0 kW; their dead-man covers the rest."""
 
 
 class CannotStart(Exception):  # noqa: N818  # the daemon's last word, not a fault in it
@@ -157,76 +154,21 @@ class Daemon:
         pollers = self._pollers()
         async with asyncio.TaskGroup() as tasks:
             polling = [tasks.create_task(poller.run(), name="poller") for poller in pollers]
-            held = await store.load()
-            self._settings.restore(held.settings)
-            self._stored_writes.restore(held.stored_writes)
-            control = self._control(held, tasks)
-            cloud = CloudSide(
-                site=self._site,
-                store=store,
-                control=control,
-                devices=self._health,
-                boot_id=self._boot_id,
-                clock=self._clock,
-                open_client=self._outside.open_client,
-            )
-            cloud.commands.restore(held)
-            recorder = self._recorder(store, cloud)
-            authority = SiteAuthority(
-                store=store,
-                control=control,
-                limits=lambda: plan_limits(control.rules),
-                tell=recorder.tell,
-                clock=self._clock,
-            )
-            authority.restore(held)
-            self._tell_from_now_on(recorder.tell)
-            facts = SiteFacts(control, self._sections, self._devices, self._health, cloud.facts)
-            self._commissioning = commissioning = CommissioningSide(store, control, facts, recorder.tell, self._clock)
-            commissioning.restore(held.commissioning)
-            replanning = self._replanning(held, store, control, recorder)
-            parts = LiveParts(control, cloud, replanning, self._polled, self._sections)
-            self._reloading = Reloading(self._site, parts, tell=self._tell, clock=self._clock)
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reloading.hung_up)
-            safe_mode = self._safe_mode = SafeMode(store=store, control=control, tell=self._tell, clock=self._clock)
-            await safe_mode.begin(held, version("ems-agent"))
-            models = LearnedModels(
-                store=store, control=control, tell=recorder.tell, clock=self._clock, held=control.state.models
-            )
-            socket = await self._open_socket(
-                store,
-                control,
-                recorder,
-                cloud,
-                replanning,
-                models=models,
-                authority=authority,
-                reloading=self._reloading,
-                safe_mode=safe_mode,
-            )
-
-            def after_tick(effects: Effects) -> None:
-                recorder.put(effects)
-                authority.after_tick(effects)
-                commissioning.after_tick(effects)
-                safe_mode.after_tick(effects)
-                cloud.after_tick(effects)
-                housekeeper.look(self._clock.utc_s(), self._clock.mono_s())
-                if self._outside.watch is not None:
-                    self._outside.watch(control, effects)
-                # Only a whole tick feeds the watchdog.
-                line = partial(status_line, effects.decision, control.state.conditions.values())
-                self._notifier.alive(line, effects.decision.mono_s)
-
-            housekeeper = self._outside.housekeeper(
-                {"last_utc": lambda: self._keep_time(store, control), "status": cloud.beat, "models": models.save}
-            )
-            background = [tasks.create_task(recorder.run()), tasks.create_task(cloud.run())]
-            background += [tasks.create_task(authority.run()), tasks.create_task(commissioning.run())]
+            live = await self._wired(store, await store.load(), tasks)
+            socket = await self._open_socket(store, live)
+            housekeeper = self._outside.housekeeper({
+                "last_utc": lambda: self._keep_time(store, live.control),
+                "status": live.cloud.beat,
+                "models": live.models.save,
+            })  # fmt: skip
+            background = [tasks.create_task(run(), name=name) for name, run in live.beside()]
             await self._first_round(pollers)
-            ticking = tasks.create_task(control.run(after_tick), name="control")
-            if replanning is not None:
-                background.append(tasks.create_task(replanning.run(), name="replanning"))
+            after_tick = live.after_tick(
+                self._outside, self._notifier, lambda: housekeeper.look(self._clock.utc_s(), self._clock.mono_s())
+            )
+            ticking = tasks.create_task(live.control.run(after_tick), name="control")
+            if live.replanning is not None:
+                background.append(tasks.create_task(live.replanning.run(), name="replanning"))
             if self._metrics is not None:
                 background.append(tasks.create_task(self._metrics.run(), name="metrics"))
             # What start-up left stays for good: looked through with all else, it would hold the loop up for 70 ms.
@@ -240,33 +182,45 @@ class Daemon:
             self._notifier.send("STOPPING=1")
             housekeeper.stop()
             ticking.cancel()
-            if not await control.neutral(NEUTRAL_WITHIN_S):
-                log.warning("not_neutral", text="no confirmation of 0 kW: the dead-man ends the last setpoint")
-            for task in polling:
-                task.cancel()
-            await models.save_now()
-            await safe_mode.end_cleanly()
-            await recorder.flush()
-            await recorder.seal()
+            await live.end(polling)
             for task in background:
                 task.cancel()
             await socket.stop()
         log.info("stopped")
 
-    async def _open_socket(
-        self,
-        store: Store,
-        control: ControlLoop,
-        recorder: Recorder,
-        cloud: CloudSide,
-        replanning: ReplanSide | None,
-        *,
-        models: LearnedModels,
-        authority: SiteAuthority,
-        reloading: Reloading,
-        safe_mode: SafeMode,
-    ) -> LocalSocket:
-        assert self._commissioning is not None, "made before"
+    async def _wired(self, store: Store, held: Held, tasks: asyncio.TaskGroup) -> Live:
+        """The running parts, with what was held on disk in them."""
+        self._settings.restore(held.settings)
+        self._stored_writes.restore(held.stored_writes)
+        control = self._control(held, tasks)
+        cloud = CloudSide(
+            site=self._site, store=store, control=control, devices=self._health, boot_id=self._boot_id,
+            clock=self._clock, open_client=self._outside.open_client,
+        )  # fmt: skip
+        cloud.commands.restore(held)
+        recorder = self._recorder(store, cloud)
+        authority = SiteAuthority(
+            store=store, control=control, limits=lambda: plan_limits(control.rules), tell=recorder.tell,
+            clock=self._clock,
+        )  # fmt: skip
+        authority.restore(held)
+        self._tell_from_now_on(recorder.tell)
+        facts = SiteFacts(control, self._sections, self._devices, self._health, cloud.facts)
+        self._commissioning = commissioning = CommissioningSide(store, control, facts, recorder.tell, self._clock)
+        commissioning.restore(held.commissioning)
+        replanning = self._replanning(held, store, control, recorder)
+        parts = LiveParts(control, cloud, replanning, self._polled, self._sections)
+        self._reloading = reloading = Reloading(self._site, parts, tell=self._tell, clock=self._clock)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloading.hung_up)
+        safe_mode = self._safe_mode = SafeMode(store=store, control=control, tell=self._tell, clock=self._clock)
+        await safe_mode.begin(held, version("ems-agent"))
+        models = LearnedModels(
+            store=store, control=control, tell=recorder.tell, clock=self._clock, held=control.state.models
+        )
+        return Live(control, cloud, recorder, authority, commissioning, safe_mode, models, replanning, reloading)
+
+    async def _open_socket(self, store: Store, live: Live) -> LocalSocket:
+        control, recorder, cloud, replanning = live.control, live.recorder, live.cloud, live.replanning
         requests = Requests(
             site_id=self._site.site.id,
             version=version("ems-agent"),
@@ -275,11 +229,11 @@ class Daemon:
             recorder=recorder,
             store=store,
             devices=self._health,
-            models=models,
-            authority=authority,
-            reloading=reloading,
-            safe_mode=safe_mode,
-            commissioning=self._commissioning,
+            models=live.models,
+            authority=live.authority,
+            reloading=live.reloading,
+            safe_mode=live.safe_mode,
+            commissioning=live.commissioning,
             commands_facts=cloud.commands.facts,
             device_side=DeviceSide(
                 self._sections,

@@ -26,7 +26,7 @@ fail() { # WHAT NEXT
 	exit 1
 }
 
-site='' simulator='' key='' unsigned='' step=install
+site='' simulator='' key='' unsigned='' step=install changed=''
 while [ $# -gt 0 ]; do
 	case $1 in
 	--site) [ $# -gt 1 ] || { usage >&2; exit 2; }; site=$2; shift ;;
@@ -86,11 +86,12 @@ has_room() {
 works() { [ -e "$1/complete" ] && "$1/bin/ems" --help >/dev/null 2>&1; }
 
 build_version() { # a folder without the mark `complete` was interrupted, and is made anew
-	if works "$home"; then
+	if works "$home" && cmp -s "$BUNDLE/MANIFEST" "$home/MANIFEST"; then
 		say "version $version is there"
 		return
 	fi
 	has_room
+	changed=yes
 	say "putting version $version into $home (a minute)"
 	rm -rf "$home"
 	mkdir -p "$home"
@@ -138,6 +139,7 @@ switch_to() {
 
 put() { # FROM TO: at once, and only where it differs
 	cmp -s "$1" "$2" && return
+	changed=yes
 	cp "$1" "$2.new"
 	chmod 0644 "$2.new"
 	mv "$2.new" "$2"
@@ -145,6 +147,7 @@ put() { # FROM TO: at once, and only where it differs
 
 link() { # TARGET NAME: at once
 	[ "$(readlink "$2" || :)" = "$1" ] && return
+	changed=yes
 	ln -sfn "$1" "$2.new"
 	mv -T "$2.new" "$2"
 }
@@ -188,12 +191,13 @@ keep_site_file() {
 start() {
 	if [ -n "$simulator" ] && [ -e "$ETC/simulator.toml" ]; then
 		systemctl --quiet enable ems-simulator
-		[ ! -d /run/systemd/system ] || { systemctl restart ems-simulator && simulator_answers; }
+		[ ! -d /run/systemd/system ] || { systemctl start ems-simulator && simulator_answers; }
 	fi
 	systemctl --quiet enable ems-agent ems-agent-update.path
 	[ -d /run/systemd/system ] || { say "systemd does not run here: the agent starts with the next boot"; return; }
 	systemctl start ems-agent-update.path
-	systemctl restart ems-agent || fail "the agent does not start" "journalctl -u ems-agent -n 20"
+	# Nothing changed: a running agent is left alone.
+	systemctl "$([ -n "$changed" ] && echo restart || echo start)" ems-agent || fail "the agent does not start" "journalctl -u ems-agent -n 20"
 }
 
 simulator_answers() {

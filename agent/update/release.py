@@ -45,6 +45,9 @@ def unpack(path: Path, keys: Path, folder: Path, *, unsigned: bool) -> Release:
             return _unpack(archive, path, keys, folder, unsigned=unsigned)
     except tarfile.TarError as error:
         raise _damaged(path, f"it is not a bundle, or was cut off: {error}") from error
+    except OSError as error:
+        why = f"{path.name} cannot be unpacked into {folder}: {error.strerror}"
+        raise NotDone("update", why, f"what is installed goes on; look at df -h {folder.parent}") from error
 
 
 def _unpack(archive: tarfile.TarFile, path: Path, keys: Path, folder: Path, *, unsigned: bool) -> Release:

@@ -69,7 +69,8 @@ class Updating:
             self._say(f"reading {bundle.name}")
             try:
                 offered = unpack(bundle, keys, self._house.incoming, unsigned=unsigned)
-                misfit = unfit(old, offered.version, read_release(self._house.home(old), bundle).schema, offered.schema)
+                held = read_release(self._house.home(old), self._house.home(old))
+                misfit = unfit(old, offered.version, held.schema, offered.schema)
                 if misfit is not None:
                     raise NotDone("update", misfit, "nothing was changed; ems backup and a new install go back further")
                 return self._run(Journal(Phase.PREPARING, old, offered.version), None)

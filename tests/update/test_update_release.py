@@ -129,6 +129,15 @@ def test_a_bundle_that_was_cut_off_is_refused_wherever_it_was_cut(tmp_path, keys
     assert why(path, keys, tmp_path)
 
 
+def test_where_there_is_no_room_it_says_so(tmp_path, keys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    path = bundle(tmp_path, "1.1", KEY)
+    monkeypatch.setattr("agent.update.release._copy", full)
+    assert why(path, keys, tmp_path).endswith("No space left on device")
+
+
 def test_something_else_is_not_a_bundle(tmp_path, keys):
     rewritten(tmp_path / "b.tar", [("photo.jpg", b"...")])
     assert "it does not begin with a MANIFEST" in why(tmp_path / "b.tar", keys, tmp_path)

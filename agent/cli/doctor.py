@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
+import sys
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
@@ -56,6 +58,12 @@ def doctor(
 
     Exit codes: 0 nothing failed; 1 something failed.
     """
+    if not as_json:
+        # At once, for the rest takes seconds where something does not answer.
+        now = f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %Z}"
+        told = f"{platform.node()}, {now}, ems-agent {version('ems-agent')}"
+        typer.echo("\n".join(fitted([told], 2)))
+        sys.stdout.flush()
     found = tuple(examine(config, socket, devices=devices))
     counts = {word: sum(one.grade == grade for one in found) for grade, word in WORDS.items()}
     if as_json:

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from agent.core.checkup import Finding, Grade
+from agent.core.commissioning_terms import GOOD
 from agent.core.snapshot import STALE_AFTER_S
 
 Answer = Mapping[str, Any]
@@ -207,6 +208,7 @@ def _deciding(status: Answer) -> Iterator[Finding]:
         yield Finding("site", f"latch {latch['device_id']}", Grade.FAILED, text, todo)
     if not latches:
         yield Finding("site", "safety latch", Grade.OK, "not fallen")
+    yield from _commissioned(status.get("commissioning"))
     clock = status.get("clock", {"trusted": True})
     if not clock["trusted"]:
         todo = "set the clock (the lines on the clock); plans are not executed meanwhile"
@@ -215,3 +217,18 @@ def _deciding(status: Answer) -> Iterator[Finding]:
     if disk.get("failing") or disk.get("telemetry_fault"):
         text = "; ".join(filter(None, [*disk.get("failing", {}).values(), disk.get("telemetry_fault")]))
         yield Finding("disk", "writing", Grade.FAILED, text, "df and dmesg; control goes on from memory meanwhile")
+
+
+def _commissioned(told: Answer | None) -> Iterator[Finding]:
+    if told is None:
+        return
+    if told["running"] is not None:
+        yield Finding("site", "commissioning", Grade.WARNING, "it runs now", "wait until it is over, or ems commission")
+    elif told["verdict"] is None:
+        todo = "ems commission proves signs, scales, lag and dead-man within minutes"
+        yield Finding("site", "commissioning", Grade.WARNING, "the site was never commissioned", todo)
+    elif told["verdict"] in GOOD:
+        yield Finding("site", "commissioning", Grade.OK, f"{told['verdict']}, {told['ended']}")
+    else:
+        todo = "ems commission --last says why, --resume goes on"
+        yield Finding("site", "commissioning", Grade.WARNING, f"{told['verdict']}, {told['ended']}", todo)

@@ -124,6 +124,22 @@ CASES = {
         {"status": {"disk": {"failing": {"frame": "the disk is full"}, "telemetry_fault": None}}},
         ("disk", "writing"), Grade.FAILED, "full",
     ),
+    "never commissioned": (
+        {"status": {"commissioning": {"running": None, "verdict": None, "ended": None}}},
+        ("site", "commissioning"), Grade.WARNING, "never",
+    ),
+    "commissioned": (
+        {"status": {"commissioning": {"running": None, "verdict": "passed", "ended": PAST}}},
+        ("site", "commissioning"), Grade.OK, "passed",
+    ),
+    "commissioning failed": (
+        {"status": {"commissioning": {"running": None, "verdict": "failed", "ended": PAST}}},
+        ("site", "commissioning"), Grade.WARNING, "failed",
+    ),
+    "commissioning runs": (
+        {"status": {"commissioning": {"running": {}, "verdict": None, "ended": None}}},
+        ("site", "commissioning"), Grade.WARNING, "runs now",
+    ),
     "alarm": (
         {"status": {"conditions": [{"code": "soc_unknown", "subject": "b2", "severity": "alarm", "text": "no SoC"}]}},
         ("site", "b2"), Grade.FAILED, "soc_unknown: no SoC",

@@ -77,6 +77,8 @@ class VirtualCloud:
         self.instants = SampleCount()
         self.commands: dict[str, Command] = {}
         self.stages: Counter[str] = Counter()
+        self.messages: Counter[str] = Counter()
+        """By topic below `edge/`."""
         self.events: Counter[str] = Counter()
         self.told_lost: dict[str, list[tuple[int, int]]] = {name: [] for name in STREAMS}
         """Ranges of which the site said itself that they will not come."""
@@ -211,6 +213,7 @@ class VirtualCloud:
         self.digest.update(name.encode())
         self.digest.update(payload)
         short = name.removeprefix(topic(self._site_id, "edge/"))
+        self.messages[short] += 1
         try:
             self._take(short, read_message(payload, self._site_id))
         except (UnreadableError, KeyError, TypeError, ValueError) as error:

@@ -36,6 +36,7 @@ def test_an_hour_without_a_broker_costs_nothing_but_time(tmp_path, how):
         await pass_time(world, CALM_S)
         nothing_is_missing(world.cloud)
         assert world.cloud.instants.samples >= 800
+        assert world.cloud.messages["history"] >= 350, "what was sealed meanwhile is history"
 
     simulated(story, tmp_path / "a", seed=1, **SLOW)
 
@@ -91,6 +92,9 @@ def test_another_client_with_our_id_is_an_alarm_and_no_storm(tmp_path):
     async def story(world):
         await pass_time(world, 60.0)
         begun = world.broker.connects
+        world.broker.cut_all(SESSION_TAKEN_OVER)
+        await pass_time(world, 25.0)
+        assert world.broker.connects == begun, "not at once"
         for _ in range(60):
             world.broker.cut_all(SESSION_TAKEN_OVER)
             await pass_time(world, 10.0)

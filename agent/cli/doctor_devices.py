@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agent.config import SiteFile
 
 GRADES = {"ok": Grade.OK, "warning": Grade.WARNING, "error": Grade.FAILED}
-TODO = "docs/technician.md, when a device is missing; ems devices read --profile NAME --url URL shows more"
+NEXT = "docs/technician.md, when a device is missing; ems devices read --profile NAME --url URL shows more"
 
 
 async def read_directly(site: SiteFile) -> list[Finding]:
@@ -48,4 +48,4 @@ async def read_directly(site: SiteFile) -> list[Finding]:
 
 def _finding(device_id: str, one: dict[str, Any]) -> Finding:
     grade = GRADES[one["verdict"]]
-    return Finding("device", f"{device_id} {one['what']}", grade, one["detail"], "" if grade is Grade.OK else TODO)
+    return Finding("device", f"{device_id} {one['what']}", grade, one["detail"], "" if grade is Grade.OK else NEXT)

@@ -98,7 +98,7 @@ class _Client(mqtt.Client):
             raise
         except OSError as error:
             self.opening.close()
-            where = f"wss://{address.host}:{address.port}{address.path}"
+            where = f"wss://{address.host}:{address.port}{address.shown_path}"
             self.failure = f"{where} did not become a WebSocket: {error}; is the path right?"
             raise
 

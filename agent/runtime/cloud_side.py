@@ -180,7 +180,7 @@ class CloudSide:
         if self._uplink is None or self._site.cloud is None:
             return None
         return {
-            "broker": self._site.cloud.broker,
+            "broker": self._site.cloud.broker.partition("?")[0],
             "connected": self._uplink.connected,
             "link": self._site.cloud.link,
             "trouble": None if self._uplink.connected else self._uplink.last_trouble,

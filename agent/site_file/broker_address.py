@@ -30,6 +30,11 @@ class BrokerAddress:
         """True where TLS is spoken."""
         return self.scheme != "mqtt"
 
+    @property
+    def shown_path(self) -> str:
+        """The path without its query, which may hold a token: for logs, status and people."""
+        return self.path.partition("?")[0]
+
     @classmethod
     def parse(cls, url: str) -> BrokerAddress:
         """The address in a URL; the port by its scheme if not given; raises ValueError with words for people."""

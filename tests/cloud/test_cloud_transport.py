@@ -292,9 +292,9 @@ class TestWebSocket:
     async def test_a_wrong_path_is_told(self, mosquitto, edge, tmp_path):
         broker, authority = mosquitto(), Authority(tmp_path)
         async with WebSocketGateway(authority.issue("gateway", server=True)[:2], broker.port) as gateway:
-            address = BrokerAddress("127.0.0.1", gateway.port, "wss", "/other")
+            address = BrokerAddress("127.0.0.1", gateway.port, "wss", "/other?token=canary")
             site = edge(broker, transport=Transport(address, tls=TlsFiles(ca=str(authority.path)))).begin()
-            await trouble(site, "did not become a WebSocket", "/other", "path")
+            await trouble(site, "/other did not become a WebSocket", "path")
             await site.end()
 
 

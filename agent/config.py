@@ -138,7 +138,7 @@ class SiteFile(Section):
     site: SiteSection
     control: ControlSection = ControlSection()
     connection_point: ConnectionPointSection
-    device: Annotated[list[DeviceSection], Field(min_length=1, max_length=64)]
+    device: Annotated[list[DeviceSection], Field(min_length=1, max_length=128)]
     product: list[ProductSection] = Field(default_factory=list, max_length=32)
     replan: ReplanSection = ReplanSection()
     modbus_tls: ModbusTlsSection | None = None

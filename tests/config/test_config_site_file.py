@@ -33,6 +33,19 @@ def test_every_example_is_usable(path):
     assert load(path).rules().batteries
 
 
+def test_a_site_has_at_most_128_devices(tmp_path, problems):
+    def text(more):
+        extra = "".join(
+            f'[[device]]\nid = "pv-{at}"\nrole = "pv"\nurl = "tcp://192.168.11.1:{1000 + at}"\n' for at in range(more)
+        )
+        return TEXT.replace("[[device]]", f"{extra}[[device]]", 1)
+
+    path = tmp_path / "most.toml"
+    path.write_text(text(125))
+    assert len(load(path).device) == 128
+    assert "device: List should have at most 128 items" in problems(text(126))
+
+
 def test_limits_arrive_in_watts_and_shares_as_fractions():
     rules = load(EXAMPLES[[p.name for p in EXAMPLES].index("site.example.toml")]).rules()
     assert (rules.export_limit_w, rules.batteries[0].rated_charge_w) == (400e3, 500e3)

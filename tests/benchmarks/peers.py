@@ -48,7 +48,8 @@ def installed(command: list[str], what: Path) -> None:
         raise Unavailable(f"{command[0]}: {error}") from error
     if done.returncode or not what.exists():
         said = (done.stderr or done.stdout).strip().splitlines() or ["nothing"]
-        raise Unavailable(f"{' '.join(command[-3:])} failed: {said[-1]}")
+        why = next((line for line in said if "failed" in line or "ERR" in line or "No matching" in line), said[-1])
+        raise Unavailable(f"installing it failed: {why[:200]}")
 
 
 def thingsboard(folder: Path, ports: list[int], broker: str) -> tuple[list[str], dict[str, str]]:
@@ -94,18 +95,31 @@ def thingsboard(folder: Path, ports: list[int], broker: str) -> tuple[list[str],
     return [str(gateway)], {"TB_GW_CONFIG_DIR": f"{folder}/", "TB_GW_LOGS_PATH": str(folder)}
 
 
+NODE = """
+const line = new ModbusRTU();
+const ask = async () => {
+    try {
+        if (!line.isOpen) { await line.connectTCP("127.0.0.1", {port: PORT}); line.setID(1); line.setTimeout(1000); }
+        for (const at of [0, 100, 200, 300]) {
+            const seen = await line.readHoldingRegisters(at, 50);
+            node.send({topic: "bench", payload: {port: PORT, at: at, data: seen.data}});
+        }
+    } catch (error) { node.error(error.message); }
+};
+context.set("beat", setInterval(ask, 1000));
+"""
+
+
 def node_red(folder: Path, ports: list[int], broker: str) -> tuple[list[str], dict[str, str]]:
-    """How Node-RED is started, and its environment."""
+    """How Node-RED is started, and its environment: a function node on modbus-serial per device, one MQTT node."""
     if shutil.which("npm") is None:
         raise Unavailable("npm is not installed")
     home = HOME / "node-red"
     home.mkdir(parents=True, exist_ok=True)
-    start = home / "node_modules" / "node-red" / "red.js"
-    modbus = home / "node_modules" / "node-red-contrib-modbus"
-    packages = ["node-red", "node-red-contrib-modbus"]
-    installed(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(home), *packages], modbus)
-    if not start.exists():
-        raise Unavailable("node-red has no red.js")
+    modules, packages = home / "node_modules", ["node-red", "modbus-serial"]
+    installed(
+        ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(home), *packages], modules / "modbus-serial"
+    )
     address = urllib.parse.urlparse(broker)
     nodes: list[dict[str, Any]] = [
         {"id": "tab", "type": "tab", "label": "bench"},
@@ -113,24 +127,20 @@ def node_red(folder: Path, ports: list[int], broker: str) -> tuple[list[str], di
          "clientid": "", "autoConnect": True, "protocolVersion": "5", "keepalive": "60", "cleansession": True},
         {"id": "out", "type": "mqtt out", "z": "tab", "topic": "bench", "qos": "1", "broker": "broker", "wires": []},
     ]  # fmt: skip
-    for at, port in enumerate(ports):
-        nodes.append({
-            "id": f"c{at}", "type": "modbus-client", "clienttype": "tcp", "bufferCommands": True, "tcpHost": "127.0.0.1",
-            "tcpPort": str(port), "tcpType": "DEFAULT", "unit_id": 1, "commandDelay": 1, "clientTimeout": 1000,
-            "reconnectOnTimeout": True, "reconnectTimeout": 2000, "parallelUnitIdsAllowed": True,
-        })  # fmt: skip
-        nodes += [
-            {"id": f"r{at}-{block}", "type": "modbus-read", "z": "tab", "name": "", "topic": "", "showStatusActivities": False,
-             "logIOActivities": False, "showErrors": True, "unitid": "1", "dataType": "HoldingRegister",
-             "adr": str(block), "quantity": "50", "rate": "1", "rateUnit": "s", "delayOnStart": False,
-             "server": f"c{at}", "useIOFile": False, "wires": [["out"], []]}
-            for block in BLOCKS
-        ]  # fmt: skip
+    library = [{"var": "ModbusRTU", "module": "modbus-serial"}]
+    nodes += [
+        {"id": f"f{port}", "type": "function", "z": "tab", "func": "return msg;", "outputs": 1, "noerr": 0,
+         "initialize": NODE.replace("PORT", str(port)), "finalize": "", "libs": library, "wires": [["out"]]}
+        for port in ports
+    ]  # fmt: skip
     (folder / "flows.json").write_text(json.dumps(nodes))
+    (folder / "node_modules").symlink_to(modules)
+    (folder / "package.json").write_text(json.dumps({"name": "bench", "dependencies": {"modbus-serial": "*"}}))
     (folder / "settings.js").write_text(
-        f"module.exports = {{flowFile: 'flows.json', uiHost: '127.0.0.1', httpAdminRoot: false, httpNodeRoot: false, "
-        f"nodesDir: '{modbus}', logging: {{console: {{level: 'error'}}}}}};"
+        "module.exports = {flowFile: 'flows.json', uiHost: '127.0.0.1', httpAdminRoot: false, httpNodeRoot: false, "
+        "functionExternalModules: true, logging: {console: {level: 'error'}}};"
     )
+    start = modules / "node-red" / "red.js"
     return ["node", str(start), "-u", str(folder), "-s", str(folder / "settings.js"), "-p", "0"], {}
 
 

@@ -51,7 +51,7 @@ def doctor(
 
     The site file, the clock and its source, disk and flash wear, databases, the service and its sandbox, every device,
     how meter, battery and PV fit together, the way to the broker with its certificates, plans held, override, safety
-    latch. OK, WARNING (works, look at it), FAILED (does not work), - (could not be looked at, and why).
+    latch, commissioning. OK, WARNING (works, look at it), FAILED (does not work), - (could not be looked at, and why).
 
     With the daemon down it says so and checks what can be checked without it, the broker too. With the daemon up the
     broker is asked through the daemon's session, for a second one could end it.
@@ -194,6 +194,7 @@ def _service_facts(site: SiteFile | None, told: Told) -> ServiceFacts:
     return ServiceFacts(
         reachable=told.up,
         why_not=told.why_not,
+        hint=told.hint,
         holder_pid=holder,
         version=version("ems-agent"),
         running_version=status.get("version", version("ems-agent")),

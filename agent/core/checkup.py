@@ -127,6 +127,8 @@ class ServiceFacts:
     reachable: bool
     """The daemon answers on its socket."""
     why_not: str = ""
+    hint: str = ""
+    """What to do when it does not."""
     holder_pid: int | None = None
     """Who holds the state directory, whether or not it answers."""
     version: str = ""
@@ -201,9 +203,7 @@ def gateway(facts: GatewayFacts) -> Iterator[Finding]:
 def _service(facts: ServiceFacts) -> Iterator[Finding]:
     if not facts.reachable:
         held = f"; process {facts.holder_pid} holds the state directory" if facts.holder_pid is not None else ""
-        todo = "ask as root or as a member of the group ems" if held else "systemctl start ems-agent"
-        todo += "; journalctl -u ems-agent -n 50 shows what it said last"
-        yield Finding("service", "daemon", Grade.FAILED, f"{facts.why_not}{held}", todo)
+        yield Finding("service", "daemon", Grade.FAILED, f"{facts.why_not}{held}", facts.hint)
     elif facts.running_version != facts.version:
         text = f"runs version {facts.running_version}, installed is {facts.version}"
         yield Finding("service", "daemon", Grade.WARNING, text, "systemctl restart ems-agent (half a second)")
@@ -322,7 +322,7 @@ def _wear(facts: DiskFacts) -> Finding:
 def _database(facts: DatabaseFacts, *, up_s: float | None) -> Iterator[Finding]:
     what = f"{facts.name}.db"
     if facts.problem:
-        todo = "run it as root, or as a member of the group ems"
+        todo = "ask as root, or as a member of the group ems; where it is not there, the first start of the agent makes it"
         yield Finding("database", what, Grade.UNCHECKED, facts.problem, todo)
         return
     size = f"{facts.bytes / MB:.1f} MB, write-ahead log {facts.wal_bytes / MB:.1f} MB"

@@ -51,11 +51,11 @@ def test_a_healthy_gateway_has_only_good_news():
 
 CASES = {
     "daemon down": (
-        {"service": replace(SERVICE, reachable=False, why_not="no socket", uptime_s=None)},
+        {"service": replace(SERVICE, reachable=False, why_not="no socket", hint="start it", uptime_s=None)},
         ("service", "daemon"), Grade.FAILED, "no socket",
     ),
     "daemon deaf": (
-        {"service": replace(SERVICE, reachable=False, why_not="no socket", holder_pid=77, uptime_s=None)},
+        {"service": replace(SERVICE, reachable=False, why_not="no socket", hint="start it", holder_pid=77, uptime_s=None)},
         ("service", "daemon"), Grade.FAILED, "process 77 holds",
     ),
     "installed anew": ({"service": replace(SERVICE, version="1.1")}, ("service", "daemon"), Grade.WARNING, "installed is 1.1"),

@@ -322,7 +322,9 @@ def _wear(facts: DiskFacts) -> Finding:
 def _database(facts: DatabaseFacts, *, up_s: float | None) -> Iterator[Finding]:
     what = f"{facts.name}.db"
     if facts.problem:
-        todo = "ask as root, or as a member of the group ems; where it is not there, the first start of the agent makes it"
+        todo = (
+            "ask as root, or as a member of the group ems; where it is not there, the first start of the agent makes it"
+        )
         yield Finding("database", what, Grade.UNCHECKED, facts.problem, todo)
         return
     size = f"{facts.bytes / MB:.1f} MB, write-ahead log {facts.wal_bytes / MB:.1f} MB"

@@ -17,8 +17,8 @@ def newest_age_s(world):
     return world.cloud.utc_s() - world.cloud.newest_utc_s
 
 
-@pytest.mark.parametrize("how", ["down", "deaf", "forgets"])
-def test_an_hour_without_a_broker_costs_nothing_but_time(tmp_path, how):
+@pytest.mark.parametrize(("how", "away_s"), [("down", 3600.0), ("deaf", 1200.0), ("forgets", 1200.0)])
+def test_an_hour_without_a_broker_costs_nothing_but_time(tmp_path, how, away_s):
     async def story(world):
         await pass_time(world, 60.0)
         begun = world.control.counters.ticks
@@ -26,17 +26,17 @@ def test_an_hour_without_a_broker_costs_nothing_but_time(tmp_path, how):
             world.broker.go_deaf()
         else:
             world.broker.go_down(forget=how == "forgets")
-        await pass_time(world, 3600.0)
-        assert world.control.counters.ticks - begun == 720, "control did not notice"
+        await pass_time(world, away_s)
+        assert world.control.counters.ticks - begun == away_s / 5, "control did not notice"
         assert (world.control.counters.late_ticks, world.control.plans.rolling is not None) == (0, True)
-        assert newest_age_s(world) > 3500.0
+        assert newest_age_s(world) > away_s - 60.0
         world.broker.go_up()
         await pass_time(world, 75.0)
         assert newest_age_s(world) < 60.0, "what is measured now does not wait for the past"
         await pass_time(world, CALM_S)
         nothing_is_missing(world.cloud)
-        assert world.cloud.instants.samples >= 800
-        assert world.cloud.messages["history"] >= 350, "what was sealed meanwhile is history"
+        assert world.cloud.instants.samples >= away_s / 5
+        assert world.cloud.messages["history"] >= away_s / 10 - 10, "what was sealed meanwhile is history"
 
     simulated(story, tmp_path / "a", seed=1, **SLOW)
 
@@ -167,7 +167,7 @@ def test_killed_around_commands_and_documents_at_any_point_each_has_one_outcome_
     simulated(story, tmp_path / "a", seed=7, **SLOW)
 
 
-@pytest.mark.parametrize("step_s", [-86_400.0, -3600.0, -1.8e9, 3600.0, 86_400.0])
+@pytest.mark.parametrize("step_s", [-3600.0, -1.8e9, 86_400.0])
 def test_a_clock_that_is_set_wrong_and_right_again_executes_no_slot_twice_and_all_arrives(tmp_path, step_s):
     async def story(world):
         await pass_time(world, 700.0)

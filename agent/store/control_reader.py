@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from agent.store.examination import read_only
+from agent.store.read_only import read_only
 
 
 def newest_events(directory: Path, limit: int) -> list[dict[str, Any]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from pathlib import Path
 
 from agent.core.checkup import DatabaseFacts
+from agent.store.read_only import read_only
 from agent.store.schema import MIGRATIONS
 
 SQLITE_VERSION = sqlite3.sqlite_version
@@ -54,29 +54,6 @@ def _examined(directory: Path, name: str, now_utc_s: float) -> DatabaseFacts:
         connection.close()
     known = len(MIGRATIONS[name])
     return DatabaseFacts(name, "", damage, whole, size, wal_bytes, age_s, int(version), known, aside)
-
-
-def read_only(path: Path) -> sqlite3.Connection:
-    """A connection that cannot write; without a daemon and without the right to make its side files too."""
-    try:
-        connection = _opened(f"file:{path}?mode=ro")
-    except sqlite3.OperationalError:
-        if Path(f"{path}-wal").exists() or os.access(path.parent, os.W_OK):
-            raise
-        # Closed cleanly: all of it is in the one file, and nobody writes.
-        return _opened(f"file:{path}?mode=ro&immutable=1")
-    return connection
-
-
-def _opened(uri: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(uri, uri=True, timeout=2.0, isolation_level=None)
-    try:
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):
-            connection.close()
-            raise
-    return connection
 
 
 def _quick_check(connection: sqlite3.Connection) -> tuple[str, bool]:

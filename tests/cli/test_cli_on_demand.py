@@ -57,3 +57,14 @@ def test_a_word_that_is_nearly_a_command_is_answered_with_that_command():
 def test_a_negative_power_is_no_option():
     result = CliRunner().invoke(app, ["override", "set", "-50", "--reason", "test", "--socket", "/nowhere/s"])
     assert result.exit_code == 3, result.output
+
+
+def test_reading_events_from_the_disk_does_without_the_writers_of_the_store():
+    code = (
+        "import sys, agent.store.control_reader\n"
+        "print(*(name for name in ('asyncio', 'agent.store.store', 'agent.store.writer', 'agent.core.checkup') if name in sys.modules))\n"
+        "from agent.store import Store, Quota\n"
+        "print(Store.__module__, Quota.__module__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["", "agent.store.store agent.store.outbox"]

@@ -7,6 +7,7 @@ from contextlib import closing
 from store_values import NOW, event, open_store, sample
 
 from agent.store import examination
+from agent.store import read_only as opening
 from agent.store.examination import examined
 from agent.store.schema import MIGRATIONS
 
@@ -39,15 +40,15 @@ async def test_databases_in_use_are_sound_with_their_last_commit_and_nothing_is_
 async def test_after_a_clean_stop_they_can_be_read_where_nothing_may_be_written(tmp_path, monkeypatch):
     await (await made(tmp_path)).close()
     assert not (tmp_path / "control.db-wal").exists()
-    opened = examination._opened
+    opened = opening._opened
 
     def as_somebody_who_may_only_read(uri):
         if "immutable" not in uri:
             raise sqlite3.OperationalError("unable to open database file")
         return opened(uri)
 
-    monkeypatch.setattr(examination, "_opened", as_somebody_who_may_only_read)
-    monkeypatch.setattr(examination.os, "access", lambda *_: False)
+    monkeypatch.setattr(opening, "_opened", as_somebody_who_may_only_read)
+    monkeypatch.setattr(opening.os, "access", lambda *_: False)
     assert by_name(tmp_path)["control"].last_commit_age_s == 40.0
     (tmp_path / "control.db-wal").write_bytes(b"somebody writes")
     assert "unable to open" in by_name(tmp_path)["control"].problem

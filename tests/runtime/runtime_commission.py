@@ -94,6 +94,7 @@ def site_file(**changes):
         ],
         "control": {"tick": "1 s"} | changes.get("control", {}),
     }
+    content["connection_point"] |= changes.get("point", {})
     if changes.get("alone"):
         content["device"] = content["device"][:1]
         content["connection_point"] = {"export_limit": "600 kW", "import_limit": "600 kW"}

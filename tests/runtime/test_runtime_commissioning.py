@@ -130,6 +130,14 @@ async def test_a_scale_wrong_by_ten_stays_within_the_rating():
     assert 0.4 * RATED_W < max(abs(power_w) for _, power_w in site.powers) <= RATED_W
 
 
+async def test_a_connection_limit_that_is_passed_ends_it_at_once_and_the_cause_is_named():
+    site = VirtualSite(lying(told_factor=10.0), point={"export_limit": "120 kW", "import_limit": "120 kW"})
+    facts = await site.commission()
+    assert codes(facts) == {"beyond_connection", "setpoint_scale"}
+    beyond = [at for at, power_w in site.powers if abs(power_w) > 200e3]
+    assert beyond[-1] - beyond[0] < 6.0
+
+
 async def test_battery_and_meter_both_reversed_look_right_and_the_soc_tells():
     site = VirtualSite(replace(lying(told_factor=-1.0, shown_factor=-1.0), meter=MeterConfig(positive="import")))
     facts = await site.commission()

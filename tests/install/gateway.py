@@ -42,9 +42,9 @@ class Gateway:
         """The daemon's, 0 while there is none."""
         return int(self.shown("MainPID")["MainPID"])
 
-    def journal(self, lines=200):
-        """The newest lines of the service."""
-        return self.machine.run(f"journalctl -u ems-agent -o cat --no-pager -n {lines}")
+    def journal(self, lines=200, unit="ems-agent"):
+        """The newest lines of a service."""
+        return self.machine.run(f"journalctl -u {unit} -o cat --no-pager -n {lines}")
 
     def battery_w(self):
         """What the simulated battery truly does."""

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-venv,mosquitto"
@@ -121,8 +122,13 @@ class Machine:
         return found
 
     def cut(self):
-        """The power is gone: every process of the machine is killed at once and nothing is flushed by them."""
-        os.kill(self._leader, signal.SIGKILL)
+        """The power is gone: nothing on the machine runs any more, and nobody there sees another one die."""
+        namespace = os.readlink(f"/proc/{self._leader}/ns/pid")
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if os.readlink(entry / "ns/pid") == namespace:
+                    os.kill(int(entry.name), signal.SIGSTOP)
+        os.kill(self._leader, signal.SIGKILL)  # with process 1 of its namespace all others go
         self._container.kill()
         self._container.wait()
         self._leader = self._container = None

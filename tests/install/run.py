@@ -51,7 +51,7 @@ def walk(gateway):
             seen = step(gateway)
         except Failed as failure:
             told(number, "FAILED", began_s, name)
-            print(failure, "--- journal of ems-agent", last_words(gateway), sep="\n", flush=True)
+            print(failure, *last_words(gateway), sep="\n", flush=True)
             return 1
         told(number, "held", began_s, name, seen)
     print(f"all {len(STEPS)} steps held, in {time.monotonic() - whole_s:.0f} s")
@@ -65,10 +65,13 @@ def told(number, word, began_s, name, seen=None):
 
 
 def last_words(gateway):
-    try:
-        return gateway.journal(60)
-    except Failed as failure:
-        return f"{failure}\n{gateway.machine.console()[-3000:]}"
+    """What the services wrote last, the agent and what changes its version."""
+    for unit in ("ems-agent", "ems-agent-update"):
+        yield f"--- journal of {unit}"
+        try:
+            yield gateway.journal(40, unit)
+        except Failed as failure:
+            yield f"{failure}\n{gateway.machine.console()[-2000:]}"
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import random
 import shutil
 import signal
@@ -152,6 +153,9 @@ class World:
         """The control loop of the newest tick."""
         self.down_since_s: float | None = loop.time()
         """Since when no agent runs."""
+        self._deadline_s = math.inf
+        """How long after SIGTERM the agent ends itself at the latest, once it said so."""
+        self._logging_before = structlog.get_config()
         self._agent: asyncio.Task[None] | None = None
         self._cloud_task: asyncio.Task[None] | None = None
         structlog.configure(processors=[self.logs], cache_logger_on_first_use=False)
@@ -185,19 +189,27 @@ class World:
                 open_client=self.broker.client,
                 housekeeper=Housekeeping,
                 solve=solved_here,
+                end_within=lambda seconds: setattr(self, "_deadline_s", seconds),
                 watch=self._ticked,
             ),
         )
         await daemon.run()
 
     async def stop_agent(self) -> None:
-        """SIGTERM, and the agent has ended; raises what it failed with, and TimeoutError when it takes too long."""
+        """SIGTERM, and the agent has ended, by itself or by its own deadline; raises what it failed with."""
         assert self._agent is not None
         assert self.process is not None
+        self._deadline_s = math.inf
         self.process.signals[signal.SIGTERM]()
-        async with asyncio.timeout(STOPPED_WITHIN_S):
-            await self._agent
-        self._ended()
+        await asyncio.sleep(0.0)
+        ended, _ = await asyncio.wait({self._agent}, timeout=min(self._deadline_s, STOPPED_WITHIN_S))
+        if ended:
+            self._agent.result()
+            self._ended()
+        elif self._deadline_s < STOPPED_WITHIN_S:
+            await self.kill_agent()  # its own thread ends the process then, whatever it waits for
+        else:
+            raise TimeoutError(f"the agent did not end within {STOPPED_WITHIN_S:g} s of SIGTERM, nor set a deadline")
 
     async def kill_agent(self) -> None:
         """As kill -9: connections break, the files stay as they are at this instant, nothing else happens any more."""
@@ -247,6 +259,7 @@ class World:
             with suppress(asyncio.CancelledError):
                 await self._cloud_task
         await self.plant.stop()
+        structlog.configure(**self._logging_before)
 
     def _ticked(self, control: ControlLoop, effects: Effects) -> None:
         self.control = control

@@ -123,10 +123,10 @@ class Machine:
 
     def cut(self):
         """The power is gone: nothing on the machine runs any more, and nobody there sees another one die."""
-        namespace = os.readlink(f"/proc/{self._leader}/ns/pid")
+        namespace = Path(f"/proc/{self._leader}/ns/pid").readlink()
         for entry in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
-                if os.readlink(entry / "ns/pid") == namespace:
+                if (entry / "ns/pid").readlink() == namespace:
                     os.kill(int(entry.name), signal.SIGSTOP)
         os.kill(self._leader, signal.SIGKILL)  # with process 1 of its namespace all others go
         self._container.kill()

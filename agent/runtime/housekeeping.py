@@ -50,7 +50,19 @@ def start(jobs: Jobs) -> Scheduled:
     scheduler = AsyncIOScheduler(timezone=UTC)
     for name, job in jobs.items():
         scheduler.add_job(
-            job, "interval", seconds=EVERY_S, id=name, coalesce=True, misfire_grace_time=None, max_instances=1
+            _call,
+            "interval",
+            args=(job,),
+            seconds=EVERY_S,
+            id=name,
+            coalesce=True,
+            misfire_grace_time=None,
+            max_instances=1,
         )
     scheduler.start()
     return Scheduled(scheduler)
+
+
+async def _call(job: Callable[[], Awaitable[None]]) -> None:
+    """APScheduler awaits only what is plainly a coroutine function: of a lambda it would drop the coroutine."""
+    await job()

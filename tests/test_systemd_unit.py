@@ -11,6 +11,7 @@ import pytest
 SYSTEMD = Path(__file__).parents[1] / "systemd"
 MOST_EXPOSED = 1.5
 """`systemd-analyze security`, of 10: what the sandbox leaves open."""
+UNITS = sorted(path.name for path in SYSTEMD.iterdir() if path.suffix in {".service", ".path"})
 UNITS_OF_THE_MACHINE = Path("/usr/lib/systemd/system")
 
 pytestmark = pytest.mark.skipif(
@@ -20,15 +21,17 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def gateway(tmp_path):
-    """The root of a machine with the unit and the program that it starts."""
+    """The root of a machine with the units and the programs that they start."""
     units = tmp_path / "etc/systemd/system"
     units.mkdir(parents=True)
     shutil.copytree(UNITS_OF_THE_MACHINE, tmp_path / "usr/lib/systemd/system", symlinks=True)
-    program = tmp_path / "opt/ems-agent/current/bin/ems"
-    program.parent.mkdir(parents=True)
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
-    shutil.copy(SYSTEMD / "ems-agent.service", units)
+    for unit in UNITS:
+        shutil.copy(SYSTEMD / unit, units)
+        for started in re.findall(r"^Exec[A-Za-z]+=(/\S+)", (SYSTEMD / unit).read_text(), re.MULTILINE):
+            program = tmp_path / started.lstrip("/")
+            program.parent.mkdir(parents=True, exist_ok=True)
+            program.write_text("#!/bin/sh\n")
+            program.chmod(0o755)
     return tmp_path
 
 
@@ -39,12 +42,9 @@ def with_drop_in(root):
     return root
 
 
-def verified(root):
+def verified(root, unit="ems-agent.service"):
     said = subprocess.run(
-        ["systemd-analyze", "verify", f"--root={root}", "ems-agent.service"],
-        capture_output=True,
-        text=True,
-        check=False,
+        ["systemd-analyze", "verify", f"--root={root}", unit], capture_output=True, text=True, check=False
     )
     return said.returncode, said.stdout + said.stderr
 
@@ -57,8 +57,9 @@ def exposure(root):
     return float(re.search(r"exposure level for ems-agent.service: ([0-9.]+)", said)[1])
 
 
-def test_systemd_finds_nothing_wrong_with_the_service(gateway):
-    assert verified(gateway) == (0, "")
+@pytest.mark.parametrize("unit", UNITS)
+def test_systemd_finds_nothing_wrong_with_the_unit(gateway, unit):
+    assert verified(gateway, unit) == (0, "")
 
 
 def test_systemd_finds_nothing_wrong_with_the_service_on_a_site_with_serial_lines(gateway):

@@ -15,6 +15,7 @@ from agent.core.writes import REFRESH_SHARE
 from agent.site_file.device import DeviceSection
 from agent.site_file.product import ProductSection, key_of
 
+NO_CONNECTION = "no connection will come about"
 WIDE_WINDOW_PCT = 95.0
 LONG_DEAD_MAN_S = 30.0
 COARSE_DEAD_BAND_SHARE = 0.02
@@ -67,7 +68,7 @@ def _cloud(cloud: CloudSection) -> Iterator[Risk]:
         if cloud.address.encrypted and cloud.tls.ca is None:
             yield Risk("cloud.tls.ca", "any public CA may vouch for the broker; name the one that really does")
     for problem in problems(transport(cloud)):
-        yield Risk("cloud", f"no connection will come about: {problem}")
+        yield Risk("cloud", f"{NO_CONNECTION}: {problem}")
 
 
 def _battery(site: SiteFile, device: DeviceSection, where: str) -> Iterator[Risk]:

@@ -162,19 +162,20 @@ def asked(path: Path) -> Told:
 
 
 def _gateway_facts(config: Path, site: SiteFile | None, problems: tuple[str, ...], told: Told) -> GatewayFacts:
-    from agent.cli.config_risks import risks  # noqa: PLC0415 (the CLI starts fast)
+    from agent.cli.config_risks import NO_CONNECTION, risks  # noqa: PLC0415 (the CLI starts fast)
     from agent.cli.doctor_machine import clock_facts, disk_facts  # noqa: PLC0415 (as above)
     from agent.core.checkup import ConfigFacts, GatewayFacts  # noqa: PLC0415 (as above)
     from agent.store.examination import examined  # noqa: PLC0415 (as above)
 
     service = _service_facts(site, told)
-    shown = tuple(f"{risk.key}: {risk.text}" for risk in risks(site)) if site is not None else ()
+    # Files of the way to the broker are judged with the broker: the daemon may use what we may not.
+    found = [risk for risk in risks(site) if not risk.text.startswith(NO_CONNECTION)] if site is not None else []
     since = ((told.answers.get("status") or {}).get("site_file") or {}).get("since")
     read_utc_s = datetime.fromisoformat(since).timestamp() if since is not None else None
     newer = site is not None and read_utc_s is not None and config.stat().st_mtime > read_utc_s
     directory = site.store.directory if site is not None else None
     return GatewayFacts(
-        config=ConfigFacts(str(config), problems, shown, newer),
+        config=ConfigFacts(str(config), problems, tuple(f"{risk.key}: {risk.text}" for risk in found), newer),
         clock=clock_facts(),
         disk=disk_facts(directory) if directory is not None else None,
         databases=examined(Path(directory), time.time()) if directory is not None else (),
@@ -226,7 +227,7 @@ def _broker_facts(site: SiteFile | None, service: ServiceFacts, told: Told) -> B
 
     access = transport(site.cloud)
     facts = way(access, time.time())
-    if any(step.grade is Grade.FAILED for step in facts.steps):
+    if any(step.grade is not Grade.OK for step in facts.steps):
         return facts
     if service.holder_pid is not None:
         text = "not tried: the process that holds the state directory may hold the session, and a second would end it"

@@ -5,6 +5,7 @@ All of it blocks, each step within its time. Only `login` speaks MQTT, and only 
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import threading
@@ -18,8 +19,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from agent.cloud.mqtt_link import paho_client
+from agent.cloud.secret_files import CREDENTIAL
 from agent.cloud.topics import Topics
-from agent.cloud.transport import CannotConnect, Opening, Transport, expiries, open_socket, problems
+from agent.cloud.transport import CannotConnect, Opening, Transport, expiries, files_of, open_socket, problems
 from agent.core.checkup import BrokerFacts, Certificate, Grade, Step
 
 DNS_TIMEOUT_S = 3.0
@@ -47,11 +49,15 @@ def way(transport: Transport, utc_s: float) -> BrokerFacts:
 
 
 def _steps(transport: Transport, opening: Opening) -> Iterator[Step]:
-    unusable = problems(transport)
+    not_ours = [name for name in files_of(transport) if name.startswith(CREDENTIAL)] if _without_credentials() else []
+    unusable = [] if not_ours else problems(transport)
     for text in unusable:
         yield _failed("files", text)
     if unusable:
         return
+    if not_ours:
+        text = f"only the service is given {', '.join(not_ours)}: TLS and login are not tried from here"
+        yield Step("files", Grade.UNCHECKED, text, "systemctl start ems-agent, then ask again")
     first = transport.proxy or transport.address
     what = "the proxy" if transport.proxy is not None else "the broker"
     begun_s = time.monotonic()
@@ -68,7 +74,7 @@ def _steps(transport: Transport, opening: Opening) -> Iterator[Step]:
         yield _failed("tcp", f"{what} {first.host}:{first.port}: {why}")
         return
     yield Step("tcp", Grade.OK, f"{what} {first.host}:{first.port} answers", "", _since_ms(begun_s))
-    if transport.proxy is None and not transport.address.encrypted:
+    if not_ours or (transport.proxy is None and not transport.address.encrypted):
         return
     begun_s = time.monotonic()
     try:
@@ -81,6 +87,11 @@ def _steps(transport: Transport, opening: Opening) -> Iterator[Step]:
         spoken = opened.version() if isinstance(opened, ssl.SSLSocket) else "no TLS, but the proxy lets us through"
     text = f"{spoken}, chain of {len(opening.chain)} believed, name checked" if opening.chain else str(spoken)
     yield Step("tls", Grade.OK, text, "", _since_ms(begun_s))
+
+
+def _without_credentials() -> bool:
+    """True where this process was given none by systemd: it is not the service."""
+    return not os.environ.get("CREDENTIALS_DIRECTORY")
 
 
 def _looked_up(host: str, port: int) -> list[str] | str:

@@ -306,12 +306,17 @@ def expiries(transport: Transport, chain: Sequence[bytes]) -> list[Expiry]:
     return found
 
 
-def fingerprint(transport: Transport) -> tuple[object, ...]:
-    """Changes when a file that a connection is made from changes."""
+def files_of(transport: Transport) -> list[str]:
+    """The files that a connection is made from, as the site file names them."""
     files = [transport.tls.ca, transport.tls.certificate, transport.tls.key]
     files += [login.password_file for login in (transport.login, transport.proxy and transport.proxy.login) if login]
     files += [value.removeprefix(FROM_FILE) for value in transport.headers.values() if value.startswith(FROM_FILE)]
-    return tuple(_state(name) for name in files if name is not None)
+    return [name for name in files if name is not None]
+
+
+def fingerprint(transport: Transport) -> tuple[object, ...]:
+    """Changes when a file that a connection is made from changes."""
+    return tuple(_state(name) for name in files_of(transport))
 
 
 def _state(name: str) -> tuple[int, ...] | None:

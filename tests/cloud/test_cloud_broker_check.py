@@ -54,6 +54,20 @@ def test_the_first_step_that_fails_is_the_last():
     assert "/nowhere/ca.pem" in missing[0].text
 
 
+def test_credentials_that_only_the_service_is_given_are_no_fault_and_tls_is_left_to_it(mosquitto, monkeypatch):
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    broker = mosquitto()
+    address = BrokerAddress("127.0.0.1", broker.port, "mqtts")
+    found = steps(way(Transport(address, tls=TlsFiles(ca="credential:ca")), time.time()).steps)
+    assert {name: step.grade for name, step in found.items()} == {
+        "files": Grade.UNCHECKED, "dns": Grade.OK, "tcp": Grade.OK,
+    }  # fmt: skip
+    assert "credential:ca" in found["files"].text
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/nowhere")
+    (step,) = way(Transport(address, tls=TlsFiles(ca="credential:ca")), time.time()).steps
+    assert (step.name, step.grade) == ("files", Grade.FAILED)
+
+
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_login_measures_a_round_trip_under_an_id_of_its_own(mosquitto, protocol):
     broker = mosquitto()

@@ -97,7 +97,7 @@ def test_a_change_that_needs_a_restart_refuses_the_file_whole_and_names_the_key(
     assert near(plant.battery_w, 80_000.0), "the limit is the one of before"
 
 
-def test_the_way_to_the_cloud_is_changed_under_way(parts, mosquitto):
+def test_the_way_to_the_cloud_and_its_keys_are_changed_under_way(parts, mosquitto):
     first, second = mosquitto(), mosquitto()
     _, agent = running(parts, broker=first)
     until(lambda: agent.status()["cloud"]["connected"], "the first broker has it")
@@ -106,3 +106,13 @@ def test_the_way_to_the_cloud_is_changed_under_way(parts, mosquitto):
     assert asked(agent).returncode == 0
     until(lambda: cloud.statuses and cloud.status["online"], "the second broker has it")
     assert agent.status()["cloud"]["broker"] == second.url
+    assert agent.events("signing_keys_changed") == []
+    key = '[[cloud.signing_key]]\nid = "k1"\npublic_key = "Qedhea0OBDHxtKOb-o0aBx3R4Rx85jcHBe4GCxdefUE"\n[store]'
+    rewritten(agent, ("[store]", key))
+    said = asked(agent)
+    assert said.stdout.split() == ["changed", "cloud.signing_key"]
+    cloud.send(document(9, [10.0] * 600))
+    until(
+        lambda: "unsigned" in {ack["reason"] for ack in list(cloud.acks)}, "what nobody signed is refused from now on"
+    )
+    until(lambda: agent.events("signing_keys_changed"), "the keys are told")

@@ -166,6 +166,17 @@ class TestTheDesk:
         assert json.loads(world.sent[-1][1])["stored"]["ack"] == 43
         assert (world.desk.counts().other_gaps, world.desk.counts().malformed) == (0, 0)
 
+    def test_once_it_has_told_its_own_watermark_no_other_counts(self, world):
+        world.desk.pause_planning()
+        world.desk.work()
+        assert world.rests() == ["cloud/watermark"]
+        other = json.dumps({"schema": "1.0", "site_id": SITE, "stored": {"ack": 99}}).encode()
+        world.desk.take("cloud/watermark", other)
+        world.answer(1, "stored", version=1)
+        assert world.desk.counts().other_gaps == 0
+        world.desk.work()
+        assert json.loads(world.sent[-1][1])["stored"]["ack"] == 1
+
     def test_the_time_from_a_plan_to_its_storage_is_measured_once(self, world):
         world.desk.start(int(NOW))
         version = world.desk.counts().versions["rolling"]

@@ -118,7 +118,7 @@ class Run:
                 watch.check_normal()
             commanding.cancel()
             await _pass_time(world, max(loop.time() + SETTLE_S, begin_s + self.result.hours * 3600.0))
-            watch.check_end()
+            watch.check_end(disk_was_good=not {Kind.DISK_FULL.value, Kind.DISK_SLOW.value} & set(self.result.faults))
             await world.stop_agent()
         finally:
             commanding.cancel()

@@ -21,6 +21,8 @@ from simulators.scenario_plant import SitePlant
 from simulators.site import Truth
 from simulators.virtual.world import World
 
+LOST_BY_A_KILL = 3
+"""Ticks whose sample was on its way to the disk."""
 DEAD_MAN_SLACK_S = 15.0
 """After the dead-man's time for the inverter to come to rest."""
 RATING_SLACK = 1.02
@@ -85,6 +87,9 @@ class Watch:
         self.invariants = Invariants(rules, world.site.seed)
         self.broken: list[Broken] = []
         self.ticks = 0
+        self.beats = 0
+        """Ticks without those that a command asked for in between: each gives one sample."""
+        self._counted_s = 0.0
         self.digest = hashlib.sha256()
         """Of every decision and of the plant, tick by tick."""
         self._devices = [_Device(battery) for battery in rules.batteries]
@@ -98,7 +103,10 @@ class Watch:
     def ticked(self, control: ControlLoop, effects: Effects) -> None:
         """One control tick."""
         self.ticks += 1
-        self._ticked_s = self._world.loop.time()
+        now_s = self._world.loop.time()
+        if self._ticked_s is None or now_s - self._counted_s > 0.5 * self._rules.tick_s:
+            self.beats, self._counted_s = self.beats + 1, now_s
+        self._ticked_s = now_s
         inputs = control.last_inputs
         assert inputs is not None, "a tick has inputs"
         truth = self._world.plant.truth()
@@ -153,9 +161,15 @@ class Watch:
             found.append(f"the newest sample at the cloud is {late_s:.0f} s old")
         return found
 
-    def check_end(self) -> None:
-        """To be called `SETTLE_S` after everything works: what the cloud has must be complete."""
-        cloud = self._world.cloud
+    def check_end(self, *, disk_was_good: bool = True) -> None:
+        """To be called `SETTLE_S` after everything works: what the cloud has must be complete.
+
+        With a disk that took everything also every tick of every life of the agent must be there, up to the last frame.
+        """
+        cloud, site = self._world.cloud, self._world.site
+        least = self.beats - (site.frame_s + 2 * site.tick_s) / site.tick_s - LOST_BY_A_KILL * self._world.starts
+        if disk_was_good and cloud.instants.samples < least:
+            self.add(f"{self.beats} ticks, but only {cloud.instants.samples} samples came")
         for finding in cloud.findings:
             self.add(f"seen by the cloud: {finding}")
         for stream, missing in cloud.unexplained_gaps().items():

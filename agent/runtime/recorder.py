@@ -186,7 +186,6 @@ class Recorder:
             self.samples_dropped += 1
         if effects.closed is not None:
             self._closed.append(slot_row(effects.closed))
-            await self._all(self._closed, self._slot)
         if effects.running is not None:
             so_far = open_slot_row(effects.running)
             await self._guarded("running slot", lambda: self._store.save_slot(so_far))

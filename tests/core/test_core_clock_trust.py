@@ -95,5 +95,13 @@ def test_a_step_is_told_until_the_clock_has_run_on_for_a_while(by_s, words):
     assert step_noticed(machine.trust) == ()
 
 
+def test_a_clock_that_creeps_back_is_held_against_the_newest_time_it_showed():
+    machine = Machine()
+    machine.runs(PROVEN_AFTER_S + 5)
+    for _ in range(3):
+        machine.tick(0.1, set_by=-1.0)
+    assert not machine.trust.trusted
+
+
 def test_a_start_is_no_step():
     assert step_noticed(Machine(utc_s=NOW + 10 * DAY).trust) == ()

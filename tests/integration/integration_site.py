@@ -353,6 +353,7 @@ class CountingCloud:
         self.statuses, self.acks, self.events = [], [], []
         self.live, self.evidence, self.forecasts = [], [], []
         self.contents, self.conflicts = {}, []
+        self._stored = {}
         self.times_seen = Counter()
         self._ready = threading.Event()
         self.paho = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, "the-cloud", protocol=mqtt.MQTTv5)
@@ -381,13 +382,16 @@ class CountingCloud:
             if self.times_seen[key] > 1:
                 return
             if self._watermarks:
-                self._say_stored()
+                self._say_stored(content["stream"])
         if name in kept:
             kept[name].append(content)
 
-    def _say_stored(self):
-        stored = {stream: self.complete_to(stream) for stream, _ in list(self.contents)}
-        body = {"schema": "1.0", "site_id": SITE, "stored": stored}
+    def _say_stored(self, stream):
+        highest = self._stored.get(stream, 0)
+        while (stream, highest + 1) in self.contents:
+            highest += 1
+        self._stored[stream] = highest
+        body = {"schema": "1.0", "site_id": SITE, "stored": self._stored}
         self.paho.publish(PREFIX + "cloud/watermark", json.dumps(body), qos=1, retain=True)
 
     def send(self, payload, kind="rolling"):

@@ -143,9 +143,11 @@ class FailingStore:
     def __init__(self):
         self.full = True
         self.taken = []
+        self.meanwhile = lambda _name: None
 
     def __getattr__(self, name):
         async def take(what, *_):
+            self.meanwhile(name)
             if self.full:
                 raise StorageFailed("control", "the disk is full")
             self.taken.append((name, what))
@@ -184,7 +186,35 @@ async def test_events_slots_and_evidence_that_a_disk_refuses_are_kept_in_order_o
     assert kept["save_slot"] == ["slot 0", "slot 1", "slot 2"]
     assert kept["add_evidence"] == [("second 0", "second 1", "second 2")]
     assert len(kept["note_decision"]) == 1, "the decision of note that it would not take"
+    await ticks(recorder, [4, 5])
+    assert len([1 for name, _ in store.taken if name == "note_decision"]) == 1, "and not again while nothing changes"
     assert recorder.failing == {}
+
+
+async def test_what_comes_while_the_disk_is_busy_refusing_keeps_its_place_behind(monkeypatch):
+    monkeypatch.setattr(module, "explanation", lambda *_: {})
+    store, recorder = failing_recorder()
+    tick, later = effects(0), effects(1)
+    tick.evidence, later.evidence = ("first",), ("second",)
+    come = iter([lambda: recorder.put(later)])
+    store.meanwhile = lambda name: next(come, int)() if name == "add_evidence" else None
+    recorder.put(tick)
+    await recorder.flush()
+    store.full = False
+    await recorder.flush()
+    assert [what for name, what in store.taken if name == "add_evidence"] == [("first", "second")]
+
+
+async def test_an_event_that_gave_way_to_a_newer_one_while_it_was_written_takes_no_other_with_it(monkeypatch):
+    store, recorder = failing_recorder()
+    store.full = False
+    for number in range(module.MAX_WAITING):
+        recorder.tell(told(number))
+    come = iter([lambda: recorder.tell(told(module.MAX_WAITING))])
+    store.meanwhile = lambda _name: next(come, int)()
+    await recorder.flush()
+    codes = [event.code for _, event in store.taken]
+    assert codes == [f"e{number}" for number in range(module.MAX_WAITING + 1)]
 
 
 async def test_a_disk_that_refuses_for_long_costs_the_oldest_events_and_no_memory():

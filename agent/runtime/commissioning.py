@@ -208,7 +208,7 @@ class CommissioningSide:
         return self._told_to_clients(full=False)
 
     async def _status(self, request: dict[str, Any], peer: Peer) -> dict[str, Any]:
-        if request.get("lead") is True and peer.operator and self._run is not None and peer.name == self._run.who:
+        if request.get("lead") is True and self._run is not None and peer.name == self._run.who:
             self._heard_mono_s = self._clock.mono_s()
         return self._told_to_clients(full=request.get("full") is True)
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from core_step_site import rules_of
 
+from agent.core.authority import Source
 from agent.core.commissioning import Stage, advance, begun
 from agent.core.commissioning_log import (
     Row,
@@ -35,7 +36,9 @@ from agent.core.commissioning_signs import CHARGE, DISCHARGE, REST, TELL, Way, j
 from agent.core.commissioning_steps import STEPS, about, site_steps, tried_table
 from agent.core.commissioning_terms import DeviceFacts, Finding, Result, Scene, Word, result
 from agent.core.measured import Measured
+from agent.core.plan import Slot, Target
 from agent.core.rules import BatteryRules
+from agent.core.slot_energy import SlotAccount, tracked_power_w
 from agent.core.snapshot import BatterySample, Reading
 from agent.core.verdict import Verdict, verdict
 from agent.core.writes import WriteState, due, may_hold, not_following
@@ -406,3 +409,12 @@ def test_a_device_known_to_be_slow_is_given_twice_its_time_before_it_is_blamed()
 def test_the_slowest_battery_sets_how_far_the_site_looks_ahead():
     slow = replace(ONE, batteries=(replace(ONE.batteries[0], measured=Measured(0.0, settling_s=20.0)),))
     assert (ONE.reaction_s, slow.reaction_s) == (5.0, 22.0)
+
+
+def test_near_the_slots_end_no_more_is_asked_than_a_slow_battery_can_follow():
+    slot = Slot(0.0, 1800.0, 0.0, Target.GRID)
+    account = SlotAccount(slot, Source.ROLLING, 1, anchor_wh=0.0)
+    at_s = 1795.0
+    quick = tracked_power_w(account, at_s, 1.0, -100.0, 5.0)
+    slow = tracked_power_w(account, at_s, 1.0, -100.0, 22.0)
+    assert (quick, slow) == (pytest.approx(100 * 3600 / 5), pytest.approx(100 * 3600 / 22))

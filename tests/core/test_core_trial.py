@@ -10,6 +10,7 @@ from core_step_site import Cell, Site, booked, rules_of
 from core_step_site import award as an_award
 
 from agent.core.authority import Source
+from agent.core.compliance import samples_of
 from agent.core.droop_products import CE_FCR_OFFSET
 from agent.core.frequency import Trouble
 from agent.core.latch import Alarm
@@ -123,6 +124,7 @@ def test_a_played_award_is_answered_and_leaves_evidence_as_a_test():
     rows = [row for one in effects for row in one.evidence]
     assert {(row.trouble, row.award_ids) for row in rows} == {(Trouble.TEST, (TEST_AWARD,))}
     assert rows[-1].frequency_hz == pytest.approx(49.7)
+    assert list(samples_of(rows, ())) == [], "nothing of it is judged as a delivery"
     assert effects[-1].decision.frequency_hz == 50.0
     assert here.state.account.response_wh == 0.0
 

@@ -2,12 +2,14 @@
 
 import random
 
+import pytest
 from agent_kill_storm import Storm, asked_a_write, storm
 
 
+@pytest.mark.timeout(300)
 def test_killed_again_and_again_under_load_it_loses_nothing_and_is_back_in_control(tmp_path_factory):
     place = tmp_path_factory.mktemp("storm")
-    told, wrong = storm(place, kills=6, seed=3, most_s=60.0)
+    told, wrong = storm(place, kills=4, seed=3, most_s=20.0)
     assert wrong == 0, told
     assert told["kills"] >= 1, "on a busy machine few lives fit"
     assert told["plans_stored"] >= 1

@@ -35,8 +35,8 @@ DIE_EVERY_H, DEAD_S = 24, 1200.0
 COMMAND_EVERY_S = 900.0
 WARM_UP_SHARE = 0.3
 """What fills once (rings of rows, learned days, caches) is full after this share of the run."""
-DRAIN_S = 3.0 * 3600.0
-"""A month of frames takes 36 minutes at 20 a second; the acks, events and slots go before."""
+DRAIN_S_PER_DAY = 360.0
+"""A month of frames takes 36 minutes at 20 a second; this leaves five times as long."""
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 MOST_MB_A_DAY, MOST_OBJECTS_A_DAY, MOST_FILES, MOST_TASKS, MOST_WAL_MB, MOST_LINES_AN_HOUR = 1.0, 2_000, 2, 3, 17.0, 720
 
@@ -134,10 +134,12 @@ class Endurance:
                     await asyncio.sleep(60.0)
                     world.check_agent()
                 self._look(world, hour / 24.0)
+                if hour % 24 == 0:
+                    print(f"day {hour // 24}: {self.result.looks[-1].memory_mb:.0f} MB", file=sys.stderr, flush=True)
             for helper in helpers:
                 helper.cancel()
             world.broker.go_up()
-            await asyncio.sleep(DRAIN_S if self._away else SETTLE_S)
+            await asyncio.sleep(SETTLE_S + (DRAIN_S_PER_DAY * self._away[1] if self._away else 0.0))
             watch.check_end()
             assert world.control is not None, "it ticks"
             self.result.late_ticks = world.control.counters.late_ticks

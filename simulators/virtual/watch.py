@@ -21,7 +21,7 @@ from simulators.scenario_plant import SitePlant
 from simulators.site import Truth
 from simulators.virtual.world import World
 
-LOST_BY_A_KILL = 3
+LOST_BY_A_KILL = 2
 """Ticks whose sample was on its way to the disk."""
 DEAD_MAN_SLACK_S = 15.0
 """After the dead-man's time for the inverter to come to rest."""

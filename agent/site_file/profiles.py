@@ -17,6 +17,7 @@ from drivers.spec import BadSpec, DeviceSpec
 def device_profiles(devices: Sequence[DeviceSection], site_folder: Path) -> tuple[dict[str, Profile], list[str]]:
     """The profiles by the devices' ids, and every problem as `key: reason`; own profiles lie in `profiles`."""
     found: dict[str, Profile] = {}
+    loaded: dict[str, Profile] = {}
     problems: list[str] = []
     for index, device in enumerate(devices):
         where = f"device[{index}] ({device.id})"
@@ -25,7 +26,9 @@ def device_profiles(devices: Sequence[DeviceSection], site_folder: Path) -> tupl
                 problems.append(f"{where}.unit_ids: is for devices with a profile")
             continue
         try:
-            found[device.id] = find(device.profile, site_folder / SITE_FOLDER)
+            if device.profile not in loaded:  # many devices of one kind share it
+                loaded[device.profile] = find(device.profile, site_folder / SITE_FOLDER)
+            found[device.id] = loaded[device.profile]
             device_spec(device, found[device.id])
         except BadProfile as bad:
             problems += [f"{where}.profile: {line}" for line in bad.problems]

@@ -3,6 +3,7 @@
 import time
 
 from gateway import fail_unless
+from looks import looks_and_leaves
 from site_inside import SITE_FILE
 from updates import UPDATES
 
@@ -189,6 +190,7 @@ STEPS = (
     ("it runs in its sandbox and within limits", runs_in_the_sandbox),
     ("a setpoint is verified", verified_setpoint),
     ("a password comes as a credential", gets_a_credential),
+    ("a technician looks, and leaves with a bundle", looks_and_leaves),
     ("a hung loop is restarted by the watchdog", watchdog_ends_a_hung_loop),
     ("a changed site file is taken over", reloads_a_good_site_file),
     ("a bad site file is refused", refuses_a_bad_site_file),

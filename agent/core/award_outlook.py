@@ -101,7 +101,7 @@ class _Ahead:
 
 
 def _as_it_is(rules: SiteRules, state: State, inputs: Inputs) -> _Ahead:
-    now = view(rules, inputs, refusing(state.writes), state.pairing)
+    now = view(rules, inputs, refusing(state.writes), state)
     # Orders of now say nothing about then: the forecast takes them at their own times.
     unbound = replace(inputs, orders=NO_ORDERS, narrowings=())
     ahead_s = projection_s(rules, None, inputs.utc_s)

@@ -21,7 +21,7 @@ from agent.core.override import Override
 from agent.core.plan import Plans, Slot, Target
 from agent.core.pv_limit import CeilingWrite, PvState
 from agent.core.reserve_duty import ReserveState
-from agent.core.skew import Pairing
+from agent.core.skew import At, Pairing
 from agent.core.slot_energy import SlotAccount, SlotRecord
 from agent.core.snapshot import BatterySample, CeilingOutcome, DroopOutcome, MeterSample, PvSample, WriteOutcome
 from agent.core.trial import Trial
@@ -95,7 +95,9 @@ class State:
     droops: tuple[DroopLine, ...] = ()
     """What is known of the own droop of the batteries that may answer by it."""
     pairing: Pairing | None = None
-    """PV and load as last believed, and what moved since."""
+    """PV and load as last believed, and the readings that told them apart."""
+    told: tuple[At, ...] = ()
+    """The last setpoints of the site."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
-from agent.core.decision import Inputs
+from agent.core.decision import Inputs, State
 from agent.core.droop import MAX_AWAY_HZ
 from agent.core.rules import SiteRules
 from agent.core.skew import Pairing, paired
@@ -51,11 +51,11 @@ class SiteView:
         return self.meter.frequency_hz.value if self.meter is not None else None
 
 
-def view(rules: SiteRules, inputs: Inputs, refusing: frozenset[str], before: Pairing | None) -> SiteView:
+def view(rules: SiteRules, inputs: Inputs, refusing: frozenset[str], state: State) -> SiteView:
     """The site as of `inputs.mono_s`; what is too old (`STALE_AFTER_S`) or cannot be true is no longer a number.
 
-    `refusing` are the batteries that take no setpoints: what they do is not ours to decide. `before` is what the last
-    tick left of readings that are not of the same instant.
+    `refusing` are the batteries that take no setpoints: what they do is not ours to decide. `state` is of
+    the last tick: readings need not be of the same instant.
     """
     at = inputs.mono_s
     batteries = tuple(_aged_battery(sample, at) for sample in inputs.batteries)
@@ -84,7 +84,7 @@ def view(rules: SiteRules, inputs: Inputs, refusing: frozenset[str], before: Pai
     if led and meter is not None and (measured_w := meter.power_w.value) is not None:
         rated_w = sum([battery.rated_discharge_w for battery in rules.batteries])
         grid = (meter.power_w.read_mono_s, measured_w)
-        pairing = paired(before, grid, (led_mono_s, led_w), led=frozenset(led), rated_w=rated_w)
+        pairing = paired(state.pairing, state.told, grid, (led_mono_s, led_w), led=tuple(led), rated_w=rated_w)
         others_w = pairing.others_w
     soc_pct = _mean_soc_pct(batteries)
     return SiteView(

@@ -10,7 +10,7 @@ do is no echo of our setpoints, so the share is right with which PV and load no 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 SAME_INSTANT_S = 0.02
 """Battery and meter read this close together show the same instant."""
@@ -37,64 +37,86 @@ class Pairing:
     others_w: float
     """PV and load as believed, W toward the grid."""
     meter_mono_s: float
-    led: frozenset[str]
+    led: tuple[str, ...]
     """The batteries that are told apart from PV and load."""
     readings: tuple[At, ...]
-    """Their power together at the time of the oldest of their readings; oldest first, as the setpoints."""
-    setpoints: tuple[At, ...] = ()
-    """Of the site, by the time they were decided."""
+    """Their power together at the time of the oldest of their readings, oldest first."""
     share: float = FIRST_SHARE
     """How far the meter finds a move done: 0 as at the reading before it, 1 as at the next reading or as told."""
 
-    def told(self, at_mono_s: float, setpoint_w: float) -> Pairing:
-        """With the setpoint of this tick."""
-        # The last one before the oldest reading that counts may still have been on its way then.
-        oldest_s = self.readings[0][0]
-        first = sum(at <= oldest_s for at, _ in self.setpoints)
-        kept = self.setpoints[max(first - 2, 0) :][-REMEMBERED:]
-        return replace(self, setpoints=(*kept, (at_mono_s, setpoint_w)))
 
-
-def paired(before: Pairing | None, grid: At, batteries: At, *, led: frozenset[str], rated_w: float) -> Pairing:
+def paired(
+    before: Pairing | None, told: tuple[At, ...], grid: At, batteries: At, *, led: tuple[str, ...], rated_w: float
+) -> Pairing:
     """PV and load now, of the meter's reading and that of the batteries `led` together, at the oldest of theirs.
 
-    `rated_w` is the rating of the site's batteries together.
+    `told` are the setpoints of the site up to now (`with_setpoint`), `rated_w` is the rating of its batteries together.
     """
+    # At every tick of every site: plain loops and comparisons cost a third of generators, min and max.
     meter_mono_s, grid_w = grid
     if before is None or before.led != led:
         share = FIRST_SHARE if before is None else before.share
-        return Pairing(grid_w - batteries[1], meter_mono_s, led, (batteries,), share=share)
-    readings = before.readings
+        return Pairing(grid_w - batteries[1], meter_mono_s, led, (batteries,), share)
+    readings, share = before.readings, before.share
     if batteries[0] > readings[-1][0]:
-        readings = (*readings, batteries)
+        readings = (*readings[1 - REMEMBERED :], batteries)
     if meter_mono_s == before.meter_mono_s:
-        return replace(before, readings=readings[-REMEMBERED:])
-    earlier = sum(at <= meter_mono_s + SAME_INSTANT_S for at, _ in readings)
+        return Pairing(before.others_w, meter_mono_s, led, readings, share)
+    first = 0
+    while first + 1 < len(readings) and readings[first + 1][0] <= meter_mono_s + SAME_INSTANT_S:
+        first += 1
     # Only the reading before the meter's instant is needed, and what came later.
-    readings = readings[max(earlier - 1, 0) :]
-    from_w, move_w = readings[0][1], 0.0
-    if meter_mono_s - readings[0][0] > SAME_INSTANT_S:
-        move_w = readings[1][1] - from_w if len(readings) > 1 else _ordered(before.setpoints, from_w)
-    # Without the move, and with all of it.
-    ends_w = (grid_w - from_w, grid_w - from_w - move_w)
-    measured_w = ends_w[0] - before.share * move_w
-    changed_w, moved_w, share = measured_w - before.others_w, abs(move_w), before.share
-    if LEAST_MOVE_SHARE * rated_w <= moved_w >= abs(changed_w):
+    readings = readings[first:]
+    at_mono_s, from_w = readings[0]
+    move_w = 0.0
+    if meter_mono_s - at_mono_s > SAME_INSTANT_S:
+        move_w = readings[1][1] - from_w if len(readings) > 1 else _ordered(told, from_w)
+    still_w = grid_w - from_w
+    others_w = still_w if move_w == 0.0 else _apart(before.others_w, still_w, move_w, share, rated_w)
+    # What no move explains teaches nothing.
+    changed_w = still_w - share * move_w - before.others_w
+    if LEAST_MOVE_SHARE * rated_w <= abs(move_w) >= abs(changed_w):
         share = min(max(share + LEARNING * changed_w / move_w, 0.0), 1.0)
+    return Pairing(others_w, meter_mono_s, led, readings, share)
+
+
+def _apart(before_w: float, still_w: float, move_w: float, share: float, rated_w: float) -> float:
+    """PV and load: `still_w` if the meter saw none of the move, less `move_w` if it saw all of it."""
+    measured_w, moved_w = still_w - share * move_w, abs(move_w)
     large = moved_w > LARGE_MOVE_SHARE * rated_w
-    expected_w, doubt_w = before.others_w + (0.0 if large else 0.5 * changed_w), moved_w if large else DOUBT * moved_w
-    low_w, high_w = max(measured_w - doubt_w, min(ends_w)), min(measured_w + doubt_w, max(ends_w))
-    others_w = min(max(expected_w, low_w), high_w)
-    return Pairing(others_w, meter_mono_s, led, readings[-REMEMBERED:], before.setpoints, share)
+    expected_w = before_w if large else 0.5 * (before_w + measured_w)
+    doubt_w = moved_w if large else DOUBT * moved_w
+    low_w = max(measured_w - doubt_w, still_w if move_w < 0.0 else still_w - move_w)
+    high_w = min(measured_w + doubt_w, still_w if move_w > 0.0 else still_w - move_w)
+    return min(max(expected_w, low_w), high_w)
 
 
-def _ordered(setpoints: tuple[At, ...], from_w: float) -> float:
+def with_setpoint(told: tuple[At, ...], now: Pairing, at_mono_s: float, setpoint_w: float) -> tuple[At, ...]:
+    """The setpoints that the next tick needs: this one, those since the reading that counts, and the two before.
+
+    The last one before that reading may still have been on its way then.
+    """
+    first = 0
+    for at_s, _ in told:
+        if at_s > now.readings[0][0]:
+            break
+        first += 1
+    kept = told[first - 2 :] if first > 2 else told
+    return (*kept[1 - REMEMBERED :], (at_mono_s, setpoint_w))
+
+
+def _ordered(told: tuple[At, ...], from_w: float) -> float:
     """The move from `from_w` to the last setpoint, no larger than the setpoints moved.
 
     A battery that never follows them does not move either.
     """
-    if not setpoints:
+    if not told:
         return 0.0
-    powers_w = [power_w for _, power_w in setpoints]
-    span_w = max(powers_w) - min(powers_w)
-    return min(max(powers_w[-1] - from_w, -span_w), span_w)
+    low_w = high_w = last_w = told[-1][1]
+    for _, power_w in told:
+        if power_w < low_w:
+            low_w = power_w
+        elif power_w > high_w:
+            high_w = power_w
+    span_w = high_w - low_w
+    return min(max(last_w - from_w, -span_w), span_w)

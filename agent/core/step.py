@@ -20,6 +20,7 @@ from agent.core.pv_control import pv_tick
 from agent.core.reserve_duty import Duty, afterwards, award_bounds, duty_now, suspended
 from agent.core.rules import BatteryRules, SiteRules
 from agent.core.site_view import SiteView, view
+from agent.core.skew import with_setpoint
 from agent.core.slot_energy import (
     Flows,
     SlotAccount,
@@ -43,7 +44,7 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
     Order: age the readings, account for the energy since the last tick, decide who decides, aim, clamp and share
     out with the frequency response on top, compare with what the devices hold, tell what changed.
     """
-    now = view(rules, inputs, refusing(state.writes), state.pairing)
+    now = view(rules, inputs, refusing(state.writes), state)
     utc_s, mono_s = inputs.utc_s, inputs.mono_s
     dt_s = mono_s - state.last_mono_s if state.last_mono_s is not None else 0.0
     trusted = inputs.clock_trusted
@@ -104,7 +105,7 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
     after = State(
         mono_s, utc_s, authority.source, account, ledger, fleet.memories, fleet.models, dispatching, reserve,
         conditions, pv.state, latches, droops.lines,
-        now.pairing.told(mono_s, done.power_w) if now.pairing is not None else None,
+        now.pairing, with_setpoint(state.told, now.pairing, mono_s, done.power_w) if now.pairing is not None else (),
     )  # fmt: skip
     return after, Effects(decision, writes, tuple(events), account, closed, evidence, pv.writes, droops.writes)
 

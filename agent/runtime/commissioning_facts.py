@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.core.commissioning_terms import CloudFacts, DeviceFacts, Moment
-from agent.core.decision import Decision
+from agent.core.decision import Decision, State
 from agent.core.events import Severity
 from agent.core.site_view import view
 from agent.core.writes import refusing
@@ -42,7 +42,7 @@ class SiteFacts:
         """What is known after the tick of `decision`."""
         control, inputs = self.control, self.control.last_inputs
         assert inputs is not None, "a tick came before"
-        now = view(control.rules, inputs, refusing(control.state.writes), None)
+        now = view(control.rules, inputs, refusing(control.state.writes), State())
         state = control.state
         alarms = {
             key: found.text

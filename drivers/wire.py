@@ -154,12 +154,12 @@ class Wire:
         return await self._exchange(request, within_s, _read_pdu(request.function, request.address, request.count))
 
     async def _exchange(self, request: Request, within_s: float, pdu: bytes) -> Answer:
-        if self._over is not None or self._line.transport is None:
-            raise LostError(str(self._over or "the connection is gone"))
+        if self._over is not None:
+            raise LostError(str(self._over))
         loop = asyncio.get_running_loop()
         waiting: asyncio.Future[Answer] = loop.create_future()
         self._request, self._waiting = request, waiting
-        self._held = self.open_bytes = 0
+        self._held = 0
         self._transaction_id = self._transaction_id % LAST_TRANSACTION + 1
         silent = loop.call_later(within_s, self._fail, SilentError())
         try:

@@ -140,3 +140,30 @@ def test_whatever_is_let_through_is_read_as_its_registers_or_not_at_all():
         feed()
 
     asyncio.run(run())
+
+
+def waiting_wire(shown):
+    """A wire that waits for the answer to READ, and its future."""
+    wire = Wire(TcpEndpoint("127.0.0.1", 1), None, lambda *_: None, lambda _, data: shown.append(data), list)
+    wire._request, wire._transaction_id = READ, TID
+    wire._waiting = asyncio.get_running_loop().create_future()
+    return wire, wire._waiting
+
+
+async def test_the_same_answer_again_before_anybody_looked_changes_nothing():
+    wire, future = waiting_wire([])
+    wire._line.data_received(READ_ANSWER)
+    wire._line.data_received(READ_ANSWER[:-1] + b"\x55")
+    assert future.result() == Answer((1, 2), None)
+
+
+async def test_every_byte_is_shown_once_however_it_comes():
+    shown = []
+    wire, future = waiting_wire(shown)
+    late = b"\0\1" + READ_ANSWER[2:]
+    pieces = [late, late[:5], late[5:] + READ_ANSWER[:8], READ_ANSWER[8:]]
+    for piece in pieces:
+        wire._line.data_received(piece)
+    assert shown == pieces
+    assert future.result().registers == (1, 2)
+    assert wire.take_late() == 2

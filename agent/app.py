@@ -115,6 +115,7 @@ class Daemon:
         self._commissioning: CommissioningSide | None = None
         self._reloading: Reloading | None = None
         self._safe_mode: SafeMode | None = None
+        self._disk_conditions: Callable[[], tuple[Condition, ...]] = tuple
 
     async def run(self) -> None:
         """Returns after a clean stop; CannotStart when another instance owns the store."""
@@ -199,6 +200,7 @@ class Daemon:
         )  # fmt: skip
         cloud.commands.restore(held)
         recorder = self._recorder(store, cloud)
+        self._disk_conditions = recorder.conditions
         authority = SiteAuthority(
             store=store, control=control, limits=lambda: plan_limits(control.rules), tell=recorder.tell,
             clock=self._clock,
@@ -359,6 +361,7 @@ class Daemon:
             *wear_conditions(self._devices.values()),
             *(self._reloading.conditions() if self._reloading is not None else ()),
             *(self._safe_mode.conditions() if self._safe_mode is not None else ()),
+            *self._disk_conditions(),
         )
 
     def _documents(self, held: Held) -> tuple[Plans, OrderDocuments]:

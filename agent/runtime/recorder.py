@@ -15,8 +15,8 @@ from typing import TypeVar
 
 import structlog
 
-from agent.core.decision import Decision, Effects
-from agent.core.events import Event
+from agent.core.decision import Condition, Decision, Effects
+from agent.core.events import Event, Severity
 from agent.core.evidence import EvidenceRow
 from agent.core.ledger import SlotRow, open_slot_row, slot_row
 from agent.core.records import Sample, StorageFailed, Stream
@@ -34,6 +34,8 @@ MAX_EVIDENCE_WAITING = 3_600
 """Seconds of evidence that may wait for the disk."""
 MAX_SLOTS_WAITING = 600
 """Finished slots that may wait for the disk, twelve days of half hours; beyond it the oldest go."""
+SLOW_FROM = 60
+"""Ticks whose record waits, from which on the disk is said not to keep up."""
 EARLY_SHARE = 0.05
 """A tick this share of the period before its edge is counted as on it."""
 
@@ -225,6 +227,14 @@ class Recorder:
         if self._failing.pop(what, None) is not None:
             log.warning("kept_again", what=what)
         return True
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """`disk_failing`: something cannot be written just now, or waits for long."""
+        if not self._failing and len(self._waiting) < SLOW_FROM:
+            return ()
+        why = "; ".join(sorted(set(self._failing.values()))) or "the disk does not keep up"
+        text = f"{why}. Control goes on from memory; plans and commands are refused and telemetry has gaps until then"
+        return (Condition("disk_failing", "site", Severity.ALARM, text),)
 
     @property
     def failing(self) -> dict[str, str]:

@@ -62,9 +62,10 @@ def test_while_the_disk_misbehaves_the_plan_goes_on_new_ones_are_refused_and_tak
     assert not reply["ok"]
     assert disk.failed > 0
     follows(plant, 40.0)
-    until(lambda: agent.status()["disk"]["failing"], "the disk is told as failing")
+    until(lambda: ("disk_failing", "site") in agent.conditions(), "the disk is told as failing")
     disk.heal()
-    until(lambda: not agent.status()["disk"]["failing"], "the disk is well again")
+    until(lambda: ("disk_failing", "site") not in agent.conditions(), "the disk is well again")
+    until(lambda: agent.events("disk_failing"), "and what was told is on record")
     cloud.send(swinging(2, 90.0))
     cloud.ack(2, "stored")
     follows(plant, 90.0)

@@ -179,6 +179,8 @@ async def test_events_slots_and_evidence_that_a_disk_refuses_are_kept_in_order_o
     assert store.taken == []
     assert set(recorder.failing) == {"event", "slot", "evidence", "sample", "decision"}
     assert recorder.samples_dropped == 3
+    (told_of,) = recorder.conditions()
+    assert (told_of.code, told_of.text.partition(".")[0]) == ("disk_failing", "the disk is full")
     store.full = False
     await ticks(recorder, [3])
     kept = {name: [what for took, what in store.taken if took == name] for name, _ in store.taken}
@@ -189,6 +191,16 @@ async def test_events_slots_and_evidence_that_a_disk_refuses_are_kept_in_order_o
     await ticks(recorder, [4, 5])
     assert len([1 for name, _ in store.taken if name == "note_decision"]) == 1, "and not again while nothing changes"
     assert recorder.failing == {}
+    assert recorder.conditions() == ()
+
+
+async def test_a_disk_that_does_not_keep_up_is_told():
+    _, recorder = failing_recorder()
+    for second in range(module.SLOW_FROM):
+        assert recorder.conditions() == ()
+        recorder.put(effects(second))
+    (told_of,) = recorder.conditions()
+    assert "does not keep up" in told_of.text
 
 
 async def test_what_comes_while_the_disk_is_busy_refusing_keeps_its_place_behind(monkeypatch):

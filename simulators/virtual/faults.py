@@ -26,6 +26,7 @@ MOST_AT_ONCE = 4
 SLOW_DEVICE_S = 5.0
 SLOW_DISK_S = 5.0
 FLAP_S = 4.0
+LONGEST_SLEEP_S = 600.0
 DEVICES = ("battery", "pv", "meter")
 
 
@@ -62,6 +63,7 @@ class Kind(StrEnum):
     CLOUD_STORES_NOTHING = "cloud stores nothing"
     HOSTILE = "hostile messages"
     CLOCK = "clock set"
+    ASLEEP = "machine asleep"
     KILLED = "kill -9"
     STOPPED = "stopped and started"
     DISK_FULL = "disk full"
@@ -92,7 +94,7 @@ OF_DEVICES: dict[Kind, Callable[[Faults], None]] = {
 """What each of these does to one unit."""
 RARE = frozenset({Kind.KILLED, Kind.STOPPED})
 """At most so many starts in ten minutes that the agent does not take them for a crash loop: one such fault a burst."""
-CRIPPLING = frozenset({*OF_DEVICES, *RARE, Kind.NOT_READY, Kind.UNPLUGGED})
+CRIPPLING = frozenset({*OF_DEVICES, *RARE, Kind.NOT_READY, Kind.UNPLUGGED, Kind.ASLEEP})
 """While these last, nobody may be able to keep the connection within its limits."""
 
 
@@ -157,6 +159,7 @@ class Injector:
             Kind.SLOW_BROKER: lambda: setattr(broker.faults, "latency_s", 1.0 + 2.0 * fault.size),
             Kind.CLOUD_STORES_NOTHING: lambda: setattr(world.cloud, "stores", False),
             Kind.CLOCK: lambda: setattr(world.clock, "step_s", fault.size),
+            Kind.ASLEEP: lambda: world.loop.pause(LONGEST_SLEEP_S * fault.size),
             Kind.DISK_FULL: lambda: world.disk.full(full=True),
             Kind.DISK_SLOW: lambda: setattr(world.disk, "job_s", SLOW_DISK_S * fault.size),
         }

@@ -79,6 +79,10 @@ class VirtualLoop(BaseEventLoop):
         """Virtual seconds."""
         return self._now_s
 
+    def pause(self, seconds: float) -> None:
+        """Nothing runs for so long, as when the machine sleeps; what was due meanwhile is late."""
+        self._now_s += seconds
+
     def ready_now(self) -> str:
         """What would run next, for people."""
         ready = self._ready  # type: ignore[attr-defined] # of BaseEventLoop

@@ -19,6 +19,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from agent.config import load
 from simulators.invariants import revision
@@ -86,6 +87,22 @@ class Run:
         self._bursts = drawn(seed, hours * 3600.0, kinds)
         self._random = random.Random(f"commands {seed}")
 
+    @classmethod
+    def again(cls, entry: dict[str, Any]) -> Run:
+        """The run of an entry of the corpus: its own site and faults, whatever its seed gives by now."""
+        run = cls(entry["seed"], entry["hours"], tick_s=entry["tick_s"])
+        run.site = VirtualSite(**entry["site"])
+        run._bursts = [
+            [Fault(**{**fault, "kind": Kind(fault["kind"])}) for fault in burst] for burst in entry["bursts"]
+        ]
+        return run
+
+    def entry(self, tick_s: float, found: str) -> dict[str, Any]:
+        """What the corpus keeps of this run."""
+        bursts = [[asdict(fault) for fault in burst] for burst in self._bursts]
+        head = {"seed": self.site.seed, "hours": self.result.hours, "tick_s": tick_s, "found": found[:200]}
+        return {**head, "site": asdict(self.site), "bursts": bursts}
+
     def run(self) -> Result:
         """The whole run, from a fresh disk to the last message."""
         began_s = time.process_time()
@@ -144,6 +161,7 @@ class Run:
                 coming.remove(fault)
                 active.append(fault)
                 await injector.begin(fault)
+                world.check_agent()
             for fault in active:
                 await injector.goes_on(fault)
             if any(fault.kind in CRIPPLING for fault in active):
@@ -210,8 +228,8 @@ def one(seed: int, hours: float, tick_s: float) -> Result:
 def keep(result: Result, tick_s: float) -> None:
     """Adds a seed that broke a rule to the corpus."""
     corpus = json.loads(CORPUS.read_text())
-    entry = {"seed": result.seed, "hours": result.hours, "tick_s": tick_s, "found": result.broken[0][:200]}
-    if not any(all(old[key] == entry[key] for key in ("seed", "hours", "tick_s")) for old in corpus):
+    entry = Run(result.seed, result.hours, tick_s=tick_s).entry(tick_s, result.broken[0])
+    if not any(old["bursts"] == entry["bursts"] and old["site"] == entry["site"] for old in corpus):
         corpus.append(entry)
         CORPUS.write_text(json.dumps(corpus, indent=1) + "\n")
 

@@ -184,3 +184,20 @@ def test_a_clock_that_is_set_wrong_and_right_again_executes_no_slot_twice_and_al
         nothing_is_missing(world.cloud)
 
     simulated(story, tmp_path / "a", seed=8, **SLOW)
+
+
+def test_after_ten_minutes_of_sleep_everything_is_read_before_anything_is_written_and_the_slot_of_now_decides(tmp_path):
+    async def story(world):
+        await pass_time(world, 300.0)
+        begun = world.control.counters.ticks
+        world.loop.pause(600.0)
+        await pass_time(world, 60.0)
+        counters = world.control.counters
+        assert counters.late_ticks == pytest.approx(120, abs=2), "skipped, not made up"
+        assert counters.ticks - begun == pytest.approx(12, abs=3)
+        slot, now_s = world.control.decisions[-1].slot, world.true_utc_s()
+        assert slot.start_utc_s <= now_s < slot.end_utc_s
+        await pass_time(world, CALM_S)
+        nothing_is_missing(world.cloud)
+
+    simulated(story, tmp_path / "a", seed=9, **SLOW)

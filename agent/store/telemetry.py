@@ -33,6 +33,12 @@ _SLOT_FIELDS = tuple(f.name for f in fields(SlotRow) if f.name not in ("closed",
 _PATH_FIELDS = tuple(f.name for f in fields(EnergyPaths))
 _SLOT_COLUMNS = ", ".join((*_SLOT_FIELDS, "closed", *_PATH_FIELDS))
 _SLOT_MARKS = ", ".join("?" for _ in (*_SLOT_FIELDS, "closed", *_PATH_FIELDS))
+_SLOT_UPDATES = ", ".join(f"{name} = excluded.{name}" for name in (*_SLOT_FIELDS, "closed", *_PATH_FIELDS))
+# In its place: a row that is replaced costs the page of the index too, each second.
+_PUT_SLOT = (
+    f"INSERT INTO slots ({_SLOT_COLUMNS}) VALUES ({_SLOT_MARKS}) "  # noqa: S608 - constants
+    f"ON CONFLICT (start_utc_s) DO UPDATE SET {_SLOT_UPDATES}"
+)
 _SAMPLE_MARKS = ", ".join("?" for _ in (*_SAMPLE_FIELDS, "points"))
 BuildFrame = Callable[[int, Sequence[Sample]], bytes]
 BuildFromFrames = Callable[[int, Sequence[tuple[int, bytes]]], bytes]
@@ -216,13 +222,13 @@ class TelemetryDb:
     def save_slot(self, row: SlotRow) -> None:
         """The slot is in the ledger as far as it came, in the place of an earlier state of the same slot."""
         with self.database.transaction() as db:
-            db.execute(f"INSERT OR REPLACE INTO slots ({_SLOT_COLUMNS}) VALUES ({_SLOT_MARKS})", _slot_values(row))  # noqa: S608
+            db.execute(_PUT_SLOT, _slot_values(row))
 
     def close_slot(self, row: SlotRow, build: Callable[[int], bytes], now_utc_s: float) -> int:
         """The sequence of the message about a finished slot, which is in ledger and outbox, or in neither."""
         assert row.closed
         with self.database.transaction(durable=True) as db:
-            db.execute(f"INSERT OR REPLACE INTO slots ({_SLOT_COLUMNS}) VALUES ({_SLOT_MARKS})", _slot_values(row))  # noqa: S608
+            db.execute(_PUT_SLOT, _slot_values(row))
             db.execute(
                 "DELETE FROM slots WHERE start_utc_s <= "
                 "(SELECT start_utc_s FROM slots ORDER BY start_utc_s DESC LIMIT 1 OFFSET ?)",

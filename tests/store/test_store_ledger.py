@@ -8,6 +8,7 @@ from store_values import BUILD_FRAME, NOW, SITE, event, messages, open_store, sa
 from agent.cloud.messages import event_message
 from agent.core.records import Stream
 from agent.store import Quota, schema
+from agent.store.telemetry import TelemetryDb
 
 V1_SLOT = (
     "INSERT OR REPLACE INTO slots (start_utc_s, end_utc_s, target, power_w, source, version, delivered_wh, battery_wh, "
@@ -126,3 +127,16 @@ async def test_version_1_can_go_on_with_files_of_version_2(tmp_path, reopen):
     assert [row.paths is None for row in await store.slots(NOW, NOW + 3600)] == [False, True]
     gaps = [m["data"] for _, m in await messages(store, Stream.EVENT) if m.get("code") == "telemetry_dropped"]
     assert gaps == [{"stream": "telemetry", "from": 1, "to": 2}], "a gap without a stream is one of telemetry"
+
+
+def test_what_is_kept_each_second_costs_one_page_of_the_journal_for_the_sample_and_one_for_the_slot(tmp_path):
+    telemetry = TelemetryDb(tmp_path, Quota())
+    telemetry.start(None, dict.fromkeys(Stream, (0, 0)))
+    (page_bytes,) = telemetry.database.connection().execute("PRAGMA page_size").fetchone()
+    telemetry.database.connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    for second in range(20):
+        telemetry.add_sample(sample(NOW + second))
+        telemetry.save_slot(slot(closed=False, delivered=None))
+    written = (tmp_path / "telemetry.db-wal").stat().st_size
+    telemetry.database.close()
+    assert written <= 42 * (page_bytes + 24)

@@ -77,6 +77,21 @@ def test_it_needs_a_restart(between, old, new, key):
     assert between(TEXT, TEXT.replace(old, new, 1)) == {key: False}
 
 
+def test_a_key_or_a_product_that_changes_under_its_name_is_taken_over(between):
+    key = '[[cloud.signing_key]]\nid = "k"\npublic_key = "{}"\n[store]'
+    before, after = (
+        TEXT.replace("[store]", key.format(public_key), 1)
+        for public_key in (
+            "Qedhea0OBDHxtKOb-o0aBx3R4Rx85jcHBe4GCxdefUE",
+            "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+        )
+    )
+    assert between(before, after) == {"cloud.signing_key": True}
+    product = '[[product]]\nname = "my-fcr"\npreset = "ce-fcr-gate"\ngate = "{} mHz"\n[replan] '
+    before, after = (TEXT.replace("[replan] ", product.format(gate), 1) for gate in (15, 20))
+    assert between(before, after) == {"product": True}
+
+
 def test_a_cloud_that_comes_or_goes_needs_a_restart(between):
     without = TEXT[: TEXT.index("[cloud]")] + TEXT[TEXT.index("[store]") :]
     assert between(TEXT, without) == between(without, TEXT) == {"cloud": False}

@@ -23,6 +23,9 @@ def test_what_the_control_owns_needs_an_override(source):
 
 
 def test_a_safety_latch_is_not_overridden_by_hand():
+    safe = refuse_hand_write(owned=True, source=Source.SAFE_MODE, awards=())
+    assert safe is not None
+    assert "ems safe-mode end" in safe.hint
     refused = refuse_hand_write(owned=True, source=Source.LATCH, awards=())
     assert "the safety latch holds the batteries at 0 kW" in refused.why
     assert "ems latch reset" in refused.hint

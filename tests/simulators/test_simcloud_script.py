@@ -238,7 +238,7 @@ class TestSignatures:
         assert signer.public_key == field("public key")
         payload = re.search(r"^payload\s+((?:\S+\n?\s*){3})", page, re.MULTILINE)[1]
         assert signer.signed(field("content").encode()).decode() == "".join(payload.split()[:3])
-        assert content_of(signer.signed(b"{}")) == b"{}"
+        assert [content_of(one) for one in (signer.signed(b"{}"), b"{}", b"e.x")] == [b"{}", b"{}", b"e.x"]
 
 
 class TestMisbehaviour:

@@ -46,7 +46,6 @@ from agent.core.commissioning_log import (
 from agent.core.commissioning_signs import HINT_BATTERY, HOME, REST, rest_phase
 from agent.core.commissioning_terms import Finding, Moment, Phase, Result, Scene, Word, result, skipped
 
-MIDDLE_PCT = 50.0
 LAG_SHARE = 0.632
 """Of the step, 1 - 1/e: a first-order lag has its time constant there, a delay its whole self."""
 

@@ -35,7 +35,7 @@ from agent.core.rules import BatteryRules, SiteRules
 
 STEPS = (
     Step("identity", "identity of every device", at_once, judge_identity, "nothing moves", vital=True),
-    Step("limits", "static limits", at_once, judge_limits, "nothing moves"),
+    Step("limits", "static limits", at_once, judge_limits, "nothing moves", vital=True),
     Step(
         "readings", "readings at rest", read_script, judge_readings, "the battery rests", per_battery=True, vital=True
     ),

@@ -124,6 +124,13 @@ async def test_after_a_wrong_sign_nothing_larger_is_tried():
     assert max(abs(power_w) for _, power_w in site.powers) < 0.09 * RATED_W
 
 
+async def test_a_battery_of_another_size_is_not_moved_at_all():
+    site = VirtualSite(battery={"rated_power": "1.5 MW"})
+    facts = await site.commission()
+    assert (words(facts)["limits"], words(facts)["readings:bess"]) == ("failed", None)
+    assert max(abs(power_w) for _, power_w in site.powers) == 0.0
+
+
 async def test_a_scale_wrong_by_ten_stays_within_the_rating():
     site = VirtualSite(lying(told_factor=10.0))
     await site.commission()

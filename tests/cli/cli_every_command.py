@@ -1,7 +1,7 @@
 """Runs every command of `ems` in a state that somebody will meet, each in a process of its own, and tells how it ended.
 
-    python cli_every_command.py FOLDER STATE...      one JSON object per command and state on standard output
-    python cli_every_command.py page                 renews the table of docs/commands.md
+    python cli_every_command.py FOLDER STATE      one JSON object per command on standard output
+    python cli_every_command.py page              renews the table of docs/commands.md
 
 Forks instead of starting Python anew for each: a whole walk takes seconds. A new command is walked by itself.
 """
@@ -204,7 +204,7 @@ def walk(folder, state_name):
             if state_name == "json":
                 words.append("--json")
             result = ended(words, folder, room=state_name != "mute")
-            print(json.dumps(result | {"state": state_name, "path": name}), flush=True)
+            print(json.dumps(result | {"path": name}), flush=True)
     finally:
         if daemon is not None:
             os.kill(daemon, signal.SIGKILL)
@@ -218,12 +218,4 @@ if __name__ == "__main__":
     # Loaded once for all the children.
     for module in ("agent.app", "agent.cli.bundle_content", "agent.cli.doctor_devices", "simulators.cloud_run"):
         import_module(module)
-    for name in sys.argv[2:]:
-        whole = Path(sys.argv[1]) / name
-        whole.mkdir()
-        # In a child too: what a state changes stays in it.
-        if walker := os.fork():
-            os.waitpid(walker, 0)
-        else:
-            walk(whole, name)
-            os._exit(0)
+    walk(Path(sys.argv[1]), sys.argv[2])

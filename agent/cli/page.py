@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 1000.0, 220.0
+DAY_LIKE_H = (9.0, 25.0)
 LEFT, RIGHT, TOP, BOTTOM = 62.0, 10.0, 12.0, 24.0
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2733; --soft: #66717d; --line: #d5dbe1; --paper: #ffffff; --card: #f6f8fa;
@@ -96,7 +97,8 @@ def chart(hours: Sequence[float], curves: Sequence[Curve], mark: Callable[[float
         value = low + index * step
         lines.append(f'<path class="axis" d="M{LEFT:g} {y(value):.1f}H{WIDTH - RIGHT:g}"/>')
         lines.append(f'<text x="{LEFT - 6:g}" y="{y(value) + 4:.1f}" text-anchor="end">{value:g}</text>')
-    _, _, hour_step = nice_axis(first, last)
+    # A day is read in thirds of a morning, not in fives.
+    hour_step = 3.0 if DAY_LIKE_H[0] < last - first <= DAY_LIKE_H[1] else nice_axis(first, last)[2]
     hour = math.ceil(first / hour_step) * hour_step
     while hour <= last:
         lines.append(f'<text x="{x(hour):.1f}" y="{HEIGHT - 7:g}" text-anchor="middle">{escape(mark(hour))}</text>')

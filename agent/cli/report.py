@@ -85,7 +85,7 @@ def report(
     if as_json:
         show_json(numbers(found) | ({"page": str(path)} if path is not None else {}))
     else:
-        typer.echo("\n".join([*(f"{what:<26}{value}" for what, value in cards(found)), f"written to {path}"]))
+        typer.echo("\n".join([*(f"{what:<28}{value}" for what, value in cards(found)), f"written to {path}"]))
 
 
 def read_day(directory: Path, begin: datetime, end: datetime) -> Day:

@@ -462,7 +462,7 @@ MUTANTS: list[Mutant] = [
     ),
     *_of(
         "commissioning.py",
-        ("at home only when it is seen at rest", "if at_rest and fresh:", "if True:"),
+        ("at home only when it is seen at rest", "if fresh and _rests(run, moment):", "if True:"),
         ("who the devices are is asked at each start", "(ALWAYS, *todo)", "(*todo,)"),
         first=("commissioning_run", "commissioning"),
     ),

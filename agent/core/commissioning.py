@@ -206,9 +206,32 @@ def _running(run: Run, moment: Moment) -> Run:
     phase = run.phase
     assert phase is not None
     mine = tuple(row for row in run.rows if row.phase == phase.name)
-    if (mine and phase.over(mine)) or moment.mono_s - run.phase_mono_s >= phase.most_s:
+    if mine and phase.over(mine):
         return _next_phase(run, moment)
-    return run
+    if moment.mono_s - run.phase_mono_s < phase.most_s:
+        return run
+    key = run.key
+    if (
+        key is not None
+        and key.step.moves
+        and phase.power_w == 0.0
+        and not phase.awards.sold
+        and not _rests(run, moment)
+    ):
+        text = f"{key.device_id} was told to rest {phase.most_s:.0f} s ago and does not"
+        return _end_early(
+            run, moment, Finding(Word.FAILED, "not_at_rest", text, "find out what moves it, then --resume")
+        )
+    return _next_phase(run, moment)
+
+
+def _rests(run: Run, moment: Moment) -> bool:
+    """Whether the battery under trial is seen at rest."""
+    battery = _battery(run)
+    assert battery is not None
+    small_w = AT_REST_SHARE * min(battery.rated_charge_w, battery.rated_discharge_w)
+    sample = moment.battery(battery.device_id)
+    return sample is not None and sample.power_w.value is not None and abs(sample.power_w.value) <= small_w
 
 
 def _judged(run: Run, moment: Moment) -> Run:
@@ -257,11 +280,9 @@ def _end_early(run: Run, moment: Moment, found: Finding) -> Run:
 def _homing(run: Run, moment: Moment) -> Run:
     battery = _battery(run)
     assert battery is not None
-    small_w = AT_REST_SHARE * min(battery.rated_charge_w, battery.rated_discharge_w)
     sample = moment.battery(battery.device_id)
-    at_rest = sample is not None and sample.power_w.value is not None and abs(sample.power_w.value) <= small_w
     fresh = sample is not None and sample.power_w.read_mono_s > run.phase_mono_s
-    if at_rest and fresh:
+    if fresh and _rests(run, moment):
         return _after_surprise(run, moment)
     if moment.mono_s - run.phase_mono_s < HOME_WITHIN_S:
         return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from core_site import T0
 from core_step_site import Cell, Site, rules_of
 
@@ -79,3 +80,19 @@ def test_a_battery_that_does_not_come_home_is_told_to_go_to():
     run, _ = lead(site, stuck)
     assert "was not seen at rest within 60 s" in run.surprise.text
     assert "go to the battery" in run.surprise.hint
+
+
+@pytest.mark.parametrize(("step", "phase"), [("step_response:b0", "down"), ("fcr:b1", "high")])
+def test_a_battery_that_goes_on_when_it_is_told_to_rest_ends_it(step, phase):
+    site = two()
+
+    def goes_on(run):
+        cell = site.cells[0 if step.endswith("b0") else 1]
+        if str(run.key) == step and run.phase is not None and run.phase.name == phase and abs(cell.power_w) > 50e3:
+            cell.live_through = lambda *_: None
+
+    run, _ = lead(site, goes_on)
+    assert run.surprise.code == "not_at_rest"
+    assert "told to rest 60 s ago and does not; and" in run.surprise.text
+    assert "go to the battery" in run.surprise.hint
+    assert run.word is Word.FAILED

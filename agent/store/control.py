@@ -26,6 +26,8 @@ SNAPSHOT_EVERY_S = 86_400.0
 SNAPSHOT_FILE = "control.snapshot.db"
 COMMANDS_SINCE = "commands_since_utc_s"
 LOSS = "loss_to_tell"
+HEADER_BYTES = 100
+"""Of a database file; a sound one is longer."""
 
 _OUTCOME_COLUMNS = "at_utc_s, subject, kind, version, sha256, stage, reason, field, detail, command_id"
 _FIRST_HASH = "0" * 64
@@ -267,9 +269,11 @@ class ControlDb:
 
     def why_lost(self) -> str | None:
         """Why there is no file although there was one, in words; None when it is there or never was."""
-        if self.database.path.exists() or not (self._snapshot_path.exists() or self.database.put_aside()):
+        path = self.database.path
+        # SQLite takes a file that ends within its header for a new one, and what is gone for never written.
+        if path.exists() and path.stat().st_size >= HEADER_BYTES:
             return None
-        return "the file is gone"
+        return "the file is gone or empty" if self._snapshot_path.exists() or self.database.put_aside() else None
 
     def replace_lost(self, why: str, kept_as: Path, *, commands_since_utc_s: float) -> bool:
         """True when the newest snapshot took the place of the (quarantined) file, False when that was an empty one.

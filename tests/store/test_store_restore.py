@@ -89,6 +89,16 @@ async def test_a_file_that_somebody_removed_is_restored_too(tmp_path):
     assert await found(tmp_path) == ([("yearly", 7)], True, ["database_damaged"])
 
 
+@pytest.mark.parametrize("size", [0, 1, 99])
+async def test_a_file_that_was_cut_off_within_its_header_is_restored_and_not_begun_anew(tmp_path, size):
+    store = await open_store(tmp_path)
+    await store.save_document(*plan(7, PlanKind.YEARLY))
+    await store.close()
+    whole = (tmp_path / "control.db").read_bytes()
+    (tmp_path / "control.db").write_bytes(whole[:size])
+    assert await found(tmp_path) == ([("yearly", 7)], True, ["database_damaged"])
+
+
 async def test_what_must_be_known_of_the_loss_is_in_the_file_that_is_renamed_whoever_reads_it_meanwhile(
     damaged, monkeypatch
 ):

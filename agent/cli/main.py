@@ -43,7 +43,10 @@ COMMANDS: Mapping[str, str | Group] = {
     "uninstall": "uninstall:uninstall",
     "cloud-sim": "cloud_sim:cloud_sim",
     "fleet-sim": "fleet_sim:fleet_sim",
-    "plan": Group("Look at the plans held, bring one, or take one along.", {"show": "plan:show", "import": "plan:import_", "export": "plan:export"}),
+    "plan": Group(
+        "Look at the plans held, bring one, or take one along.",
+        {"show": "plan:show", "import": "plan:import_", "export": "plan:export"},
+    ),
     "awards": Group(
         "Look at the awards held, or export what was given.", {"evidence": "awards:evidence"}, by_itself="awards:awards"
     ),

@@ -94,11 +94,19 @@ class Site:
         found += [value for name, value in os.environ.items() if _SECRET_NAMES.search(name)]
         folders = [Path(os.environ[_CREDENTIALS])] if _CREDENTIALS in os.environ else []
         folders.append(Path("/run/credentials") / UNIT)
-        paths = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
+        paths = [path for folder in folders for path in _within(folder)]
         for name in _NAMED_FILES.findall(self.text):
             bare = name.removeprefix("credential:")
             paths += [folder / bare for folder in folders] if bare != name else [Path(name)]
         return [secret for secret in (*found, *(line for path in paths for line in _lines_of(path))) if secret]
+
+
+def _within(folder: Path) -> list[Path]:
+    """What is in a folder; nothing where it is not there, or not for us to see."""
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _lines_of(path: Path) -> list[str]:

@@ -5,6 +5,7 @@ import io
 import json
 import tarfile
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -161,6 +162,15 @@ def test_without_a_site_file_there_is_still_a_bundle(site):
     _, files = bundle(site, None)
     assert "site.toml: " in files["MANIFEST.txt"].split("could not be had")[1]
     assert "doctor.txt" in files
+
+
+def test_credentials_that_may_not_be_seen_are_no_reason_to_give_up(site, monkeypatch):
+    def closed(_folder):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", closed)
+    _, files = bundle(site, GOOD)
+    assert "site.toml" in files
 
 
 def test_json_tells_programs_what_was_written(site):

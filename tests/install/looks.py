@@ -43,6 +43,7 @@ def _roles(gateway):
     run("useradd -G ems looker && useradd -G ems,ems-operator operator-1 && useradd stranger")
     for user, words, code, said in (
         ("looker", "status", 0, ""),
+        ("looker", "support-bundle --out /tmp/bundle-of-looker.tar.gz", 0, ""),
         ("looker", "override set 0 --reason test", 1, "looker is not an operator"),
         ("operator-1", "override set 0 --for 1m --reason test", 0, ""),
         ("operator-1", "override clear", 0, ""),

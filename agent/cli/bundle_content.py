@@ -11,7 +11,7 @@ import re
 import ssl
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import distributions
@@ -124,17 +124,24 @@ def _lines_of(path: Path) -> list[str]:
 
 
 def pieces(site: Site, socket: Path, findings: Callable[[], list[Finding]]) -> Iterator[Piece]:
-    """All of it, in the order of the bundle."""
-    yield _site_file(site)
-    yield from _profiles(site)
-    yield from _doctor(findings)
-    yield from _daemon(socket)
-    yield _events(site, socket)
-    yield _telemetry(site)
-    yield _log()
-    yield _metrics(site)
-    yield Piece("versions.json", "this machine and its software", _json(versions()))
-    yield Piece("schemas.json", "versions of tables, site file and contract", _json(_schemas(site)))
+    """All of it, in the order of the bundle. A fault in one piece costs that piece and no other."""
+    collectors: tuple[tuple[str, Callable[[], Iterable[Piece]]], ...] = (
+        ("site.toml", lambda: [_site_file(site)]),
+        ("profiles", lambda: _profiles(site)),
+        ("doctor.txt", lambda: _doctor(findings)),
+        ("daemon", lambda: _daemon(socket)),
+        ("events.jsonl", lambda: [_events(site, socket)]),
+        ("telemetry.csv", lambda: [_telemetry(site)]),
+        ("journal.log", lambda: [_log()]),
+        ("ems.prom", lambda: [_metrics(site)]),
+        ("versions.json", lambda: [Piece("versions.json", "this machine and its software", _json(versions()))]),
+        ("schemas.json", lambda: [_schemas(site)]),
+    )
+    for name, collect in collectors:
+        try:
+            yield from collect()
+        except Exception as error:  # noqa: BLE001 - the bundle is made for what nobody expected
+            yield Piece(name, "", None, f"a fault while it was collected: {type(error).__name__}: {error}")
 
 
 def _site_file(site: Site) -> Piece:
@@ -280,12 +287,13 @@ def versions() -> dict[str, Any]:
     }
 
 
-def _schemas(site: Site) -> dict[str, Any]:
+def _schemas(site: Site) -> Piece:
     from agent.cloud.wire_fields import SCHEMA  # noqa: PLC0415 (as above)
     from agent.store.examination import examined  # noqa: PLC0415 (as above)
 
     tables = {one.name: {"found": one.version, "known": one.known_version} for one in examined(site.store, time.time())}
-    return {"tables": tables, "site_file": 1, "contract": SCHEMA}
+    versions_of = {"tables": tables, "site_file": 1, "contract": SCHEMA}
+    return Piece("schemas.json", "versions of tables, site file and contract", _json(versions_of))
 
 
 def _json(value: Any) -> str:

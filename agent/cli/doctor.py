@@ -109,7 +109,7 @@ def examine(config: Path, socket: str | None, *, devices: bool) -> Iterator[Find
 
     loaded, problems = _load(config)
     told = asked(daemon_socket(socket, loaded))
-    facts = _gateway_facts(config, loaded, problems, told)
+    facts = gateway_facts(config, loaded, problems, told)
     yield from gateway(facts)
     status = told.answers.get("status")
     if status is not None:
@@ -161,7 +161,8 @@ def asked(path: Path) -> Told:
     return told
 
 
-def _gateway_facts(config: Path, site: SiteFile | None, problems: tuple[str, ...], told: Told) -> GatewayFacts:
+def gateway_facts(config: Path, site: SiteFile | None, problems: tuple[str, ...], told: Told) -> GatewayFacts:
+    """What was collected of the gateway."""
     from agent.cli.config_risks import NO_CONNECTION, risks  # noqa: PLC0415 (the CLI starts fast)
     from agent.cli.doctor_machine import clock_facts, disk_facts  # noqa: PLC0415 (as above)
     from agent.core.checkup import ConfigFacts, GatewayFacts  # noqa: PLC0415 (as above)

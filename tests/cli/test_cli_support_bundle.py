@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from agent.cli import doctor
 from agent.cli.bundle_content import thinned
 from agent.cli.main import app
 from agent.core.events import Event, EventState, Severity
@@ -171,6 +172,16 @@ def test_credentials_that_may_not_be_seen_are_no_reason_to_give_up(site, monkeyp
     monkeypatch.setattr(Path, "iterdir", closed)
     _, files = bundle(site, GOOD)
     assert "site.toml" in files
+
+
+def test_a_fault_in_one_piece_costs_no_other(site, monkeypatch):
+    def broken(*_args, **_options):
+        raise KeyError("a fault of ours")
+
+    monkeypatch.setattr(doctor, "gateway_facts", broken)
+    _, files = bundle(site, GOOD)
+    assert "doctor.txt: a fault while it was collected: KeyError" in files["MANIFEST.txt"]
+    assert {"site.toml", "versions.json", "schemas.json"} <= set(files)
 
 
 def test_json_tells_programs_what_was_written(site):

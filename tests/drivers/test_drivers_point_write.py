@@ -220,7 +220,7 @@ async def test_what_sunspec_does_not_allow_is_refused(name, text, why):
 
 @pytest.mark.parametrize("text", ["STOP", "0"])
 async def test_a_sunspec_enumeration_is_written_by_word_or_number(text):
-    device, memory, clock = sunspec_battery()
+    device, _, clock = sunspec_battery()
     planned = await prepare(device, "715.OpCtl", text, clock)
     assert (planned.old_label, planned.new, planned.new_label) == ("START", 0, "STOP")
 

@@ -45,7 +45,7 @@ class LiveParts:
 
     async def use(self, site: SiteFile) -> None:
         """They go by this file, in which nothing differs but what `agent.site_file.changes` calls live."""
-        # Without a pause up to here: no tick sees half of it.
+        # No pause before the last line: no tick sees half of it.
         self.control.use_rules(site.rules())
         for section in site.device:
             self.polled[section.id].period_s = section.poll

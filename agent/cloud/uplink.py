@@ -240,21 +240,23 @@ class Uplink:
         )
         self._watermark_seen.clear()
         self._resend = {stream: ResendTimer(self._options.resend_after_s) for stream in Stream}
-        await connection.subscribe(self._topics.subscribed)
-        self._connection, self._drain = connection, drain
-        self._connected.set()
-        self._accepted = True
-        parts: tuple[Awaitable[Any], ...] = (
-            self._receive(connection),
-            self._tell_status(connection),
-            self._tell_forecast(connection),
-            self._send(drain),
-            self._watch_steadiness(drain),
-            self._watch_what_is_stored(drain),
-            self._hear_again_after_a_flood(connection),
-        )
-        tasks = [asyncio.ensure_future(part) for part in parts]
+        # What waited at the broker may come before its answer to the subscription, and more of it than there is room for
+        # (mosquitto 2.0 after a connection that broke): unless somebody takes it meanwhile, that answer is never read.
+        tasks = [asyncio.ensure_future(self._receive(connection))]
         try:
+            await connection.subscribe(self._topics.subscribed)
+            self._connection, self._drain = connection, drain
+            self._connected.set()
+            self._accepted = True
+            parts: tuple[Awaitable[Any], ...] = (
+                self._tell_status(connection),
+                self._tell_forecast(connection),
+                self._send(drain),
+                self._watch_steadiness(drain),
+                self._watch_what_is_stored(drain),
+                self._hear_again_after_a_flood(connection),
+            )
+            tasks += [asyncio.ensure_future(part) for part in parts]
             await asyncio.wait({*tasks, connection.lost}, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
                 if task.done():

@@ -29,7 +29,7 @@ RATING_SLACK = 1.02
 LAG_S = 1.0
 """Of the simulated inverter with its line, rounded up."""
 NORMAL_AFTER_S = 300.0
-OF_THE_SITE = frozenset({"connection_limit_exceeded", "curtailment_exceeded"})
+OF_THE_SITE = frozenset({"connection_limit_exceeded", "curtailment_exceeded", "pv_cannot_be_limited"})
 """Alarms that sun, load or an order raise with everything working."""
 DEVICES_SETTLE_S = 60.0
 """After a device or the agent was broken: its dead-man, and some ticks."""

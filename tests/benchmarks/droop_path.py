@@ -154,8 +154,8 @@ def measure(steps: int) -> dict[str, Any]:
                 # Far enough from the step before, outside the product's dead band, and at no fixed phase.
                 frequency_hz = round(50.0 + (-1) ** number * dice.uniform(0.25, 0.5), 2)
                 for who, devices in (("agent", ours), ("bare", bares)):
+                    time.sleep(dice.uniform(0.15, 0.25))
                     found[who].append(devices.step(frequency_hz))
-                time.sleep(dice.uniform(0.25, 0.35))
         finally:
             client.loop_stop()
             for child in (bare, process):

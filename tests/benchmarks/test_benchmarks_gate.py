@@ -48,6 +48,7 @@ def test_the_gate_looks_at_ratios_and_not_at_times():
 def test_what_other_gateways_take_is_none_of_its_business():
     peer = figures.part("c", [Figure("peers.other.cpu", "", 9.0, "%", 1.0)], {})
     assert gate.ratios({"parts": {"peers": peer}}) == {}
+    assert now(Figure("poll.c", "beside a C loop, where there is one", 0.8, "%", 0.07)) == {}
 
 
 def test_where_more_is_better_less_is_worse():

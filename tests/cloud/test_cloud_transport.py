@@ -12,6 +12,7 @@ from cloud_double import until
 from own_ca import Authority
 from secure_broker import SecureBroker
 
+from agent.cloud.intake import MAX_INBOUND
 from agent.cloud.transport import (
     FROM_FILE,
     CannotConnect,
@@ -395,6 +396,27 @@ class TestHostileBrokers:
             await until(lambda: "QoS 2" in (site.uplink.last_trouble or ""), "the refusal")
             await site.end()
         assert sent < 59_000
+
+    async def test_a_backlog_that_comes_before_the_answer_to_the_subscription_does_not_hide_it(self, edge):
+        """So mosquitto 2.0 does after a connection that broke: it forgets how many it has sent without an answer."""
+        topic = f"ems/v1/{SITE}/cloud/plan/rolling".encode()
+
+        async def answer(reader, writer):
+            await reader.read(1000)
+            writer.write(bytes.fromhex("20 03 00 00 00"))
+            asked = await reader.read(1000)
+            for mid in range(1, 3 * MAX_INBOUND):
+                body = len(topic).to_bytes(2, "big") + topic + mid.to_bytes(2, "big") + b"\x00{}"
+                writer.write(bytes([0x32, len(body)]) + body)
+            granted = bytes([1] * asked.count(f"ems/v1/{SITE}/cloud/".encode()))
+            writer.write(bytes([0x90, 3 + len(granted)]) + asked[3:5] + b"\x00" + granted)
+            await writer.drain()
+            await reader.read()
+
+        async with Fake(answer) as server:
+            site = edge(None, transport=self.way(server)).begin()
+            await until(lambda: site.uplink.connected, "the subscription is answered", deadline_s=8.0)
+            await site.end()
 
     async def test_one_that_says_nothing_in_the_handshake_does_not_hold_up_a_stop(self, edge, tmp_path, monkeypatch):
         monkeypatch.setattr("agent.cloud.transport.CONNECT_TIMEOUT_S", 600.0)

@@ -240,9 +240,9 @@ class Uplink:
         )
         self._watermark_seen.clear()
         self._resend = {stream: ResendTimer(self._options.resend_after_s) for stream in Stream}
-        # What waited at the broker may come before its answer to the subscription, and more of it than there is room for
-        # (mosquitto 2.0 after a connection that broke): unless somebody takes it meanwhile, that answer is never read.
-        tasks = [asyncio.ensure_future(self._receive(connection))]
+        # What waited at the broker may come before its answer to the subscription, and more of it than there is
+        # room for (mosquitto 2.0 after a connection that broke): that answer is read only if somebody takes it.
+        tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._receive(connection))]
         try:
             await connection.subscribe(self._topics.subscribed)
             self._connection, self._drain = connection, drain

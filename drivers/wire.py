@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Literal
 
-from pymodbus.framer import FramerBase, FramerRTU, FramerSocket
+from pymodbus.framer import FramerRTU, FramerSocket
 from pymodbus.pdu import DecodePDU, ModbusPDU
 from pymodbus.pdu.register_message import (
     ReadHoldingRegistersRequest,
@@ -35,6 +35,10 @@ LAST_TRANSACTION = 65000
 """Transaction ids count from 1 to this."""
 READ_PDUS_KEPT = 1024
 """Encoded reads: a site asks for the same few again and again."""
+
+DECODER = DecodePDU(is_server=False)
+"""What the framers ask for; nothing is decoded by it."""
+MBAP_FRAMER, RTU_FRAMER = FramerSocket(DECODER), FramerRTU(DECODER)
 
 # Every failure leaves the link as a typed error and a counter; the library's own lines would repeat it
 # at each poll of a dead device. Lower the level to debug the library.
@@ -107,7 +111,7 @@ class Wire:
         self._show = show
         self._owed = owed
         self._transactions = has_transactions(endpoint)
-        self._framer: FramerBase = (FramerSocket if self._transactions else FramerRTU)(DecodePDU(is_server=False))
+        self._framer = MBAP_FRAMER if self._transactions else RTU_FRAMER
         self._transaction_id = 0
         self._request: Request | None = None
         self._waiting: asyncio.Future[Answer] | None = None

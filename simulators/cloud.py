@@ -20,8 +20,8 @@ from simulators.optimiser import NoScheduleError
 
 WORK_PERIOD_S = 0.5
 MOST_SITES = 10_000
-HEARD = ("edge/#", "cloud/watermark")
-"""The second is the cloud's own word: how far an earlier run had stored everything."""
+HEARD = ("cloud/watermark", "edge/#")
+"""The first is the cloud's own word, how far an earlier run had stored everything: it must be known before the rest."""
 
 
 class SimulatedCloud:

@@ -34,7 +34,7 @@ KEPT_EVENTS = 1_000
 KEPT_SLOTS = 10_000
 KEPT_PUBLISHED = 1_000
 KEPT_COMMANDS = 20
-SETTLE_S = 0.5
+SETTLE_S = 1.0
 """After subscribing: what an earlier run stored is heard before anything is told to be stored."""
 STREAMS = ("telemetry", "ack", "event", "ledger")
 VALID_S = 30.0
@@ -394,6 +394,11 @@ class SiteDesk:
         with self._lock:
             told = {slot.start_utc_s: slot for slot in self._stored.slots}
         return [told[start] for start in sorted(told)]
+
+    def stored_up_to(self, stream: str) -> int:
+        """Everything of the stream up to here has come."""
+        with self._lock:
+            return self._stored.streams[stream].stored_up_to
 
     def traffic(self) -> tuple[int, int, float]:
         """Messages and bytes that came, and when the last one did (Unix time, 0: never)."""

@@ -95,7 +95,9 @@ class Misbehaviour:
         if plan is not None:
             plan["version"] -= 1
             self._send(kind, desk, "cloud/plan/rolling", desk.signed(json.dumps(plan).encode()))
-        self._send(kind, desk, "cloud/watermark", desk.signed(watermark(desk.site_id, {"telemetry": 1})))
+        # Never above what is stored: that would not be old, and the site would forget what nobody has.
+        lower = {"telemetry": max(0, desk.stored_up_to("telemetry") - 1)}
+        self._send(kind, desk, "cloud/watermark", desk.signed(watermark(desk.site_id, lower)))
         late = command(
             desk.site_id,
             desk.forbidden_id("late"),

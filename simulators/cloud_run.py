@@ -128,17 +128,18 @@ def show(
     until_s = None if seconds is None else time.monotonic() + seconds
     title = f"cloud-sim at {run.cloud.place}"
     live = Live(console=console, auto_refresh=False) if console.is_terminal and not as_json else None
+    over = False
     with live or nullcontext():
         while True:
             found = run.account()
-            left_s = every_s if until_s is None else min(every_s, until_s - time.monotonic())
             if as_json:
                 print(json.dumps({"at": round(time.time(), 3), **found}), flush=True)
             elif live is not None:
                 live.update(table(found, title), refresh=True)
-            if left_s <= 0 or stop.wait(left_s):
+            if over:
                 break
-    found = run.account()
+            left_s = every_s if until_s is None else min(every_s, until_s - time.monotonic())
+            over = left_s <= 0 or stop.wait(left_s)
     if live is None and not as_json:
         console.print(table(found, title))
     return found

@@ -264,6 +264,7 @@ class TestMisbehaviour:
         world.wrong.do(Misdeed.OLD_VERSIONS, world.desk, world.now)
         topics = [topic.rpartition("/")[2] for topic, _, _ in world.raw]
         assert topics == ["rolling", "watermark", "command"]
+        assert json.loads(world.raw[1][1])["stored"] == {"telemetry": 0}, "never more than is stored"
         assert read(PlanKind.ROLLING, world.raw[0][1]).version == world.desk.counts().versions["rolling"] - 1
         late = parse_command(world.raw[2][1], SITE).command
         assert late.expires_utc_s < NOW

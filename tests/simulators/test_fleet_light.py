@@ -137,8 +137,10 @@ async def test_a_fleet_is_connected_heard_planned_for_and_comes_back_whole(mosqu
     said = []
     place = Place("127.0.0.1", mosquitto().port)
     task = FleetTask(place, 20, 1.5, habits(), connects_per_s=200.0, herd=True)
-    found = await FleetRun(task, said.append).run()
+    run = FleetRun(task, said.append)
+    found = await run.run()
     assert found["complete"], found
+    assert run._tally.plans == 20, "the plan that comes again after a reconnect is not stored again"
     assert found["connect"]["connected"] == found["plan"]["stored"] == found["herd"]["back"] == 20
     assert found["account"]["connections_lost"] == 20
     assert found["account"]["telemetry_messages"] >= 20
@@ -151,8 +153,20 @@ async def test_a_fleet_that_cannot_all_connect_is_not_complete(mosquitto, monkey
     monkeypatch.setattr(fleet_run, "DEADLINE_S", 1.0)
     few = "listener {port} 127.0.0.1\nallow_anonymous true\nmax_connections 6\nuser root\npersistence_location {directory}/\n"
     task = FleetTask(Place("127.0.0.1", mosquitto(few).port), 10, 1.0, habits())
-    found = await FleetRun(task, lambda _text: None).run()
+    run = FleetRun(task, lambda _text: None)
+    found = await run.run()
     assert (found["complete"], found["connect"]["connected"] < 10) == (False, True)
+    assert max(site._failures for site in run._sites) >= 1, "who is not let in waits longer"
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "complete"),
+    [({}, True), ({"gaps": 1}, False), ({"unconfirmed": 1}, False), ({"connections_lost": 1}, False)],
+)
+def test_a_run_with_a_frame_or_a_connection_lost_is_not_complete(spoiled, complete):
+    account = {"gaps": 0, "unconfirmed": 0, "connections_lost": 0} | spoiled
+    found = {"connect": {"connected": 1}, "plan": {"stored": 1}, "account": account}
+    assert FleetRun(FleetTask(Place("x", 1), 1), lambda _text: None)._complete(found) == complete
 
 
 async def test_without_a_broker_the_fleet_says_where_it_looked():

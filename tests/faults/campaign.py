@@ -1,6 +1,6 @@
 """The fault campaign: runs the tests of every row of `matrix.toml` and writes the results into docs/reliability.md.
 
-`python -m tests.faults.campaign [--area disk] [--workers 3] [--list]`. With `--area` the other rows keep the result of
+`python -m tests.faults.campaign [--area disk] [--again] [--workers 3] [--list]`. Rows that are not run keep the result of
 their last run. Exit code 0 only if every row that was run held and no row lost its tests.
 """
 
@@ -130,6 +130,7 @@ def main() -> int:
     """Runs what was asked for and writes the page."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--area", action="append", help="only rows of this area, such as Disk; may be repeated")
+    options.add_argument("--again", action="store_true", help="only rows that did not hold in their last run")
     options.add_argument("--workers", default="2")
     options.add_argument("--list", action="store_true", help="print the tests instead of running them")
     asked = options.parse_args()
@@ -139,6 +140,9 @@ def main() -> int:
     if asked.area and len(wanted) < len(asked.area):
         options.error(f"--area: choose from {', '.join(sorted(areas))}")
     chosen = [row for row in rows if row.area in wanted]
+    if asked.again:
+        before = results_before()
+        chosen = [row for row in chosen if not before.get((row.area, row.fault), NOT_RUN).startswith("held")]
     ids = sorted({node_id for row in chosen for test in row.tests for node_id in node_ids(test)})
     if asked.list:
         print("\n".join(ids))

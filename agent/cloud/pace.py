@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 BURST_S = 1.0
 """What was not used within this time is gone."""
 
-ROUNDING = 1e-9
+ROUNDING = 1e-5
+"""Of a message: what a clock of months, counted in 64 bits, gets wrong."""
 
 
 @dataclass(slots=True)

@@ -193,7 +193,9 @@ class Recorder:
             await self._guarded("running slot", lambda: self._store.save_slot(so_far))
         # Of note: another decider, another slot, or another set of limits at work.
         note = (decision.source, decision.slot, tuple(clip.limit for clip in decision.clips))
-        if note != self._noted:
+        if note == self._noted:
+            self._failing.pop("decision", None)  # the one that was refused is past, and none waits
+        else:
             body = explanation(decision, {})
             if await self._guarded("decision", lambda: self._store.note_decision(decision.utc_s, body)):
                 self._noted = note

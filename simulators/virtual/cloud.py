@@ -49,6 +49,8 @@ class Command:
     terminal: list[str] = field(default_factory=list)
     accepted: int = 0
     payload: bytes = b""
+    sent_back: bool = False
+    """Refused without having been judged, as by a full disk: it may be sent again."""
     heard: bool = True
     """Whether the broker has a session that it goes to; a broker that forgot its sessions loses it."""
 
@@ -232,6 +234,10 @@ class VirtualCloud:
                     self.instants.take(message["seq"], mono_s)
                 self.newest_utc_s = max(self.newest_utc_s, *(sample.utc_s for sample in read_samples(message)))
             return
+        if name == "ack" and message["seq"] is None and message.get("reason") in ("storage_failed", "rate_limited"):
+            if message["id"] in self.commands:
+                self.commands[message["id"]].sent_back = True
+            return
         if name not in ("ack", "event", "ledger") or message["seq"] is None or not self._is_new(name, message):
             return
         if name == "ack":
@@ -289,7 +295,11 @@ class VirtualCloud:
         for payload in self._broker.forgotten:
             with suppress(ValueError, KeyError, TypeError):
                 self.commands[json.loads(payload)["id"]].heard = False
-        return [one.id for one in self.commands.values() if one.heard and not one.terminal and one.ends_utc_s < now_s]
+        return [
+            one.id
+            for one in self.commands.values()
+            if one.heard and not (one.terminal or one.sent_back) and one.ends_utc_s < now_s
+        ]
 
     @property
     def _broker(self) -> Broker:

@@ -270,9 +270,10 @@ class TestPace:
         pace.took(1)
         assert (pace.available(99.0), pace.available(100.0)) == (0, 4)
 
+    @pytest.mark.parametrize("begin_s", [4600.05, 616_628.433759, 3e8 + 0.1])
     @pytest.mark.parametrize("per_s", [0.3, 3.0, 7.0, 20.0])
-    def test_after_the_wait_that_it_asks_for_one_may_go_whatever_rounding_does(self, per_s):
-        pace, now_s = Pace(per_s), 4600.05
+    def test_after_the_wait_that_it_asks_for_one_may_go_whatever_rounding_does(self, per_s, begin_s):
+        pace, now_s = Pace(per_s), begin_s
         for _ in range(300):
             if not pace.available(now_s):
                 now_s += pace.wait_s()

@@ -194,6 +194,23 @@ async def test_events_slots_and_evidence_that_a_disk_refuses_are_kept_in_order_o
     assert recorder.conditions() == ()
 
 
+async def test_a_decision_that_was_refused_and_is_past_does_not_keep_the_alarm_up_for_ever(monkeypatch):
+    monkeypatch.setattr(module, "explanation", lambda *_: {})
+    store, recorder = failing_recorder()
+    store.full = False
+    await ticks(recorder, [0])
+    store.full = True
+    limited = effects(1)
+    limited.decision.clips = (SimpleNamespace(limit="soc"),)
+    recorder.put(limited)
+    await recorder.flush()
+    assert set(recorder.failing) == {"sample", "decision"}
+    store.full = False
+    await ticks(recorder, [2])
+    assert recorder.failing == {}, "decided as before: nothing of note waits"
+    assert recorder.conditions() == ()
+
+
 async def test_a_disk_that_does_not_keep_up_is_told():
     _, recorder = failing_recorder()
     for second in range(module.SLOW_FROM):

@@ -114,7 +114,6 @@ class Site:
             reach=Reach(
                 in_force=lambda book: setattr(self, "book", book),
                 act=self._act,
-                safe_mode=lambda: self.safe_mode,
                 trusted=lambda: self.trusted,
                 safe_mode=lambda: self.safe_mode,
                 report=self._report,

@@ -186,10 +186,11 @@ class Invariants:
         )
         if not over:
             self._within_mono_s = decision.mono_s
-        elif decision.mono_s - self._within_mono_s > METER_LOST_S + LAGS_TO_SETTLE * plant.slowest_lag_s + 2 * rules.tick_s:
-            self._broken(
-                1, tick, f"the connection has been beyond its limit since {self._within_mono_s:.0f} s: {grid_w:.0f} W"
-            )
+            return
+        allowed_s = METER_LOST_S + LAGS_TO_SETTLE * plant.slowest_lag_s + 2 * rules.tick_s
+        if decision.mono_s - self._within_mono_s > allowed_s:
+            since = f"{self._within_mono_s:.0f} s"
+            self._broken(1, tick, f"the connection has been beyond its limit since {since}: {grid_w:.0f} W")
 
     def _outside(self, rules: BatteryRules, sample: BatterySample, power_w: float, mono_s: float) -> list[str]:
         """The bounds of one battery that `power_w` breaks."""

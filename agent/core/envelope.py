@@ -21,6 +21,7 @@ from agent.core.soc_window import OPEN, Gates, SocNow, SocRules, gates, soc_boun
 
 __all__ = ["CLIP_EPSILON_W", "Bound", "Clip", "clamp"]
 
+
 @dataclass(frozen=True, slots=True)
 class BatteryMemory:
     """What the envelope of one battery remembers from tick to tick."""

@@ -114,12 +114,13 @@ def test_a_battery_that_fell_silent_with_a_write_under_way_may_hold_either_setpo
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_the_power_of_a_silent_battery_may_end_without_taking_the_site_over_its_other_limit(sign):
+@pytest.mark.parametrize("how", ["silent", "refuses"])
+def test_the_power_of_a_lost_battery_may_end_without_taking_the_site_over_its_other_limit(sign, how):
     """It goes on against the others, which may not lean on it: its dead-man ends it at any moment."""
     limit_w = 200e3
     running = limited(2, sign * 150e3, limit_w)
     running.run(3)
-    running.cells[0].silent = True
+    setattr(running.cells[0], how, True)
     running.plans = Plans(plan(-sign * 400e3))
     running.run(80)
     assert beyond_w(running, limit_w) <= 1.0

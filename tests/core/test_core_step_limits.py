@@ -10,6 +10,7 @@ from core_step_site import Cell, rules_of, site
 
 from agent.core.bounds import Rank
 from agent.core.derating import Curve, Derating, Quantity
+from agent.core.envelope import projection_s
 from agent.core.envelope_rules import BatteryLimits, SiteLimits
 from agent.core.hybrid import SharedInverter
 from agent.core.orders import Curtailment, Orders, Outage
@@ -287,3 +288,9 @@ def test_soc_that_contradicts_the_energy_is_told_narrows_the_window_and_is_clear
     truth["frozen"] = False
     running.run(6 * 900)
     assert running.raised("soc_contradicts_energy") == [("raised", "b0"), ("cleared", "b0")]
+
+
+@pytest.mark.parametrize("left_s", [0.5, 4.0, 100.0])
+def test_the_soc_is_looked_at_to_the_end_of_the_slot_and_never_less_far_than_the_site_reacts(left_s):
+    rules = rules_of(1)
+    assert projection_s(rules, T0 + left_s, T0) == max(left_s, rules.reaction_s)

@@ -67,9 +67,9 @@ def test_a_jump_of_the_soc_is_not_learned_from():
         soc_pct = cells.run(200e3)
         calm = observed(calm, STEP_S, 200e3, soc_pct)
         jumped = observed(jumped, STEP_S, 200e3, soc_pct + (8.0 if i >= 30 else 0.0))
-    for model in (calm, jumped):
-        closed = observed(model, STEP_S, -200e3, model.stretch.soc_pct)
-        assert closed.capacity_wh == pytest.approx(STATED_WH, rel=0.01)
+    calm, jumped = (observed(model, STEP_S, -200e3, model.stretch.soc_pct) for model in (calm, jumped))
+    assert calm.capacity_wh == pytest.approx(STATED_WH, rel=0.001)
+    assert jumped.capacity_wh == pytest.approx(STATED_WH, rel=0.001)
     assert jumped.contradictions == 0
 
 

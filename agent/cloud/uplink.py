@@ -74,10 +74,6 @@ class UplinkOptions:
     link: LinkOptions = field(default_factory=LinkOptions)
 
 
-GRANTED_WITHIN_S = 1.0
-"""A broker's usual answer to a subscription is there long before; what it sends is taken after it, or after this."""
-
-
 class Uplink:
     """The site's voice and ear. `run` it as one task; the other methods may be called at any time on the loop."""
 
@@ -244,15 +240,11 @@ class Uplink:
         )
         self._watermark_seen.clear()
         self._resend = {stream: ResendTimer(self._options.resend_after_s) for stream in Stream}
-        granted = asyncio.ensure_future(connection.subscribe(self._topics.subscribed))
-        tasks: list[asyncio.Future[Any]] = [granted]
+        # What waited at the broker may come before its answer to the subscription, and more than there is room for
+        # (mosquitto 2.0 after a connection that broke): that answer is read only if somebody takes what waited.
+        tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._receive(connection))]
         try:
-            await asyncio.wait(tasks, timeout=GRANTED_WITHIN_S)
-            # What waited at the broker may come before its answer to the subscription, and more of it than there is
-            # room for (mosquitto 2.0 after a connection that broke): that answer is read only if somebody takes it.
-            tasks.append(asyncio.ensure_future(self._receive(connection)))
-            await granted
-            tasks.remove(granted)
+            await connection.subscribe(self._topics.subscribed)
             self._connection, self._drain = connection, drain
             self._connected.set()
             self._accepted = True

@@ -93,10 +93,16 @@ class Cloud:
         return [content for name, content in self.messages if name == topic]
 
     def acks(self):
-        return [content for content in self.messages_of("edge/ack") if content["seq"] is not None]
+        return self._each_once("edge/ack")
 
     def events(self):
-        return self.messages_of("edge/event")
+        return self._each_once("edge/event")
+
+    def _each_once(self, topic):
+        """As the contract asks of a cloud: what came again, after a new connection, counts once."""
+        return list(
+            {content["seq"]: content for content in self.messages_of(topic) if content["seq"] is not None}.values()
+        )
 
     def samples(self):
         """Every (boot, time) of the frames stored, once per frame that has it."""

@@ -96,7 +96,8 @@ def test_a_plan_compressed_with_gzip_is_as_good_as_any(site):
 def test_each_document_has_one_terminal_outcome(parts, mosquitto):
     broker = mosquitto()
     cloud = parts.cloud(broker)
-    parts.agent(parts.plant(), broker).start()
+    agent = parts.agent(parts.plant(), broker).start()
+    until(lambda: agent.status()["cloud"]["connected"], "the broker passes on each plan, and not only the last")
     payloads = {number: document(number, [1.0] * 100) for number in (1, 2, 3)}
     for payload in payloads.values():
         cloud.send(payload)

@@ -17,6 +17,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from statistics import linear_regression
 
 from agent.config import load
 from simulators.cloud_count import SampleCount, StreamCount
@@ -75,11 +76,8 @@ class Days:
 
     def slope(self, name: str) -> float:
         """How much `name` grows a day, by least squares over the looks after the warm-up."""
-        points = [(look.day, float(getattr(look, name))) for look in self.settled()]
-        mean_x = sum(x for x, _ in points) / len(points)
-        mean_y = sum(y for _, y in points) / len(points)
-        square = sum((x - mean_x) ** 2 for x, _ in points)
-        return sum((x - mean_x) * (y - mean_y) for x, y in points) / square if square else 0.0
+        looks = self.settled()
+        return linear_regression([look.day for look in looks], [float(getattr(look, name)) for look in looks]).slope
 
     def grows(self) -> list[str]:
         """What is not flat, for people."""

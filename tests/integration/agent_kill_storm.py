@@ -198,13 +198,17 @@ def checked(path):
         database.close()
 
 
+def quiet_broker(place):
+    """A broker that is never killed: writing all it has to its disk with each change would make it the slowest part."""
+    config = CONFIG.replace("autosave_on_changes true\nautosave_interval 1\n", "")
+    assert config != CONFIG
+    return Mosquitto(shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin"), place, config).start()
+
+
 def storm(place, kills, seed, most_s):
     """What a storm of so many kills found; it ends early, and well, when its time is over."""
     chance = random.Random(seed)
-    # This broker is not killed: writing all it has to its disk with each change would make it the slowest part.
-    config = CONFIG.replace("autosave_on_changes true\nautosave_interval 1\n", "")
-    assert config != CONFIG
-    broker = Mosquitto(shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin"), place, config).start()
+    broker = quiet_broker(place)
     site = Storm(place, broker, chance)
     began, done = time.monotonic(), 0
     try:

@@ -1,4 +1,7 @@
-"""A real broker for any test: `mosquitto()` makes one on a free loopback port, to be started, killed and started."""
+"""For all tests: properties are judged by what they find, never by how long a busy machine takes; and a real broker.
+
+`mosquitto()` makes a broker on a free loopback port, to be started, killed and started.
+"""
 
 import shutil
 import signal
@@ -7,6 +10,10 @@ import subprocess
 import time
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 DEADLINE_S = 10.0
 CONFIG = """\

@@ -195,19 +195,19 @@ def mutated_bytes(draw):
 
 
 class TestHostility:
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(mutated_bytes())
     def test_any_mutated_document_is_parsed_or_refused(self, payload):
         assert isinstance(parse_document(PlanKind.ROLLING, payload, SITE), ParsedDocument | RefusedDocument)
         assert isinstance(parse_watermark(payload, SITE), dict | Refused)
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(st.sampled_from(sorted(GOOD)), json_values)
     def test_any_value_in_any_field_is_parsed_or_refused(self, field, value):
         payload = json.dumps(GOOD | {field: value}).encode()
         assert isinstance(parse_document(PlanKind.ROLLING, payload, SITE), ParsedDocument | RefusedDocument)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.binary(max_size=200))
     def test_any_bytes_are_refused(self, payload):
         assert isinstance(parse_document(PlanKind.YEARLY, payload, SITE), RefusedDocument)

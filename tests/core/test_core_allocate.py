@@ -224,7 +224,7 @@ def test_a_small_battery_that_suits_better_is_not_left_behind_for_its_small_shar
     assert shares(60.0, big, small) == {"big": 60.0, "small": 0.0}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @example(socs=[15.0, 12.0], sizes=[1.0, 0.25, 1.0, 1.0, 1.0, 1.0], seed=1, least=0.05)
 @given(
     socs=st.lists(st.floats(12, 88), min_size=2, max_size=6),

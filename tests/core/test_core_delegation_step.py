@@ -430,7 +430,7 @@ DEEDS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 @given(DEEDS, st.sampled_from([1, 2]))
 def test_whatever_the_devices_do_no_answer_is_given_twice_and_the_reserve_is_held(deeds, count):
     """Every tick also meets the invariants of the scenario runner (power and energy of the award are kept)."""

@@ -205,7 +205,7 @@ def test_a_battery_that_drops_out_never_takes_the_site_over_its_limit(sign, how)
     assert result.shares_w["a"] == 0.0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     lags=st.lists(st.integers(0, 4), min_size=2, max_size=6),
     seed=st.integers(0, 10_000),
@@ -281,7 +281,7 @@ def test_a_target_around_zero_does_not_wander_from_battery_to_battery():
     assert len(set(used)) == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     socs=st.lists(st.one_of(st.none(), st.floats(0, 100)), min_size=1, max_size=5), seed=st.integers(0, 10_000),
     export=st.sampled_from([0.0, 200e3, 2e6]), imported=st.sampled_from([0.0, 300e3, 2e6]),

@@ -89,7 +89,7 @@ def assert_true(row: SlotRow, truth: EnergyPaths, within_wh: float):
         assert getattr(row.paths, name) == pytest.approx(getattr(truth, name), abs=within_wh), name
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 10**6), power_w=st.floats(-300e3, 300e3), target=st.sampled_from(Target))
 def test_under_fast_clouds_the_paths_add_up_to_the_meter_and_are_close_to_the_truth(seed, power_w, target):
     site = TrueSite(seed)

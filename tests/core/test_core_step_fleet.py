@@ -216,7 +216,7 @@ def test_a_curtailment_holds_while_a_silent_battery_still_gives():
     assert running.grid_w == pytest.approx(250e3)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     count=st.sampled_from([2, 3, 5, 16]), seed=st.integers(0, 2**32), slow=st.booleans(),
     target=st.sampled_from(list(Target)),

@@ -219,7 +219,7 @@ RULES = (
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(data=st.data(), rules=st.sampled_from(RULES))
 def test_no_reading_makes_a_tick_fail_and_no_battery_moves_on_what_is_not_known(data, rules):
     state = State()

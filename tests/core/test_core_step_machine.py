@@ -196,7 +196,7 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestLife.settings = settings(max_examples=60, stateful_step_count=25)
 
 
 def test_a_second_of_award_without_a_row_is_never_left_out_while_the_loop_runs():

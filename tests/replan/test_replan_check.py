@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from replan_requests import any_request, priced, promised, replayed, request
 
@@ -12,7 +12,7 @@ from agent.replan.check import check
 from agent.replan.model import solve
 from agent.replan.problem import Proposal
 
-CALM = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+CALM = settings(max_examples=150)
 
 
 FREE = {"soc_now_pct": 50.0, "charge_efficiency": 0.9, "discharge_efficiency": 0.9}

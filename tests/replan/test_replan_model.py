@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from replan_requests import T0, any_request, priced, promised, replayed, request
 
@@ -14,7 +14,7 @@ from agent.replan.check import check
 from agent.replan.cost import cost
 from agent.replan.model import solve
 
-CALM = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+CALM = settings(max_examples=150)
 
 
 def best(asked):

@@ -20,7 +20,7 @@ from agent.replan.problem import (
 ASKED = priced(1.0, None)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(asked=any_request())
 def test_a_request_comes_back_the_same(asked):
     assert request_from_json(request_json(asked)) == asked

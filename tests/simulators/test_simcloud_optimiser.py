@@ -82,7 +82,7 @@ def check_physics(plan, asked, battery):
         assert battery.soc_min_pct - 0.01 <= soc_pct <= battery.soc_max_pct + 0.01
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     prices=st.lists(st.floats(-50, 100), min_size=1, max_size=16),
     soc_now_pct=st.floats(10.0, 90.0),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from drivers.sunspec_layout import layout
+from simulators.battery import Battery
 from simulators.modbus_server import ILLEGAL_ADDRESS, ILLEGAL_VALUE, RequestRefusedError
 from simulators.plant import Plant
 from simulators.setpoint_control import FIELD_OF_POINT, SetpointControl
@@ -108,6 +109,26 @@ def identify(image: SunSpecImage, model: str, serial: str, unit_id: int) -> None
     image.text("1.Vr", "1.0")
     image.text("1.SN", serial)
     image.number("1.DA", unit_id)
+
+
+def charge_state(plant: Plant) -> int:
+    """802.ChaSt, 124.ChaSt: 1 off, 2 empty, 3 discharging, 4 charging, 5 full, 6 holding."""
+    if not plant.ready:
+        return 1
+    if plant.battery.stored_wh <= 0.0:
+        return 2
+    if plant.battery.stored_wh >= plant.config.battery.capacity_wh:
+        return 5
+    if plant.battery_w == 0.0:
+        return 6
+    return 3 if plant.battery_w > 0.0 else 4
+
+
+def show_current_limits(image: SunSpecImage, battery: Battery) -> None:
+    """802.AChaMax, 802.ADisChaMax: rounded down, for a limit must not be shown larger than it is."""
+    step_a = image.resolution("802.AChaMax")
+    image.number("802.AChaMax", math.floor(battery.charge_limit_a / step_a) * step_a)
+    image.number("802.ADisChaMax", math.floor(battery.discharge_limit_a / step_a) * step_a)
 
 
 class BatteryDevice(SunSpecDevice):
@@ -267,17 +288,14 @@ class BatteryDevice(SunSpecDevice):
         plant, number = self._plant, self.image.number
         battery = plant.battery
         number("802.SoC", plant.soc_pct)
-        number("802.ChaSt", self._charge_state())
+        number("802.ChaSt", charge_state(plant))
         number("802.Hb", self._heartbeat() % MAX_UINT16)
         number("802.CtrlHb", self._bank_heartbeat)
         number("802.State", 3 if plant.ready else 1)  # connected, disconnected
         number("802.V", battery.voltage_v)
         number("802.A", battery.current_a)
         number("802.W", battery.voltage_v * battery.current_a)
-        step_a = self.image.resolution("802.AChaMax")
-        # Rounded down: a limit must not be shown larger than it is.
-        number("802.AChaMax", math.floor(battery.charge_limit_a / step_a) * step_a)
-        number("802.ADisChaMax", math.floor(battery.discharge_limit_a / step_a) * step_a)
+        show_current_limits(self.image, battery)
 
     def _heartbeat(self) -> int:
         """Whole seconds since the device started."""
@@ -291,19 +309,6 @@ class BatteryDevice(SunSpecDevice):
         wanted_w = plant.setpoint_w or 0.0
         within = -plant.battery.charge_limit_w <= wanted_w <= plant.battery.discharge_limit_w
         return 3 if within else 4
-
-    def _charge_state(self) -> int:
-        """802.ChaSt: 1 off, 2 empty, 3 discharging, 4 charging, 5 full, 6 holding."""
-        plant = self._plant
-        if not plant.ready:
-            return 1
-        if plant.battery.stored_wh <= 0.0:
-            return 2
-        if plant.battery.stored_wh >= plant.config.battery.capacity_wh:
-            return 5
-        if plant.battery_w == 0.0:
-            return 6
-        return 3 if plant.battery_w > 0.0 else 4
 
 
 class PvDevice(SunSpecDevice):

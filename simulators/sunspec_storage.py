@@ -7,20 +7,25 @@ reversion time runs out the window is open again and the battery idles.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from simulators.modbus_server import ILLEGAL_VALUE, RequestRefusedError
 from simulators.plant import Plant
-from simulators.sunspec_devices import LINE_VOLTAGE_V, SunSpecDevice, identify
+from simulators.sunspec_devices import (
+    HEADROOM,
+    LINE_VOLTAGE_V,
+    SunSpecDevice,
+    charge_state,
+    identify,
+    show_current_limits,
+)
 from simulators.sunspec_image import MAX_INT16, MAX_UINT16, SunSpecImage, finest_scale
 
 MODELS = (1, 103, 120, 121, 122, 123, 124, 802, 803)
 HYBRID_MODELS = (1, 103, 120, 121, 122, 123, 160, 124, 802, 803)
 MODULES = ("MPPT 1", "MPPT 2", "StCha 3", "StDisCha 4")
 """The labels of model 160 as a Fronius GEN24 has them: its battery is two modules, one for each direction."""
-HEADROOM = 1.5
 LIMIT_CHARGE, LIMIT_DISCHARGE = 1, 2
 """Bits of 124.StorCtl_Mod."""
 OPEN_PCT = 100.0
@@ -176,7 +181,7 @@ class StorageDevice(SunSpecDevice):
         number("103.Hz", plant.frequency_hz)
         number("103.St", 4 if plant.ready else 1)  # MPPT, off
         number("124.ChaState", plant.soc_pct)
-        number("124.ChaSt", self._charge_state())
+        number("124.ChaSt", charge_state(plant))
         number("124.StorCtl_Mod", window.mode)
         number("124.OutWRte", window.out_pct)
         number("124.InWRte", window.in_pct)
@@ -185,10 +190,7 @@ class StorageDevice(SunSpecDevice):
         number("802.State", 3 if plant.ready else 1)  # connected, disconnected
         number("802.V", battery.voltage_v)
         number("802.CtrlHb", self._heartbeat)
-        step_a = self.image.resolution("802.AChaMax")
-        # Rounded down: a limit must not be shown larger than it is.
-        number("802.AChaMax", math.floor(battery.charge_limit_a / step_a) * step_a)
-        number("802.ADisChaMax", math.floor(battery.discharge_limit_a / step_a) * step_a)
+        show_current_limits(self.image, battery)
         for name in ("803.ModTmpMax", "803.ModTmpMin", "803.string.1.StrModTmpAvg"):
             number(name, battery.temperature_c)
         if self._hybrid:
@@ -196,16 +198,3 @@ class StorageDevice(SunSpecDevice):
                 (plant.pv_w / 2, plant.pv_w / 2, max(-plant.battery_w, 0.0), max(plant.battery_w, 0.0)), start=1
             ):
                 number(f"160.module.{index}.DCW", power_w)
-
-    def _charge_state(self) -> int:
-        """124.ChaSt: 1 off, 2 empty, 3 discharging, 4 charging, 5 full, 6 holding."""
-        plant = self._plant
-        if not plant.ready:
-            return 1
-        if plant.battery.stored_wh <= 0.0:
-            return 2
-        if plant.battery.stored_wh >= plant.config.battery.capacity_wh:
-            return 5
-        if plant.battery_w == 0.0:
-            return 6
-        return 3 if plant.battery_w > 0.0 else 4

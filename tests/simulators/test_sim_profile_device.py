@@ -1,22 +1,20 @@
 """Devices made from the shipped profiles and the plant, over real Modbus TCP: read right, and moved the right way."""
 
-import asyncio
 import time
 import tomllib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sim_opened import opened, until
 
-from drivers.device import DeviceSpec, open_device
 from drivers.endpoint import TcpEndpoint
 from drivers.errors import DeviceError, ModbusRefused
 from drivers.link import Link
-from drivers.profile.load import find, shipped
+from drivers.profile.load import examine, find, shipped
 from drivers.profile.model import Pacing
 from simulators.profile_site import HOUSE, ProfileSite
 
-DEADLINE_S = 8.0
 PROFILES = {
     name: profile.model_copy(update={"pacing": Pacing()})
     for name in shipped()
@@ -36,32 +34,14 @@ def a_site(name):
     return ProfileSite(PROFILES[name], config=QUICK)
 
 
-class Opened:
-    """A device behind a site's port, with its link closed in the end."""
-
-    def __init__(self, site, name, role, **spec):
-        asks = role == "meter" and any(point.positive == "site" for point in PROFILES[name].points.values())
-        self._link = Link(TcpEndpoint("127.0.0.1", site.port), timeout_s=2.0, clock=time.monotonic)
-        self._spec = DeviceSpec("dut", role, 1, profile=PROFILES[name], positive="import" if asks else None, **spec)
-
-    async def __aenter__(self):
-        return open_device(self._spec, self._link, time.monotonic)
-
-    async def __aexit__(self, *_):
-        await self._link.close()
-
-
-async def until(condition):
-    """Polls, over the wire, until the condition holds."""
-    ends_s = time.monotonic() + DEADLINE_S
-    while not await condition():
-        assert time.monotonic() < ends_s, "it did not come true in time"
-        await asyncio.sleep(0.01)
+def by_profile(site, name, role, **spec):
+    asks = role == "meter" and any(point.positive == "site" for point in PROFILES[name].points.values())
+    return opened(site.port, role, profile=PROFILES[name], positive="import" if asks else None, **spec)
 
 
 @pytest.mark.parametrize(("name", "role"), ROLES)
 async def test_every_reading_of_every_profile_agrees_with_the_plant(name, role):
-    async with a_site(name) as site, Opened(site, name, role) as device:
+    async with a_site(name) as site, by_profile(site, name, role) as device:
         identity = await device.identify()
         assert identity.manufacturer == PROFILES[name].about.maker
         assert (identity.serial is None) == (PROFILES[name].identity.serial is None)
@@ -97,7 +77,7 @@ async def test_every_reading_of_every_profile_agrees_with_the_plant(name, role):
 @pytest.mark.parametrize("power_w", [2_400.0, -3_000.0])
 @pytest.mark.parametrize("name", CONTROLLED)
 async def test_a_setpoint_moves_the_plant_the_right_way_and_is_read_back(name, power_w):
-    async with a_site(name) as site, Opened(site, name, "battery") as battery:
+    async with a_site(name) as site, by_profile(site, name, "battery") as battery:
         outcome = await battery.write_setpoint(power_w)
         assert (outcome.ok, outcome.reason) == (True, "")
         assert outcome.held_w == pytest.approx(power_w, abs=100.0)
@@ -119,7 +99,7 @@ async def test_a_setpoint_moves_the_plant_the_right_way_and_is_read_back(name, p
 
 @pytest.mark.parametrize("name", LIMITABLE)
 async def test_a_ceiling_reaches_the_plant_and_ends_by_itself(name):
-    async with a_site(name) as site, Opened(site, name, "pv", reversion_s=60) as pv:
+    async with a_site(name) as site, by_profile(site, name, "pv", reversion_s=60) as pv:
         whole_w = (await pv.read()).power_w.value
         assert whole_w > 900.0
         outcome = await pv.write_ceiling(700.0)
@@ -146,7 +126,7 @@ async def test_a_ceiling_reaches_the_plant_and_ends_by_itself(name):
 @pytest.mark.parametrize("name", CONTROLLED)
 async def test_release_puts_the_owners_settings_back(name):
     control = PROFILES[name].battery.control
-    async with a_site(name) as site, Opened(site, name, "battery") as battery:
+    async with a_site(name) as site, by_profile(site, name, "battery") as battery:
         before = {point: site.device.value(point) for point in control.save}
         assert (await battery.write_setpoint(1_000.0)).ok
         outcome = await battery.release()
@@ -157,7 +137,7 @@ async def test_release_puts_the_owners_settings_back(name):
 
 @pytest.mark.parametrize("name", ARMED)
 async def test_a_dead_man_is_armed_and_ends_the_setpoint(name):
-    async with a_site(name) as site, Opened(site, name, "battery", reversion_s=60) as battery:
+    async with a_site(name) as site, by_profile(site, name, "battery", reversion_s=60) as battery:
         assert (await battery.write_setpoint(1_000.0)).ok
         assert battery.has_dead_man is True
         left_s = site.device.revert_at_utc_s - site.plant.utc_s
@@ -169,7 +149,7 @@ async def test_a_dead_man_is_armed_and_ends_the_setpoint(name):
 
 @pytest.mark.parametrize("name", [name for name in CONTROLLED if PROFILES[name].battery.ready])
 async def test_a_device_that_stops_is_not_ready(name):
-    async with a_site(name) as site, Opened(site, name, "battery") as battery:
+    async with a_site(name) as site, by_profile(site, name, "battery") as battery:
         assert (await battery.read()).ready.value == 1.0
         site.plant.ready = False
         assert (await battery.read()).ready.value == 0.0
@@ -177,15 +157,41 @@ async def test_a_device_that_stops_is_not_ready(name):
 
 async def test_a_power_electronics_unit_is_started_before_it_is_told_a_power():
     name = "sinexcel-pws2-30k"
-    async with a_site(name) as site, Opened(site, name, "battery") as battery:
+    async with a_site(name) as site, by_profile(site, name, "battery") as battery:
         assert int(site.device.value("status")) & 0b1100 == 0
         assert (await battery.write_setpoint(1_000.0)).ok
         assert int(site.device.value("status")) & 0b1100 == 0b1100  # on, and tied to the grid
 
 
+async def test_the_example_of_the_page_for_authors_is_sound_and_its_device_is_taken_over_moved_and_given_back(tmp_path):
+    """The blocks of docs/adding-a-device.md, one after the other, are one profile."""
+    page = (Path(__file__).parents[2] / "docs" / "adding-a-device.md").read_text().split("## 6.")[0]
+    file = tmp_path / "acme-x1.toml"
+    file.write_text("\n".join(block.split("```")[0] for block in page.split("```toml\n")[1:]))
+    profile, problems = examine(file)
+    assert [problem.where for problem in problems if problem.severity == "error"] == []
+    quick = profile.model_copy(update={"pacing": Pacing()})
+    async with (
+        ProfileSite(quick, config=QUICK) as site,
+        opened(site.port, "battery", profile=quick, reversion_s=30) as battery,
+    ):
+        assert site.device.value("state") != 2.0
+        outcome = await battery.write_setpoint(-2_000.0)
+        assert (outcome.ok, outcome.reason) == (True, "")
+        assert (site.device.value("mode"), site.device.value("state"), site.device.value("timeout")) == (1.0, 2.0, 30.0)
+
+        async def charging():
+            return abs((await battery.read()).power_w.value + 2_000.0) < 50.0
+
+        await until(charging)
+        assert site.plant.battery_w == pytest.approx(-2_000.0, abs=50.0)
+        assert (await battery.release()).ok
+        assert (site.device.value("mode"), site.plant.setpoint_w) == (0.0, None)
+
+
 async def test_after_a_restart_of_the_device_it_is_taken_over_again():
     name = "sungrow-sh"
-    async with a_site(name) as site, Opened(site, name, "battery") as battery:
+    async with a_site(name) as site, by_profile(site, name, "battery") as battery:
         assert (await battery.write_setpoint(1_000.0)).ok
         site.server.faults[1].reboot = True
 

@@ -4,17 +4,13 @@ import asyncio
 import time
 
 import pytest
+from sim_opened import opened, until
 from sunspec2.modbus.client import SunSpecModbusClientDeviceTCP
 
-from drivers.device import DeviceSpec, open_device
-from drivers.endpoint import TcpEndpoint
-from drivers.link import Link
 from simulators.battery import BatteryConfig
 from simulators.plant import DayConfig
 from simulators.site import SimulatedSite
 from simulators.site_config import MeterConfig, ModbusConfig, SiteConfig
-
-DEADLINE_S = 8.0
 
 
 def a_site(kind="storage", pv_model=103, meter_model=203):
@@ -30,32 +26,10 @@ def a_site(kind="storage", pv_model=103, meter_model=203):
     )
 
 
-class Opened:
-    """A device behind a port, with its link closed in the end."""
-
-    def __init__(self, port, role, unit, **spec):
-        self._link = Link(TcpEndpoint("127.0.0.1", port), timeout_s=2.0, clock=time.monotonic)
-        self._spec = DeviceSpec(role, role, unit, **spec)
-
-    async def __aenter__(self):
-        return open_device(self._spec, self._link, time.monotonic)
-
-    async def __aexit__(self, *_):
-        await self._link.close()
-
-
-async def until(condition):
-    """Polls, over the wire, until the condition holds."""
-    ends_s = time.monotonic() + DEADLINE_S
-    while not await condition():
-        assert time.monotonic() < ends_s, "it did not come true in time"
-        await asyncio.sleep(0.01)
-
-
 @pytest.mark.parametrize("kind", ["der", "der-hybrid", "storage", "storage-hybrid"])
 @pytest.mark.parametrize("power_w", [120_000.0, -80_000.0])
 async def test_a_setpoint_moves_the_plant_the_right_way_and_is_read_back(kind, power_w):
-    async with a_site(kind) as site, Opened(site.battery_port, "battery", 1) as battery:
+    async with a_site(kind) as site, opened(site.battery_port, "battery", 1) as battery:
         outcome = await battery.write_setpoint(power_w)
         assert (outcome.ok, outcome.reason) == (True, "")
         assert outcome.held_w == pytest.approx(power_w, abs=100.0)
@@ -71,7 +45,7 @@ async def test_a_setpoint_moves_the_plant_the_right_way_and_is_read_back(kind, p
 
 @pytest.mark.parametrize("kind", ["storage", "storage-hybrid"])
 async def test_every_reading_of_the_older_models_agrees_with_the_plant(kind):
-    async with a_site(kind) as site, Opened(site.battery_port, "battery", 1) as battery:
+    async with a_site(kind) as site, opened(site.battery_port, "battery", 1) as battery:
         sample = await battery.read()
         assert sample.soc_pct.value == pytest.approx(site.plant.soc_pct, abs=0.02)
         assert sample.capacity_wh.value == 20_000.0
@@ -85,7 +59,7 @@ async def test_every_reading_of_the_older_models_agrees_with_the_plant(kind):
 
 @pytest.mark.parametrize("kind", ["der", "storage"])
 async def test_the_dead_man_ends_a_setpoint_that_is_not_refreshed(kind):
-    async with a_site(kind) as site, Opened(site.battery_port, "battery", 1, reversion_s=1) as battery:
+    async with a_site(kind) as site, opened(site.battery_port, "battery", 1, reversion_s=1) as battery:
         assert (await battery.write_setpoint(50_000.0)).ok
         assert battery.has_dead_man is True
 
@@ -98,21 +72,21 @@ async def test_the_dead_man_ends_a_setpoint_that_is_not_refreshed(kind):
 @pytest.mark.parametrize("kind", ["der-hybrid", "storage-hybrid"])
 async def test_on_a_hybrid_pv_and_battery_are_told_apart(kind):
     async with a_site(kind) as site:
-        async with Opened(site.battery_port, "battery", 1) as battery:
+        async with opened(site.battery_port, "battery", 1) as battery:
             await battery.write_setpoint(-60_000.0)
 
             async def charging():
                 return (await battery.read()).power_w.value == pytest.approx(-60_000.0, abs=200.0)
 
             await until(charging)
-        async with Opened(site.battery_port, "pv", 1) as pv:
+        async with opened(site.battery_port, "pv", 1) as pv:
             assert site.plant.pv_w > 1_000.0
             assert (await pv.read()).power_w.value == pytest.approx(site.plant.pv_w, rel=0.03)
 
 
 @pytest.mark.parametrize("model_id", [101, 102, 103, 111, 112, 113])
 async def test_pv_is_read_by_each_inverter_model(model_id):
-    async with a_site(pv_model=model_id) as site, Opened(site.gateway_port, "pv", 2) as pv:
+    async with a_site(pv_model=model_id) as site, opened(site.gateway_port, "pv", 2) as pv:
         assert site.plant.pv_w > 1_000.0
         assert (await pv.read()).power_w.value == pytest.approx(site.plant.pv_w, rel=0.02)
 
@@ -121,7 +95,7 @@ async def test_pv_is_read_by_each_inverter_model(model_id):
 async def test_the_meter_is_read_by_each_meter_model(model_id):
     async with (
         a_site(meter_model=model_id) as site,
-        Opened(site.gateway_port, "meter", 3, positive="import") as meter,
+        opened(site.gateway_port, "meter", 3, positive="import") as meter,
     ):
         sample = await meter.read()
         assert sample.power_w.value == pytest.approx(site.plant.grid_w, rel=0.05)

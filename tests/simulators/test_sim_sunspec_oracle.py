@@ -4,14 +4,11 @@ And the other way round: what that client writes is what our drivers say that th
 """
 
 import asyncio
-import time
 
 import pytest
+from sim_opened import opened
 from sunspec2.modbus.client import SunSpecModbusClientDeviceTCP
 
-from drivers.device import DeviceSpec, open_device
-from drivers.endpoint import TcpEndpoint
-from drivers.link import Link
 from drivers.profile.load import find
 from simulators.site import SimulatedSite
 from simulators.site_config import ModbusConfig, SiteConfig
@@ -23,18 +20,9 @@ def a_site(kind="der", pv_limit="123"):
     return SimulatedSite(SiteConfig(modbus=ModbusConfig(battery_kind=kind, pv_limit=pv_limit), seed=3))
 
 
-class Opened:
-    """A device behind a port by its named profile, with its link closed in the end."""
-
-    def __init__(self, port, role, unit, profile):
-        self._link = Link(TcpEndpoint("127.0.0.1", port), timeout_s=5.0, clock=time.monotonic)
-        self._spec = DeviceSpec(role, role, unit, reversion_s=45, profile=find(profile, None))
-
-    async def __aenter__(self):
-        return open_device(self._spec, self._link, time.monotonic)
-
-    async def __aexit__(self, *_):
-        await self._link.close()
+def by_profile(port, role, unit, profile):
+    """The device behind a port by its named profile."""
+    return opened(port, role, unit, reversion_s=45, profile=find(profile, None))
 
 
 def the_other_client(port, unit, **changes):
@@ -65,7 +53,7 @@ def the_other_client(port, unit, **changes):
 
 @pytest.mark.parametrize("power_w", [123_400.0, -50_000.0, 0.0])
 async def test_a_setpoint_by_704_with_its_reversion_and_both_heartbeats(power_w):
-    async with a_site() as site, Opened(site.battery_port, "battery", 1, "sunspec-battery") as battery:
+    async with a_site() as site, by_profile(site.battery_port, "battery", 1, "sunspec-battery") as battery:
         for _ in range(2):
             assert (await battery.write_setpoint(power_w)).ok
         seen = await the_other_client(site.battery_port, 1)
@@ -78,7 +66,7 @@ async def test_a_setpoint_by_704_with_its_reversion_and_both_heartbeats(power_w)
 @pytest.mark.parametrize("power_w", [125_000.0, -50_000.0])
 async def test_a_setpoint_by_124_with_its_timer_and_its_heartbeat(kind, power_w):
     profile = "sunspec-hybrid" if kind == "storage-hybrid" else "sunspec-battery"
-    async with a_site(kind) as site, Opened(site.battery_port, "battery", 1, profile) as battery:
+    async with a_site(kind) as site, by_profile(site.battery_port, "battery", 1, profile) as battery:
         assert (await battery.write_setpoint(power_w)).ok
         seen = await the_other_client(site.battery_port, 1)
     percent = power_w / seen["124.WChaMax"] * 100.0
@@ -91,7 +79,7 @@ async def test_a_setpoint_by_124_with_its_timer_and_its_heartbeat(kind, power_w)
     [("123", "123.WMaxLim_Ena", "123.WMaxLimPct_RvrtTms"), ("704", "704.WMaxLimPctEna", "704.WMaxLimPctRvrtTms")],
 )
 async def test_a_ceiling_by_either_generation(limit, enable, timer):
-    async with a_site(pv_limit=limit) as site, Opened(site.gateway_port, "pv", 2, "sunspec-inverter") as pv:
+    async with a_site(pv_limit=limit) as site, by_profile(site.gateway_port, "pv", 2, "sunspec-inverter") as pv:
         whole_w = site.plant.config.pv.inverter_limit_w
         assert (await pv.write_ceiling(0.25 * whole_w)).ok
         seen = await the_other_client(site.gateway_port, 2)
@@ -102,20 +90,20 @@ async def test_a_ceiling_by_either_generation(limit, enable, timer):
 
 
 async def test_on_a_hybrid_the_setpoint_is_written_on_top_of_its_pv():
-    async with a_site("der-hybrid") as site, Opened(site.battery_port, "battery", 1, "sunspec-hybrid") as battery:
+    async with a_site("der-hybrid") as site, by_profile(site.battery_port, "battery", 1, "sunspec-hybrid") as battery:
         assert (await battery.write_setpoint(-20_000.0)).ok
         seen = await the_other_client(site.battery_port, 1)
         assert seen["704.WSet"] == pytest.approx(site.plant.pv_w - 20_000.0, abs=0.03 * site.plant.pv_w + 100.0)
 
 
 async def test_what_the_other_client_writes_is_what_the_device_is_said_to_hold():
-    async with a_site() as site, Opened(site.battery_port, "battery", 1, "sunspec-battery") as battery:
+    async with a_site() as site, by_profile(site.battery_port, "battery", 1, "sunspec-battery") as battery:
         await the_other_client(site.battery_port, 1, m704_WSetMod=WATTS, m704_WSet=-70_000, m704_WSetEna=ENABLED)
         assert (await battery.read()).held_setpoint_w.value == -70_000.0
-    async with a_site("storage") as site, Opened(site.battery_port, "battery", 1, "sunspec-battery") as battery:
+    async with a_site("storage") as site, by_profile(site.battery_port, "battery", 1, "sunspec-battery") as battery:
         await the_other_client(site.battery_port, 1, m124_StorCtl_Mod=BOTH, m124_OutWRte=-10.0, m124_InWRte=10.0)
         assert (await battery.read()).held_setpoint_w.value == -50_000.0
-    async with a_site() as site, Opened(site.gateway_port, "pv", 2, "sunspec-inverter") as pv:
+    async with a_site() as site, by_profile(site.gateway_port, "pv", 2, "sunspec-inverter") as pv:
         await the_other_client(site.gateway_port, 2, m123_WMaxLimPct=40.0, m123_WMaxLim_Ena=ENABLED)
         sample = await pv.read()
         assert sample.limited.value == 1.0

@@ -1,45 +1,22 @@
 """Devices made from the SunSpec profiles and the plant, over real Modbus TCP: read right, and moved the right way."""
 
-import asyncio
-import time
 from dataclasses import replace
 
 import pytest
+from sim_opened import opened, until
 
-from drivers.device import DeviceSpec, open_device
-from drivers.endpoint import TcpEndpoint
 from drivers.errors import IdentityMismatch
-from drivers.link import Link
 from drivers.profile.load import find, shipped
 from drivers.profile.model import Profile
 from simulators.profile_site import HOUSE, ProfileSite
 
-DEADLINE_S = 20.0
 PROFILES = {name: profile for name in shipped() if (profile := find(name, None)).sunspec}
 ROLES = [(name, role) for name, profile in sorted(PROFILES.items()) for role in profile.roles]
 QUICK = replace(HOUSE, battery=replace(HOUSE.battery, lag_s=0.02))
 
 
-class Opened:
-    """A device behind a site's port, with its link closed in the end."""
-
-    def __init__(self, site, profile, role, **spec):
-        self._link = Link(TcpEndpoint("127.0.0.1", site.port), timeout_s=5.0, clock=time.monotonic)
-        positive = "import" if role == "meter" else None
-        self._spec = DeviceSpec("dut", role, 1, profile=profile, positive=positive, **spec)
-
-    async def __aenter__(self):
-        return open_device(self._spec, self._link, time.monotonic)
-
-    async def __aexit__(self, *_):
-        await self._link.close()
-
-
-async def until(condition):
-    ends_s = time.monotonic() + DEADLINE_S
-    while not await condition():
-        assert time.monotonic() < ends_s, f"{condition.__name__} did not come true in time"
-        await asyncio.sleep(0.01)
+def by_profile(site, profile, role):
+    return opened(site.port, role, profile=profile, positive="import" if role == "meter" else None)
 
 
 def stated(roles, *groups, **more):
@@ -51,7 +28,7 @@ def stated(roles, *groups, **more):
 
 @pytest.mark.parametrize(("name", "role"), ROLES)
 async def test_every_reading_agrees_with_the_plant(name, role):
-    async with ProfileSite(PROFILES[name], config=QUICK) as site, Opened(site, PROFILES[name], role) as device:
+    async with ProfileSite(PROFILES[name], config=QUICK) as site, by_profile(site, PROFILES[name], role) as device:
         got = await device.read()
         plant = site.plant
         expected = {
@@ -84,7 +61,7 @@ def time_is_up(site):
 @pytest.mark.parametrize("kind", BATTERIES)
 async def test_a_setpoint_moves_the_plant_and_its_dead_man_ends_it(kind):
     profile = BATTERIES[kind]
-    async with ProfileSite(profile, config=QUICK) as site, Opened(site, profile, "battery") as battery:
+    async with ProfileSite(profile, config=QUICK) as site, by_profile(site, profile, "battery") as battery:
         outcome = await battery.write_setpoint(-2000.0)
         assert (outcome.ok, outcome.reason) == (True, "")
 
@@ -105,13 +82,13 @@ async def test_a_setpoint_moves_the_plant_and_its_dead_man_ends_it(kind):
 @pytest.mark.parametrize(("model_id", "roles"), [(112, ["pv"]), (101, ["pv"]), (214, ["meter"]), (201, ["meter"])])
 async def test_the_device_has_the_model_that_a_profile_asks_for(model_id, roles):
     profile = stated(roles, [model_id])
-    async with ProfileSite(profile, config=QUICK) as site, Opened(site, profile, roles[0]) as device:
+    async with ProfileSite(profile, config=QUICK) as site, by_profile(site, profile, roles[0]) as device:
         assert model_id in (await device.identify()).models
 
 
 async def test_a_ceiling_reaches_the_plant_and_ends_by_itself():
     profile = PROFILES["sunspec-inverter"]
-    async with ProfileSite(profile, config=QUICK) as site, Opened(site, profile, "pv") as pv:
+    async with ProfileSite(profile, config=QUICK) as site, by_profile(site, profile, "pv") as pv:
         assert (await pv.write_ceiling(800.0)).ok
 
         async def limited():
@@ -127,14 +104,14 @@ async def test_a_ceiling_reaches_the_plant_and_ends_by_itself():
 
 async def test_the_ceiling_of_a_hybrid_leaves_to_pv_what_the_battery_takes():
     profile = PROFILES["sunspec-hybrid"]
-    async with ProfileSite(profile, config=QUICK) as site, Opened(site, profile, "battery") as battery:
+    async with ProfileSite(profile, config=QUICK) as site, by_profile(site, profile, "battery") as battery:
         assert (await battery.write_setpoint(-500.0)).ok
 
         async def charging():
             return (await battery.read()).power_w.value == pytest.approx(-500.0, abs=30.0)
 
         await until(charging)
-        async with Opened(site, profile, "pv") as pv:
+        async with by_profile(site, profile, "pv") as pv:
             outcome = await pv.write_ceiling(600.0)
             assert (outcome.ok, outcome.reason) == (True, "")
             assert outcome.held_w == pytest.approx(600.0, abs=20.0)
@@ -152,14 +129,14 @@ async def test_the_ceiling_of_a_hybrid_leaves_to_pv_what_the_battery_takes():
 
 async def test_the_simulated_maker_and_map_are_those_of_the_profile():
     profile = stated(["battery"], [704], maker="Acme.*", model="X1-.*K", base_address=500)
-    async with ProfileSite(profile, config=QUICK) as site, Opened(site, profile, "battery") as battery:
+    async with ProfileSite(profile, config=QUICK) as site, by_profile(site, profile, "battery") as battery:
         identity = await battery.identify()
         assert (identity.base_address, identity.manufacturer) == (500, "Acme")
 
 
 async def test_a_battery_alone_is_no_hybrid():
     async with ProfileSite(PROFILES["sunspec-battery"], config=QUICK) as site:
-        async with Opened(site, PROFILES["sunspec-hybrid"], "battery") as battery:
+        async with by_profile(site, PROFILES["sunspec-hybrid"], "battery") as battery:
             with pytest.raises(IdentityMismatch, match="714 or 160"):
                 await battery.read()
             assert not (await battery.write_setpoint(500.0)).ok

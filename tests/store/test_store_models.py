@@ -2,22 +2,7 @@
 
 import sqlite3
 
-import pytest
 from store_values import NOW, open_store, plan
-
-
-@pytest.fixture
-async def reopen(tmp_path):
-    opened = []
-
-    async def again():
-        if opened:
-            await opened.pop().close()
-        opened.append(await open_store(tmp_path))
-        return opened[-1]
-
-    yield again
-    await opened.pop().close()
 
 
 async def test_models_are_there_after_a_restart_the_newest_of_each_battery(reopen):

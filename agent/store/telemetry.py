@@ -33,8 +33,10 @@ _SLOT_FIELDS = tuple(f.name for f in fields(SlotRow) if f.name not in ("closed",
 _PATH_FIELDS = tuple(f.name for f in fields(EnergyPaths))
 _SLOT_COLUMNS = ", ".join((*_SLOT_FIELDS, "closed", *_PATH_FIELDS))
 _SLOT_MARKS = ", ".join("?" for _ in (*_SLOT_FIELDS, "closed", *_PATH_FIELDS))
-_SLOT_UPDATES = ", ".join(f"{name} = excluded.{name}" for name in (*_SLOT_FIELDS, "closed", *_PATH_FIELDS))
-# In its place: a row that is replaced costs the page of the index too, each second.
+_SLOT_UPDATES = ", ".join(
+    f"{name} = excluded.{name}" for name in (*_SLOT_FIELDS, "closed", *_PATH_FIELDS) if name != "start_utc_s"
+)
+# In its place, its key untouched: a row that is replaced costs the page of the index too, each second.
 _PUT_SLOT = (
     f"INSERT INTO slots ({_SLOT_COLUMNS}) VALUES ({_SLOT_MARKS}) "  # noqa: S608 - constants
     f"ON CONFLICT (start_utc_s) DO UPDATE SET {_SLOT_UPDATES}"

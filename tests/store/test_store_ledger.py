@@ -7,7 +7,7 @@ from store_values import BUILD_FRAME, NOW, SITE, event, messages, open_store, sa
 
 from agent.cloud.messages import event_message
 from agent.core.records import Stream
-from agent.store import Quota, schema
+from agent.store import Quota, schema, telemetry
 from agent.store.telemetry import TelemetryDb
 
 V1_SLOT = (
@@ -53,6 +53,17 @@ async def test_the_running_slot_keeps_its_paths_over_a_restart(reopen):
     await store.save_slot(slot(closed=False, delivered=None))
     store = await reopen()
     assert (await store.load()).open_slot == slot(closed=False, delivered=None)
+
+
+async def test_each_second_of_a_running_slot_costs_the_disk_one_page(reopen, tmp_path):
+    store = await reopen()
+    await store.save_slot(slot(closed=False, delivered=0.0))
+    log = tmp_path / "telemetry.db-wal"
+    before = log.stat().st_size
+    for delivered in range(1, 11):
+        await store.save_slot(slot(closed=False, delivered=float(delivered)))
+    page_bytes = telemetry.PAGE_BYTES + 24  # with the head of its frame in the log
+    assert (log.stat().st_size - before) / page_bytes == 10
 
 
 async def test_what_waits_is_still_there_after_a_restart_and_goes_with_the_watermark(reopen):

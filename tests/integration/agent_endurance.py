@@ -24,7 +24,15 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE)]
 
 from agent_kill_storm import Load, quiet_broker  # noqa: E402 - the paths come first
-from integration_site import Agent, CountingCloud, SitePlant, document, near, until  # noqa: E402
+from integration_site import (  # noqa: E402
+    PREFIX,
+    Agent,
+    CountingCloud,
+    SitePlant,
+    document,
+    near,
+    until,
+)
 
 FLAP_EVERY_S, FLAPS, DOWN_S, UP_S = 120.0, 5, 1.0, 2.0
 DIE_EVERY_S, DEAD_S = 180.0, 30.0
@@ -65,12 +73,19 @@ class Look:
     """Since the start."""
 
 
+class PatientCloud(CountingCloud):
+    """What it sends while the broker is away waits for it."""
+
+    def send(self, payload, kind="rolling"):
+        self.paho.publish(f"{PREFIX}cloud/plan/{kind}", payload, qos=1, retain=True)
+
+
 class Endurance:
     """One site, left alone with its troubles."""
 
     def __init__(self, place, seed):
         self.broker = quiet_broker(place)
-        self.plant, self.cloud = SitePlant(), CountingCloud(self.broker)
+        self.plant, self.cloud = SitePlant(), PatientCloud(self.broker)
         self.agent = Agent(place, self.plant, broker=self.broker.url)
         self._tasks = place / "tasks"
         self.agent.program = [sys.executable, "-c", PROGRAM.format(tasks=str(self._tasks))]

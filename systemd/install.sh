@@ -6,6 +6,8 @@ umask 022 # the agent is not root, and must read what is installed
 ROOT=/opt/ems-agent
 ETC=/etc/ems-agent
 UNITS=/usr/local/lib/systemd/system
+BASH_COMPLETION=/usr/local/share/bash-completion/completions/ems
+ZSH_COMPLETION=/usr/local/share/zsh/site-functions/_ems
 BUNDLE=$(cd "$(dirname "$0")/.." && pwd)
 
 usage() {
@@ -106,6 +108,12 @@ build_version() { # a folder without the mark `complete` was interrupted, and is
 		cp -R "$BUNDLE/$part" "$home/$part"
 	done
 	"$home/bin/ems" --help >/dev/null || fail "what was installed does not run" "send the lines above to the maintainer; $home can be removed"
+	_EMS_COMPLETE=source_bash "$home/bin/ems" >"$home/completion.bash"
+	{ # zsh wants its mark on the first line, and an answer from the file itself at the first Tab
+		echo '#compdef ems'
+		_EMS_COMPLETE=source_zsh "$home/bin/ems"
+		echo '[ "$funcstack[1]" != _ems ] || _ems_completion'
+	} >"$home/completion.zsh"
 	sync -f "$home"
 	: >"$home/complete"
 	sync "$home/complete" "$home"
@@ -125,6 +133,9 @@ switch_to() {
 	done
 	link "versions/$version" "$ROOT/current"
 	link "$ROOT/current/bin/ems" /usr/local/bin/ems
+	mkdir -p "$(dirname "$BASH_COMPLETION")" "$(dirname "$ZSH_COMPLETION")"
+	put "$home/completion.bash" "$BASH_COMPLETION"
+	put "$home/completion.zsh" "$ZSH_COMPLETION"
 	systemd-sysusers /usr/local/lib/sysusers.d/ems-agent.conf
 	systemd-tmpfiles --create /usr/local/lib/tmpfiles.d/ems-agent.conf
 	[ ! -d /run/systemd/system ] || systemctl daemon-reload
@@ -158,6 +169,7 @@ remove() { # the site's files, its state and the users stay
 	done
 	rm -f "$UNITS"/ems-agent*.service "$UNITS"/ems-agent*.path "$UNITS/ems-simulator.service"
 	rm -f /usr/local/lib/sysusers.d/ems-agent.conf /usr/local/lib/tmpfiles.d/ems-agent.conf /usr/local/bin/ems
+	rm -f "$BASH_COMPLETION" "$ZSH_COMPLETION"
 	[ ! -d /run/systemd/system ] || systemctl daemon-reload
 	rm -rf "$ROOT"
 }

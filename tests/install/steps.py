@@ -9,6 +9,7 @@ from updates import UPDATES
 
 FIRST_VERSION = "0.1.0"
 WATCHDOG_S = 20.0
+ZSH_COMPLETION = "usr/local/share/zsh/site-functions/_ems"
 MOST_COMMANDS, MOST_S = 10, 300.0
 """From a bare Debian to a verified setpoint."""
 
@@ -48,6 +49,19 @@ def installs_again(gateway):
     fail_unless((gateway.root / "etc/ems-agent/site.toml").read_text() == SITE_FILE, "the site file is another one")
     fail_unless(gateway.pid() == before, "the agent was restarted")
     return "nothing is changed, and the agent goes on"
+
+
+def completes_words(gateway):
+    """Asked as bash asks at a Tab: the function that the file defines, with the words typed so far."""
+    typed = (
+        ". /usr/local/share/bash-completion/completions/ems; COMP_WORDS=(ems devices re); COMP_CWORD=2;"
+        ' _ems_completion ems; echo "${COMPREPLY[@]}"'
+    )
+    said = gateway.machine.run(f"bash -c '{typed}'").split()
+    fail_unless(said == ["read"], f"the Tab key completes `ems devices re` to {said}")
+    first = (gateway.root / ZSH_COMPLETION).read_text().splitlines()[0]
+    fail_unless(first == "#compdef ems", f"zsh would not take a file that begins with {first!r}")
+    return "`ems devices re` to `ems devices read`, in bash"
 
 
 def runs_in_the_sandbox(gateway):
@@ -187,6 +201,7 @@ STEPS = (
     ("Debian boots with systemd", boots),
     ("the bundle is installed without any network", installs),
     ("it can be installed again", installs_again),
+    ("the Tab key completes words", completes_words),
     ("it runs in its sandbox and within limits", runs_in_the_sandbox),
     ("a setpoint is verified", verified_setpoint),
     ("a password comes as a credential", gets_a_credential),

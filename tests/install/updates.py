@@ -6,6 +6,11 @@ from gateway import HOME, fail_unless
 
 UPDATE_S = 400.0
 BROKEN = "9.9.9"
+MADE = (
+    HOME, "etc/ems-agent", "var/lib/ems-agent", "usr/local/bin/ems",
+    "usr/local/share/bash-completion/completions/ems", "usr/local/share/zsh/site-functions/_ems",
+)  # fmt: skip
+"""What is on a gateway with the agent, and on none without it."""
 
 
 def updates(gateway):
@@ -100,9 +105,7 @@ def moves_to_another_gateway(gateway):
     run("ems backup /root/site.tar.gz")
     took_off = run("ems uninstall --purge")
     gateway.gives(0.0, 5.0)
-    left = [
-        place for place in (HOME, "etc/ems-agent", "var/lib/ems-agent", "usr/local/bin/ems") if (root / place).exists()
-    ]
+    left = [place for place in MADE if (root / place).exists()]
     fail_unless(not left, f"after ems uninstall --purge there is still {', '.join(left)}")
     fail_unless(gateway.machine.try_("systemctl cat ems-agent").returncode != 0, "the unit is still there")
     run(f"rm -rf ems-agent-{version} && tar xf ems-agent-{version}.tar")

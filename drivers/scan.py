@@ -25,6 +25,7 @@ from drivers.scan_roles import RoleFacts, role_facts
 from drivers.spec import Identity
 from drivers.sunspec import Chain, walk
 from drivers.sunspec_points import catalogue, see
+from drivers.tls import TlsFiles
 
 USUAL_UNITS: Final = (1, 2, 3, 71, 100, 126, 200)
 """Unit ids that makers give their devices: mostly 1; 3 and 126 SMA, 71 Kostal, 100 Victron, 200 Fronius meters."""
@@ -156,12 +157,21 @@ class RememberedReads(Registers):
 
 
 async def scan_unit(
-    endpoint: Endpoint, unit_id: int, profiles: Mapping[str, Profile], clock: Callable[[], float], manners: Manners
+    endpoint: Endpoint,
+    unit_id: int,
+    profiles: Mapping[str, Profile],
+    clock: Callable[[], float],
+    manners: Manners,
+    *,
+    tls: TlsFiles | None = None,
 ) -> Found | None:
-    """What answers under this unit id, None for silence; `LinkDown` when there is no connection at all."""
+    """What answers under this unit id, None for silence; `LinkDown` when there is no connection at all.
+
+    `tls` is needed for an endpoint inside TLS, and only there.
+    """
 
     def open_link() -> Link:
-        link = Link(endpoint, timeout_s=manners.timeout_s, clock=clock, read_only=True)
+        link = Link(endpoint, timeout_s=manners.timeout_s, clock=clock, tls=tls, read_only=True)
         link.pace(manners.between_s, manners.after_connect_s)
         return link
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from agent.cli.certificates import CaOption, CertificateOption, KeyOption, tls_files
 from agent.cli.client import EXIT_REFUSED, EXIT_USAGE, WITHOUT_DAEMON, JsonOption, SocketOption, ask, fail, show_json
 from agent.cli.config_check import DEFAULT_CONFIG
 from agent.cli.devices_check import profile_path
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from drivers.link import Link
     from drivers.look import Look
     from drivers.profile.model import Profile
-    from drivers.tls import TlsFiles
 
 MAX_VALUE_LETTERS = 22
 """Longer texts are cut in the table; --json has them whole."""
@@ -31,9 +31,6 @@ TimeoutOption = typer.Option(1.0, "--timeout", min=0.05, max=10.0, help="Seconds
 FolderOption = typer.Option(
     DEFAULT_CONFIG.parent / "profiles", "--folder", help="The site's own profiles, beside its site file."
 )
-CaOption = typer.Option(None, "--tls-ca", metavar="PEM", help="For tls://: who signs the device's certificate.")
-CertificateOption = typer.Option(None, "--tls-certificate", metavar="PEM", help="For tls://: our own certificate...")
-KeyOption = typer.Option(None, "--tls-key", metavar="PEM", help="...and its key, as in [modbus_tls] of a site file.")
 WordsArgument = typer.Argument(
     None,
     help="A device of the site (not with --profile), then points; all when none is named.",
@@ -146,7 +143,8 @@ def _tried(  # noqa: PLR0917 (a command's options)
 
     try:
         described = load(path)
-        link = Link.from_url(url, timeout_s=timeout_s, clock=time.monotonic, tls=_tls_files(url, *tls))
+        files = tls_files(*tls, needed_for=url) if url.startswith("tls://") else None
+        link = Link.from_url(url, timeout_s=timeout_s, clock=time.monotonic, tls=files)
         found = asyncio.run(_trial(described, link, unit, points))
     except BadProfile as bad:
         hint = f"mend it, then: ems devices check {path}"
@@ -158,19 +156,6 @@ def _tried(  # noqa: PLR0917 (a command's options)
         fail({"what": "the device cannot be read", "why": str(error), "next": hint}, EXIT_REFUSED, as_json=as_json)
     rows = point_rows(found.points)
     return described.about.maker, {"identified": not found.mismatch, "mismatch": list(found.mismatch), "points": rows}
-
-
-def _tls_files(url: str, ca: Path | None, certificate: Path | None, key: Path | None) -> TlsFiles | None:
-    """The certificate files for a tls:// address; None for any other."""
-    from drivers.tls import BadTls, TlsFiles  # noqa: PLC0415 (the CLI starts fast)
-
-    if not url.startswith("tls://"):
-        return None
-    if ca is None or certificate is None or key is None:
-        raise BadTls(
-            f"{url} needs --tls-ca, --tls-certificate and --tls-key: PEM files as in [modbus_tls] of a site file"
-        )
-    return TlsFiles(ca, certificate, key)
 
 
 async def _trial(profile: Profile, link: Link, unit: int, points: list[str]) -> Look:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
+from agent.cli.certificates import CaOption, CertificateOption, KeyOption, tls_files
 from agent.cli.client import (
     EXIT_REFUSED,
     EXIT_USAGE,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from drivers.endpoint import Endpoint
     from drivers.profile.model import Profile
     from drivers.scan import Manners
+    from drivers.tls import TlsFiles
 
 HOSTS_AT_ONCE = 8
 MAX_UNITS = 32
@@ -63,6 +65,9 @@ def scan(  # noqa: PLR0917 (a command's options)
     pause: int = PauseOption,
     thorough: bool = ThoroughOption,
     folder: Path = FolderOption,
+    tls_ca: Path | None = CaOption,
+    tls_certificate: Path | None = CertificateOption,
+    tls_key: Path | None = KeyOption,
     socket: str | None = SocketOption,
     as_json: bool = JsonOption,
 ) -> None:
@@ -73,6 +78,9 @@ def scan(  # noqa: PLR0917 (a command's options)
     private addresses, those of this machine's interfaces, loopback. Hosts that the running daemon talks to are left
     alone and named: many devices allow one client only.
 
+    Devices inside TLS (port 802, or tls://10.0.0.5:802) are asked with --tls-ca, --tls-certificate and --tls-key;
+    without them an open port 802 is only told.
+
     A device that no profile describes is shown with what it answered. On a serial line without stated settings the
     usual ones are tried; state yours with serial:///dev/ttyUSB0?baud=9600&parity=N
 
@@ -82,13 +90,19 @@ def scan(  # noqa: PLR0917 (a command's options)
     from drivers.profile.load import available, examine  # noqa: PLC0415 (as above)
     from drivers.profile.problem import BadProfile  # noqa: PLC0415 (as above)
     from drivers.scan import USUAL_UNITS, Manners  # noqa: PLC0415 (as above)
+    from drivers.tls import BadTls, context_for  # noqa: PLC0415 (as above)
 
     try:
         aims = targets(target, most)
+        tls = tls_files(tls_ca, tls_certificate, tls_key, needed_for=target if target.startswith("tls://") else "")
+        if tls is not None:
+            context_for(tls)  # named now, and not once per unit id
         unit_ids = USUAL_UNITS if units is None else _units(units)
         known = {name: examine(found.path) for name, found in available(folder).items()}
     except BadTarget as bad:
         fail({"what": "devices scan", "why": str(bad), "next": bad.hint}, EXIT_USAGE, as_json=as_json)
+    except BadTls as bad:
+        fail({"what": "devices scan", "why": str(bad), "next": "correct it"}, EXIT_USAGE, as_json=as_json)
     except BadProfile as bad:
         fail({"what": "profiles", "why": str(bad), "next": "rename that file"}, EXIT_REFUSED, as_json=as_json)
     profiles = {
@@ -97,7 +111,7 @@ def scan(  # noqa: PLR0917 (a command's options)
         if profile is not None and not any(problem.severity == "error" for problem in problems)
     }
     manners = Manners(timeout, pause / 1000.0, thorough=thorough)
-    looking = _Looking(profiles, unit_ids, manners, _in_use(socket))
+    looking = _Looking(profiles, unit_ids, manners, tls, _in_use(socket))
     with _Progress(quiet=as_json or not sys.stderr.isatty()) as progress:
         asyncio.run(looking.at(aims, progress.begin, progress.step))
     _show(target, looking, as_json=as_json)
@@ -107,7 +121,12 @@ class _Looking:
     """One scan and what it found."""
 
     def __init__(
-        self, profiles: dict[str, Profile], units: Sequence[int], manners: Manners, in_use: dict[tuple[str, ...], str]
+        self,
+        profiles: dict[str, Profile],
+        units: Sequence[int],
+        manners: Manners,
+        tls: TlsFiles | None,
+        in_use: dict[tuple[str, ...], str],
     ) -> None:
         self.found: list[dict[str, Any]] = []
         self.silent: list[dict[str, Any]] = []
@@ -115,6 +134,7 @@ class _Looking:
         self._profiles = profiles
         self._units = units
         self._manners = manners
+        self._tls = tls
         self._in_use = in_use
 
     async def at(self, aims: Targets, begin: Callable[[int], None], step: Callable[[], None]) -> None:
@@ -146,8 +166,10 @@ class _Looking:
         for port in used:
             await self._endpoint(TcpEndpoint(host, port))
         for port, yes in zip(free, is_open, strict=True):
-            if yes and port == TLS_PORT:
-                self._note(TlsEndpoint(host, port, host), "open; TLS: state its certificates in the site file")
+            if yes and port == TLS_PORT and self._tls is not None:
+                await self._endpoint(TlsEndpoint(host, port, host))
+            elif yes and port == TLS_PORT:
+                self._note(TlsEndpoint(host, port, host), "open; TLS: state --tls-ca, --tls-certificate and --tls-key")
             elif yes:
                 await self._endpoint(TcpEndpoint(host, port))
 
@@ -163,7 +185,7 @@ class _Looking:
         before = len(self.found)
         for unit_id in self._units:
             try:
-                found = await scan_unit(endpoint, unit_id, self._profiles, time.monotonic, self._manners)
+                found = await scan_unit(endpoint, unit_id, self._profiles, time.monotonic, self._manners, tls=self._tls)
             except DeviceError as error:
                 self._note(endpoint, str(error))
                 return
@@ -191,10 +213,12 @@ class _Looking:
 
 def _url(endpoint: Endpoint) -> str:
     """The endpoint as a site file states it."""
-    from drivers.endpoint import SerialEndpoint  # noqa: PLC0415 (the CLI starts fast)
+    from drivers.endpoint import SerialEndpoint, TlsEndpoint  # noqa: PLC0415 (the CLI starts fast)
 
     if isinstance(endpoint, SerialEndpoint):
         return f"{endpoint}?baud={endpoint.baud}&parity={endpoint.parity}"
+    if isinstance(endpoint, TlsEndpoint) and endpoint.server_name != endpoint.host:
+        return f"{endpoint}?name={endpoint.server_name}"
     return str(endpoint)
 
 

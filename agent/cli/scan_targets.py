@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from drivers.endpoint import BadEndpoint, Endpoint, SerialEndpoint, TlsEndpoint, parse_url
+from drivers.endpoint import BadEndpoint, Endpoint, SerialEndpoint, parse_url
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
@@ -72,9 +72,6 @@ def _url(text: str, allowed: Sequence[Network]) -> Targets:
         endpoint = parse_url(text)
     except BadEndpoint as bad:
         raise BadTarget(str(bad), "correct it") from bad
-    if isinstance(endpoint, TlsEndpoint):
-        hint = "state it in the site file with its certificates ([modbus_tls]), then: ems devices list"
-        raise BadTarget(f"{text}: a scan has no certificates, so that a TLS device will not answer it", hint)
     if not isinstance(endpoint, SerialEndpoint):
         _check(endpoint.host, allowed)
     return Targets((), (), (endpoint,))

@@ -1,15 +1,19 @@
 """A meter inside TLS under the daemon: certificate files from the site file, and what happens with wrong ones."""
 
 import asyncio
+import gc
 import ssl
 import subprocess
 import sys
 import threading
 
 import pytest
-from integration_site import until
+from integration_site import ems, until
 from own_ca import Authority
+from typer.testing import CliRunner
 
+from agent.cli import scan_targets
+from agent.cli.main import app
 from drivers.profile.load import find
 from simulators.modbus_server import ModbusServer
 from simulators.profile_site import ProfileSite
@@ -90,6 +94,8 @@ def site(tmp_path):
     meter = TlsMeter(context)
     yield {"ca": ca.path, "certificate": certificate, "key": key, "meter_port": meter.port}
     meter.close()
+    del meter
+    gc.collect()
 
 
 def test_a_meter_inside_tls_is_read_with_the_certificates_of_the_site_file(parts, site):
@@ -114,3 +120,46 @@ def test_with_certificate_files_that_cannot_be_used_nothing_is_started(parts, si
     assert done.returncode == 4
     assert "modbus_tls: certificate" in done.stderr
     assert "/nowhere/agent.key: No such file or directory; nothing was started" in done.stderr
+
+
+def scanned(target, site, **files):
+    """The scan's words for these files, stated as options; None leaves one out."""
+    stated = {"ca": site["ca"], "certificate": site["certificate"], "key": site["key"]} | files
+    options = [word for name, file in stated.items() if file is not None for word in (f"--tls-{name}", str(file))]
+    return ["devices", "scan", target, "--units", "1", "--socket", "/none", *options]
+
+
+def test_a_scan_finds_it_with_the_certificates(site):
+    url = f"tls://127.0.0.1:{site['meter_port']}"
+    done = ems(*scanned(url, site))
+    assert done.returncode == 0, done.stderr
+    assert f'url = "{url}"' in done.stdout
+    assert 'profile = "eastron-sdm630"' in done.stdout
+    named = ems(*scanned(f"tls://localhost:{site['meter_port']}?name=127.0.0.1", site))
+    assert f'url = "tls://localhost:{site["meter_port"]}?name=127.0.0.1"' in named.stdout
+
+
+# Looking whether the port is open ends a connection before its handshake: asyncio's server then leaves a transport.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_scan_of_a_host_speaks_to_its_port_for_tls_with_certificates_and_only_tells_it_without(site, monkeypatch):
+    monkeypatch.setattr(scan_targets, "TLS_PORT", site["meter_port"])
+    words = scanned("127.0.0.0/30", site)
+    assert f'url = "tls://127.0.0.1:{site["meter_port"]}"' in CliRunner().invoke(app, words).stdout
+    without = CliRunner().invoke(app, scanned("127.0.0.0/30", site, ca=None, certificate=None, key=None))
+    told = " ".join(without.stdout.replace("#", "").split())
+    assert f"tls://127.0.0.1:{site['meter_port']}: open; TLS: state --tls-ca, --tls-certificate and --tls-key" in told
+
+
+def test_a_scan_with_files_that_do_not_do_says_which(site, tmp_path_factory):
+    url = f"tls://127.0.0.1:{site['meter_port']}"
+    for left_out in ("ca", "certificate", "key"):
+        done = ems(*scanned(url, site, **{left_out: None}))
+        assert (done.returncode, "needs --tls-ca, --tls-certificate and --tls-key" in done.stderr) == (2, True)
+    done = ems(*scanned("127.0.0.1", site, key="/nowhere/agent.key"))
+    assert (done.returncode, "/nowhere/agent.key: No such file" in done.stderr) == (2, True)
+    foreign = Authority(tmp_path_factory.mktemp("foreign"))
+    done = ems(*scanned(url, site, ca=foreign.path))
+    assert (done.returncode, "certificate is not accepted" in " ".join(done.stdout.replace("#", "").split())) == (
+        1,
+        True,
+    )

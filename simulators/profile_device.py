@@ -287,6 +287,7 @@ class ProfileDevice:
         for name in values:
             if self._places[name].point.write == "command":
                 self._carry_out(name)
+        self._follow_words(set(values))
         for role, control in (("battery", self._control), ("pv", self._pv_control)):
             if control is not None:
                 self._arm(role, control)
@@ -300,6 +301,13 @@ class ProfileDevice:
                     self._make(step.when, holds=False)
                 if step.until is not None:
                     self._make(step.until, holds=True)
+
+    def _follow_words(self, written: set[str]) -> None:
+        """A step that writes words to be kept, such as a mode, brings what it waits for; taking them back ends it."""
+        for step in self._control.take_over if self._control is not None else []:
+            kept = [write for write in step.writes if self._places[write.point].point.write != "command"]
+            if step.until is not None and len(kept) == len(step.writes) and written & {one.point for one in kept}:
+                self._make(step.until, holds=all(self._says(write) for write in kept))
 
     def _arm(self, role: str, control: Control) -> None:
         dead_man = control.dead_man

@@ -304,6 +304,7 @@ class Link:
             raise
         finally:
             self.stats.late_replies += wire.take_late()
+            self.stats.local_echo = wire.echoes
         self._check_not_late(request, reply)
         return reply
 

@@ -17,6 +17,8 @@ class LinkStats:
     bad_replies: int = 0
     refusals: int = 0
     late_replies: int = 0
+    local_echo: bool = False
+    """Whether the line gives our own requests back, as an RS-485 adapter does whose receiver stays on."""
     last_latency_s: float | None = None
     """From sending to the last good answer."""
     connected_mono_s: float | None = None

@@ -4,6 +4,8 @@ RTU frames (MODBUS over Serial Line V1.02, chapter 2.5) carry no transaction id 
 data, CRC. An answer that comes after its request was given up looks like the answer to the next one of the same
 shape. So the link remembers what each unit still owes, and asks for something of another shape first: devices
 answer in order, so that its answer proves that nothing older can come.
+
+An RS-485 adapter whose receiver stays on hears its own requests (local echo): those bytes come before the answer.
 """
 
 from __future__ import annotations
@@ -41,6 +43,18 @@ def check(data: bytes, request: Request | None, owed: Iterable[Request] = ()) ->
                 rest = check(data[_frame_bytes(data, older) :], request)
                 return replace(rest, late=1)
     return _judged(data, request)
+
+
+def echo_bytes(data: bytes, sent: bytes, *, echoes: bool) -> int:
+    """How many of the first bytes of `data` are the request `sent` itself, heard back; fewer than it while it comes.
+
+    What asks to read is never an answer: it is 8 bytes long, and answers to reads have an odd number. What is
+    written may look like its answer (function 6: exactly), so that there it counts only on a line that is known to
+    be one that `echoes`.
+    """
+    length = min(len(data), len(sent))
+    may_be = echoes or sent[1] in READS
+    return length if may_be and data[:length] == sent[:length] else 0
 
 
 def _judged(data: bytes, request: Request) -> Checked:

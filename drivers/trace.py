@@ -45,12 +45,16 @@ class Frame:
     exception: int | None = None
     fault: str = ""
     """Why this is no frame; "" when it is one."""
+    echo: bool = False
+    """The request itself, given back by the line."""
 
     @property
     def words(self) -> str:
         """What it asks for or answers, without the values."""
         if self.fault:
             return f"not a frame: {self.fault}"
+        if self.echo:
+            return "our own request heard back (local echo)"
         name = NAMES.get(self.function or 0, f"function {self.function}")
         where = "" if self.address is None else f" {self.address}"
         many = f"+{self.count}" if self.count not in (None, 1) else ""
@@ -96,13 +100,24 @@ class FrameReader:
         """Bytes of the frame that has begun, None while that or its end is not here, 0 when it is none."""
         held = self._held
         if self._rtu:
-            length = _rtu_length(held)
+            length = len(self._requested()) if self._echoed(held) else _rtu_length(held)
         elif len(held) < HEADER_BYTES:
             return None
         else:
             says = int.from_bytes(held[4:6], "big")
             length = HEADER_BYTES + says if MIN_LENGTH <= says <= MAX_LENGTH and not any(held[2:4]) else 0
         return None if length is not None and length > len(held) else length
+
+    def _requested(self) -> bytes:
+        """The last request on a serial line, where an echo of it cannot be taken for its answer."""
+        asked = self._asked.get(0)
+        return asked.data if asked is not None and asked.function != WRITE_SINGLE else b""
+
+    def _echoed(self, held: bytes) -> bool:
+        """Whether what has come begins with that request, or is a beginning of it."""
+        requested = self._requested()
+        length = min(len(held), len(requested))
+        return length > 0 and held[:length] == requested[:length]
 
     def _sent(self, data: bytes, mono_s: float) -> Frame:
         number, body = self._unwrapped(data)
@@ -115,6 +130,8 @@ class FrameReader:
     def _received(self, data: bytes, mono_s: float) -> Frame:
         number, body = self._unwrapped(data)
         frame = Frame("received", mono_s, data, unit_id=body[0], function=body[1] & ~EXCEPTION_BIT)
+        if self._rtu and data == self._requested():
+            return replace(frame, echo=True)
         if self._rtu and not _crc_holds(data):
             return replace(frame, fault="its checksum is wrong")
         asked = self._asked.get(number)

@@ -103,8 +103,11 @@ class Wire:
     ) -> None:
         self.open_bytes = 0
         """Bytes held of a frame that has not arrived whole."""
+        self.echoes = False
+        """Whether our own requests are heard back, as the last read showed; always False with transaction ids."""
         self._late = 0
         self._held = 0
+        self._sent = b""
         self._endpoint = endpoint
         self._tls = tls
         self._on_trouble = on_trouble
@@ -179,6 +182,7 @@ class Wire:
         if not self.may_write and function not in READS:  # in words of its own: also without assertions
             raise AssertionError("a read-only wire was asked to write")
         self._show("sent", frame)
+        self._sent = frame
         self._line.send(frame)
 
     @property
@@ -225,7 +229,13 @@ class Wire:
     def _checked(self, data: bytes) -> Checked:
         if self._transactions:
             return mbap.check(data, self._request, self._transaction_id)
-        return rtu.check(data, self._request, self._owed())
+        if self._request is None:
+            return rtu.check(data, None)
+        own = rtu.echo_bytes(data, self._sent, echoes=self.echoes)
+        verdict = rtu.check(data[own:], self._request, self._owed())
+        if self._request.function in READS:
+            self.echoes = own == len(self._sent) or (self.echoes and not verdict.answer)
+        return verdict
 
     def _on_connection(self, connected: bool) -> None:
         self._made.set()

@@ -28,7 +28,8 @@ SILENT_CHARACTERS = 3.5
 class SerialLine:
     """Serves register banks by unit id on a pseudo-terminal: clients open `device`, at any baud rate.
 
-    `baud` paces the line; with None it takes no time. `sleep` is awaited for the pauses, s.
+    `baud` paces the line; with None it takes no time. `sleep` is awaited for the pauses, s. With `echo` clients hear
+    what they send, as with an RS-485 adapter whose receiver stays on.
     """
 
     def __init__(
@@ -38,11 +39,13 @@ class SerialLine:
         baud: int | None = 9600,
         inputs: Mapping[int, RegisterBank] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        echo: bool = False,
     ) -> None:
         self._units = Units(units, inputs)
         self.faults = self._units.faults
         self._character_s = 0.0 if baud is None else BITS_PER_CHARACTER / baud
         self._sleep = sleep
+        self.echo = echo
         self._ours = self._theirs = -1
         self._held = b""
         self._late = b""
@@ -111,9 +114,12 @@ class SerialLine:
 
     def _came(self) -> None:
         try:
-            self._held += os.read(self._ours, 4096)
+            data = os.read(self._ours, 4096)
         except (BlockingIOError, OSError):
             return
+        if self.echo:
+            os.write(self._ours, data)
+        self._held += data
         if self._forget is not None:
             self._forget.cancel()
         while len(self._held) >= HEAD_BYTES:

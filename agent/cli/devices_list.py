@@ -76,7 +76,8 @@ def _last_hour(hour: dict[str, Any]) -> str:
 def _link(link: dict[str, Any]) -> str:
     state = "NOT connected" if link["connected_s"] is None else f"connected for {ago(link['connected_s'])}"
     told = [f"{link[key]} {name}" for key, name in TROUBLES.items() if link[key]]
-    return f"{state}; {', '.join(told) or 'no trouble'} since the start"
+    echo = "; the adapter hears itself (local echo, left out)" if link["local_echo"] else ""
+    return f"{state}; {', '.join(told) or 'no trouble'} since the start{echo}"
 
 
 def _remote(remote: bool | None) -> str:

@@ -12,7 +12,7 @@ from agent.cli.main import app
 
 UNIT = {"state": "answering", "waits_up_to_ms": 300.0, "usually_ms": 10.0, "failures_in_a_row": 0, "retry_in_s": None}
 COUNTED = {"timeouts": 2, "refusals": 0, "bad_replies": 1, "late_replies": 0, "reconnects": 0}
-LINK = {"connected": True, "connected_s": 130.0} | COUNTED
+LINK = {"connected": True, "connected_s": 130.0, "local_echo": False} | COUNTED
 GOOD = {
     "device_id": "bess", "role": "battery", "maker": "Acme", "profile": "acme", "identity": "Acme X1 serial 7",
     "endpoint": "tcp://10.0.0.5:502 unit 1", "health": "good", "stranger": None, "age_s": 0.4,
@@ -44,6 +44,15 @@ def test_a_good_device_says_so_in_six_lines(listed):
         "    unit answering; waited for up to 300 ms, usually 10 ms",
         "    remote, dead-man",
     ]
+
+
+def test_an_adapter_that_hears_itself_is_told(listed):
+    lines = listed(GOOD | {"link": GOOD["link"] | {"local_echo": True}}).splitlines()
+    assert (
+        "  ".join(lines[2:4])
+        .replace("        ", " ")
+        .endswith("no trouble since the start; the adapter hears itself (local echo, left out)")
+    )
 
 
 def test_errors_are_told_by_kind_with_their_share_and_the_last_one_whole(listed):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.request import Checked, Request
-from drivers.rtu import MAX_LATE_S, Owed, check, same_shape
+from drivers.rtu import MAX_LATE_S, Owed, check, echo_bytes, same_shape
 from simulators.rtu_frames import framed
 
 READ = Request(unit_id=1, function=3, address=100, count=2)
@@ -130,3 +130,30 @@ def test_the_read_that_is_asked_instead_lies_at_the_same_place_and_looks_like_no
         if one <= 125 and address + one <= 65536 and one not in counts[-16:]
     ]
     assert (None if other is None else (other.address, other.count)) == ((address, fit[0]) if fit else None)
+
+
+ASKED = framed(1, bytes([3, 0, 100, 0, 2]))
+WRITTEN = framed(1, bytes([16, 0, 100, 0, 1, 2, 0, 7]))
+WRITTEN_ONE = framed(1, ANSWERS[SINGLE])
+
+
+@pytest.mark.parametrize("sent", [ASKED, WRITTEN, WRITTEN_ONE])
+def test_our_own_request_is_told_apart_on_a_line_that_gives_it_back(sent):
+    for cut in range(len(sent)):
+        assert echo_bytes(sent[:cut], sent, echoes=True) == cut, "it may still be it"
+    assert echo_bytes(sent + framed(1, ANSWERS[READ]), sent, echoes=True) == len(sent)
+    assert echo_bytes(framed(1, bytes([3, 4, 9])), sent, echoes=True) == 0
+
+
+@pytest.mark.parametrize(("sent", "own"), [(ASKED, 8), (WRITTEN, 0), (WRITTEN_ONE, 0)])
+def test_on_a_line_of_which_nothing_is_known_only_a_request_to_read_is_no_answer(sent, own):
+    """The answer to function 6 is the request, letter by letter."""
+    assert echo_bytes(sent + b"\1", sent, echoes=False) == own
+
+
+@given(st.integers(1, 247), st.sampled_from([3, 4]), st.integers(0, 0xFFFF), st.integers(1, 125))
+def test_a_request_to_read_is_never_a_whole_answer_to_itself(unit_id, function, address, count):
+    request = Request(unit_id, function, address, count)
+    sent = framed(unit_id, bytes([function]) + address.to_bytes(2, "big") + count.to_bytes(2, "big"))
+    verdict = check(sent, request)
+    assert verdict.fault or verdict.open_bytes

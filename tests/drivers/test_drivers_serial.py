@@ -325,3 +325,63 @@ async def test_a_line_that_never_falls_silent_is_an_error_and_no_hang():
         talking.cancel()
         await asyncio.gather(talking, return_exceptions=True)
         await link.close()
+
+
+@pytest.fixture
+async def echoing():
+    """A link on a line that gives back what is sent on it, with its banks."""
+    units = banks()
+    async with SerialLine(units, baud=None, echo=True) as server:
+        link = Link(SerialEndpoint(server.device, 115_200, "N"), timeout_s=SHORT_S, clock=time.monotonic)
+        yield link, units, server
+        await link.close()
+
+
+async def test_an_adapter_that_hears_its_own_requests_is_recognised_and_they_are_left_out(echoing):
+    link, units, server = echoing
+    assert await link.read_holding(1, 10, 3) == (1010, 1011, 1012)
+    assert link.stats.local_echo
+    await link.write_register(3, 5, 0xBEEF)
+    await link.write_registers(3, 6, list(range(123)))
+    assert await link.read_input(3, 5, 3) == (0xBEEF, 0, 1)
+    assert [units[3].registers[6 + at] for at in range(123)] == list(range(123))
+    with pytest.raises(ModbusRefused):
+        await link.read_holding(1, 199, 2)
+    assert (link.stats.failures, link.stats.bad_replies) == (1, 0)
+    server.echo = False  # somebody switches it off at the adapter
+    assert await link.read_holding(1, 10, 1) == (1010,)
+    assert not link.stats.local_echo
+    await link.write_register(3, 5, 1)
+    assert (units[3].registers[5], link.stats.bad_replies) == (1, 0)
+
+
+@pytest.mark.parametrize("write", ["write_register", "write_registers"])
+async def test_the_echo_of_a_write_is_never_taken_for_its_answer(echoing, write):
+    link, _, server = echoing
+    assert await link.read_holding(3, 0, 1) == (3000,)
+    server.faults[3].silent = True
+    with pytest.raises(LinkTimeout, match="read back what it holds"):
+        await getattr(link, write)(3, 5, 7 if write == "write_register" else [7])
+
+
+async def test_a_dead_unit_on_a_line_with_an_echo_is_silent_and_no_wrong_answer(echoing):
+    link, _, server = echoing
+    server.faults[1].silent = True
+    for _ in range(2):
+        with pytest.raises(LinkTimeout):
+            await link.read_holding(1, 0, 1)
+    assert await link.read_holding(2, 0, 2) == (2000, 2001)
+    server.faults[1].silent = False
+    assert await link.read_holding(1, 0, 1) == (1000,)
+    assert link.stats.bad_replies == 0
+
+
+@pytest.mark.parametrize("fault", BAD)
+async def test_beside_an_echo_what_is_not_the_answer_is_no_value_either(echoing, fault):
+    link, _, server = echoing
+    setattr(server.faults[1], fault, True)
+    with pytest.raises((BadReply, LinkTimeout)):
+        await twice(link)
+    setattr(server.faults[1], fault, False)
+    assert await link.read_holding(2, 7, 2) == (2007, 2008)
+    assert await link.read_holding(1, 7, 2) == (1007, 1008)

@@ -131,6 +131,25 @@ def test_a_wrong_checksum_on_a_serial_line_is_told():
     assert bad.registers is None
 
 
+@pytest.mark.parametrize("step", [1, 3, 100])
+@pytest.mark.parametrize(
+    ("request_body", "answer_body", "answered"),
+    [
+        (READ, ANSWER, ("read holding 100+2", (0x1234, 0xFFFE))),
+        (READ, bytes([7, 0x83, 2]), ("EXCEPTION 2 (illegal data address) to read holding 100+2", None)),
+        (bytes([7, 16, 0, 5, 0, 2, 4, 0, 1, 0, 2]), bytes([7, 16, 0, 5, 0, 2]), ("write several 5+2", None)),
+    ],
+)
+def test_the_echo_of_a_serial_line_is_told_as_such_and_the_answer_after_it(request_body, answer_body, answered, step):
+    reader = FrameReader(rtu=True)
+    reader.feed("sent", rtu(request_body), 0.0)
+    came = rtu(request_body) + rtu(answer_body)
+    pieces = [came[at : at + step] for at in range(0, len(came), step)]
+    echo, answer = [frame for piece in pieces for frame in reader.feed("received", piece, 0.0)]
+    assert (echo.words, echo.unit_id, echo.registers) == ("our own request heard back (local echo)", 7, None)
+    assert (answer.words, answer.registers) == answered
+
+
 def test_noise_on_a_serial_line_is_bounded():
     reader = FrameReader(rtu=True)
     (bad,) = reader.feed("received", b"\xaa\x55\xaa\x55", 0.0)

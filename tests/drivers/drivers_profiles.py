@@ -28,6 +28,27 @@ source = "Acme map 1.4"
 date = 2026-11-21
 tried = "X1 in the test field"
 """
+TAKEN_OVER = """
+[identity]
+check = [{ point = "kind", is = 7 }]
+[points]
+kind  = { address = 1, type = "u16" }
+power = { address = 2, type = "i16", unit = "W", positive = "discharge" }
+soc   = { address = 3, type = "u16", unit = "%" }
+mode  = { address = 20, type = "enum16", write = "volatile", values = { own = 4, remote = 9, other = 2 } }
+set   = { address = 21, type = "i16", unit = "W", positive = "discharge", write = "volatile" }
+[battery]
+power_w = "power"
+soc_pct = "soc"
+[battery.control]
+dead_man = { none = "the map" }
+save = { mode = "own" }
+take_over = [{ write = { point = "mode", set = "remote" } }]
+setpoint = [{ write = { point = "set", from = "power" } }]
+release = [{ write = { point = "mode", from = "saved" } }]
+"""
+"""A battery whose owner's mode is overwritten, and put back."""
+MODE = 20
 
 
 def a_profile(folder: Path, text: str, name: str = "acme") -> Profile:
@@ -51,10 +72,26 @@ class Bench:
     def faults(self):
         return self.server.faults[1]
 
+    def another_run(self, settings=None, writes=None) -> Device:
+        """The same device for a run of the agent that goes by these notes."""
+        spec = DeviceSpec("dut", "battery", 1, profile=self.device.spec.profile)
+        return open_device(spec, self.link, lambda: 50.0, settings, writes)
+
     def written(self) -> list[tuple[int, tuple[int, ...]]]:
         """What was written since the last call: first register and values."""
         writes, self.holding.writes = self.holding.writes, []
         return writes
+
+
+class Disk:
+    """The texts that were kept, with the mode that the device held at that moment."""
+
+    def __init__(self):
+        self.texts, self.held, self.registers = [], [], {}
+
+    async def keep(self, text):
+        self.texts.append(text)
+        self.held.append(self.registers.get(MODE))
 
 
 @asynccontextmanager

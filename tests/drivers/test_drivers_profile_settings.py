@@ -5,56 +5,19 @@ from __future__ import annotations
 import json
 
 import pytest
-from drivers_profiles import a_profile, bench
+from drivers_profiles import TAKEN_OVER, Disk, a_profile, bench
 
-from drivers.device import open_device
 from drivers.profile.settings import OwnersSettings
-from drivers.spec import DeviceSpec
 
-TEXT = """
-[identity]
-check = [{ point = "kind", is = 7 }]
-[points]
-kind  = { address = 1, type = "u16" }
-power = { address = 2, type = "i16", unit = "W", positive = "discharge" }
-soc   = { address = 3, type = "u16", unit = "%" }
-mode  = { address = 20, type = "enum16", write = "volatile", values = { own = 4, remote = 9, other = 2 } }
-set   = { address = 21, type = "i16", unit = "W", positive = "discharge", write = "volatile" }
-[battery]
-power_w = "power"
-soc_pct = "soc"
-[battery.control]
-dead_man = { none = "the map" }
-save = { mode = "own" }
-take_over = [{ write = { point = "mode", set = "remote" } }]
-setpoint = [{ write = { point = "set", from = "power" } }]
-release = [{ write = { point = "mode", from = "saved" } }]
-"""
 REGISTERS = {1: 7, 2: 0, 3: 50, 20: 2, 21: 0}
-
-
-class Disk:
-    """Texts as they were kept, with what the device held at that moment."""
-
-    def __init__(self):
-        self.texts, self.held, self.registers = [], [], None
-
-    async def keep(self, text):
-        self.texts.append(text)
-        self.held.append(self.registers[20] if self.registers else None)
-
-
-def battery(it, settings):
-    """Another run of ours on the same device."""
-    return open_device(DeviceSpec("dut", "battery", 1, profile=it.device.spec.profile), it.link, lambda: 50.0, settings)
 
 
 async def test_they_are_durable_before_they_are_overwritten_and_gone_once_put_back(tmp_path):
     disk = Disk()
     settings = OwnersSettings(disk.keep)
-    async with bench(a_profile(tmp_path, TEXT), "battery", REGISTERS) as it:
+    async with bench(a_profile(tmp_path, TAKEN_OVER), "battery", REGISTERS) as it:
         disk.registers = it.holding.registers
-        device = battery(it, settings)
+        device = it.another_run(settings)
         assert (await device.write_setpoint(10.0)).ok
         assert (await device.write_setpoint(20.0)).ok
         assert [json.loads(text) for text in disk.texts] == [{"dut": {"mode": 2.0}}]
@@ -66,11 +29,11 @@ async def test_they_are_durable_before_they_are_overwritten_and_gone_once_put_ba
 
 async def test_a_later_run_puts_back_what_an_earlier_one_saved(tmp_path):
     disk = Disk()
-    async with bench(a_profile(tmp_path, TEXT), "battery", REGISTERS) as it:
-        assert (await battery(it, OwnersSettings(disk.keep)).write_setpoint(10.0)).ok
+    async with bench(a_profile(tmp_path, TAKEN_OVER), "battery", REGISTERS) as it:
+        assert (await it.another_run(OwnersSettings(disk.keep)).write_setpoint(10.0)).ok
         later = OwnersSettings(disk.keep)
         later.restore(disk.texts[-1])
-        device = battery(it, later)
+        device = it.another_run(later)
         assert (await device.write_setpoint(20.0)).ok
         assert (await device.release()).ok
         assert it.holding.registers[20] == 2
@@ -78,8 +41,8 @@ async def test_a_later_run_puts_back_what_an_earlier_one_saved(tmp_path):
 
 async def test_what_the_owner_changed_meanwhile_is_what_he_gets_back(tmp_path):
     settings = OwnersSettings()
-    async with bench(a_profile(tmp_path, TEXT), "battery", REGISTERS) as it:
-        device = battery(it, settings)
+    async with bench(a_profile(tmp_path, TAKEN_OVER), "battery", REGISTERS) as it:
+        device = it.another_run(settings)
         await device.write_setpoint(10.0)
         it.holding.registers[20] = 4
         await device.read()
@@ -90,8 +53,8 @@ async def test_what_the_owner_changed_meanwhile_is_what_he_gets_back(tmp_path):
 
 async def test_settings_that_could_not_be_put_back_are_kept(tmp_path):
     settings = OwnersSettings()
-    async with bench(a_profile(tmp_path, TEXT), "battery", REGISTERS) as it:
-        device = battery(it, settings)
+    async with bench(a_profile(tmp_path, TAKEN_OVER), "battery", REGISTERS) as it:
+        device = it.another_run(settings)
         await device.write_setpoint(10.0)
         it.holding.deaf = {20}
         assert not (await device.release()).ok

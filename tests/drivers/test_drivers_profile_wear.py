@@ -5,52 +5,16 @@ from __future__ import annotations
 import json
 
 import pytest
-from drivers_profiles import a_profile, bench
+from drivers_profiles import TAKEN_OVER, Disk, a_profile, bench
 
-from drivers.device import open_device
 from drivers.profile.wear import MOST_KEPT, StoredBudget, StoredWrites, Wear
 from drivers.setpoint import Unwritable
-from drivers.spec import DeviceSpec
 
 DAY_S = 86_400.0
-TEXT = """
-[identity]
-check = [{ point = "kind", is = 7 }]
-[points]
-kind  = { address = 1, type = "u16" }
-power = { address = 2, type = "i16", unit = "W", positive = "discharge" }
-soc   = { address = 3, type = "u16", unit = "%" }
-mode  = { address = 20, type = "enum16", write = "stored", values = { own = 4, remote = 9 } }
-set   = { address = 21, type = "i16", unit = "W", positive = "discharge", write = "volatile" }
-[battery]
-power_w = "power"
-soc_pct = "soc"
-[battery.control]
-dead_man = { none = "the map" }
-stored_writes_per_day = 3
-save = { mode = "own" }
-take_over = [{ write = { point = "mode", set = "remote" } }]
-setpoint = [{ write = { point = "set", from = "power" } }]
-release = [{ write = { point = "mode", from = "saved" } }]
-"""
+TEXT = TAKEN_OVER.replace('"enum16", write = "volatile"', '"enum16", write = "stored"').replace(
+    "save = ", "stored_writes_per_day = 3\nsave = "
+)
 REGISTERS = {1: 7, 2: 0, 3: 50, 20: 4, 21: 0}
-
-
-class Disk:
-    """The texts that were kept, with what the device held at that moment."""
-
-    def __init__(self):
-        self.texts, self.held, self.registers = [], [], {20: None}
-
-    async def keep(self, text):
-        self.texts.append(text)
-        self.held.append(self.registers[20])
-
-
-def a_run(it, writes):
-    """A run of the agent on this device."""
-    spec = DeviceSpec("dut", "battery", 1, profile=it.device.spec.profile)
-    return open_device(spec, it.link, lambda: 50.0, None, writes)
 
 
 async def taken_over(it, device):
@@ -64,7 +28,7 @@ async def test_each_write_is_counted_on_disk_before_it_is_sent_and_a_refresh_is_
     disk = Disk()
     async with bench(a_profile(tmp_path, TEXT), "battery", REGISTERS) as it:
         disk.registers = it.holding.registers
-        device = a_run(it, StoredWrites(lambda: 1000.0, disk.keep))
+        device = it.another_run(writes=StoredWrites(lambda: 1000.0, disk.keep))
         assert device.wear == Wear(0, 3)
         for power_w in (10.0, 20.0, -30.0):
             assert (await device.write_setpoint(power_w)).ok
@@ -79,11 +43,11 @@ async def test_the_budget_of_a_day_holds_over_restarts(tmp_path):
         for _ in range(3):
             writes = StoredWrites(lambda: now[0], disk.keep)
             writes.restore(disk.texts[-1] if disk.texts else None)
-            assert (await taken_over(it, a_run(it, writes))).ok
+            assert (await taken_over(it, it.another_run(writes=writes))).ok
             now[0] += 60.0
         later = StoredWrites(lambda: now[0], disk.keep)
         later.restore(disk.texts[-1])
-        device = a_run(it, later)
+        device = it.another_run(writes=later)
         it.written()
         outcome = await taken_over(it, device)
         assert "mode is stored in the device and wears out: its 3 writes of the last 24 h are spent" in outcome.reason

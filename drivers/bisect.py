@@ -10,13 +10,16 @@ from drivers.registers import Registers
 
 NOT_READABLE = frozenset({2, 3})
 """Modbus exceptions that say that registers cannot be read: illegal address, illegal value."""
+ASK_AGAIN_S = 240.0
+"""A refused point is tried again this often, by one request: a device may offer it only in some of its states, and what
+has been put right must be seen within five minutes."""
 
 
 class PollPlan:
     """The requests of each poll. A block that is refused is bisected down to the point that cannot be read.
 
-    Such a point is missing from then on, and asked for again only by a new plan, that is over a new connection. A
-    device that refuses everything has failed: the refusal is raised, and all is asked again.
+    Such a point is missing from then on, and asked for again after a while, or at once by a new plan, that is over a
+    new connection. A device that refuses everything has failed: the refusal is raised, and all is asked again.
     """
 
     def __init__(self, plan: ReadPlan) -> None:
@@ -24,17 +27,23 @@ class PollPlan:
         """Why a point is not asked for, by name."""
         self._whole = plan.blocks
         self._blocks = plan.blocks
+        self._left_out: dict[str, tuple[Block, float]] = {}
+        """The points that are not asked for, and when each is again."""
 
     async def read(self, link: Registers, unit_id: int, clock: Callable[[], float]) -> dict[str, Read]:
         """All points, each with the time at which its request was sent; errors are `DeviceError`s."""
         began_s = clock()
         got: list[tuple[Block, tuple[int, ...], float]] = []
         kept: list[Block] = []
+        for key in [key for key, (_, at_s) in self._left_out.items() if began_s >= at_s]:
+            self._blocks += (self._left_out.pop(key)[0],)
+            del self.refused[key]
         for block in self._blocks:
             kept += await self._block(block, link, unit_id, clock, got)
         if not got and self.refused:
             error = next(iter(self.refused.values()))
             self.refused.clear()
+            self._left_out.clear()
             self._blocks = self._whole
             raise error
         self._blocks = tuple(kept)
@@ -63,6 +72,7 @@ class PollPlan:
                 raise
             if len(block.places) == 1:
                 self.refused[block.places[0].key] = refused
+                self._left_out[block.places[0].key] = block, clock() + ASK_AGAIN_S
                 return []
             first, second = block.halves()
             return [

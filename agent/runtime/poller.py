@@ -12,6 +12,7 @@ from agent.core.events import Event, EventState, Severity
 from agent.core.snapshot import BatterySample
 from agent.runtime.board import Board, DeviceHealth, Sample
 from agent.runtime.clock import Clock
+from drivers.bisect import ASK_AGAIN_S
 from drivers.device import Device
 from drivers.errors import DeviceError, Frozen, IdentityMismatch, UnitResting
 from drivers.frozen import Stillness
@@ -197,7 +198,7 @@ class EndpointPoller:
             polled.told_refused.add(name)
             text = (
                 f"{name} cannot be read: {refusal}. The rest is read on; this point is left out, and asked for again "
-                "at the next connection, of a device with a profile also after a while"
+                f"every {ASK_AGAIN_S / 60:.0f} minutes and at the next connection"
             )
             data = {"point": name, "address": refusal.address, "exception": refusal.code}
             device_id, utc_s = polled.health.device_id, self._clock.utc_s()

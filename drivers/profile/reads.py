@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from drivers.bisect import ASK_AGAIN_S, NOT_READABLE
 from drivers.errors import DeviceError, ModbusRefused, UnitResting
 from drivers.profile.codec import Codec, Raw, codec
 from drivers.profile.model import Profile
@@ -13,10 +14,6 @@ from drivers.profile.place import INPUT, function_of, registers_of, wire_address
 from drivers.read_plan import Read
 from drivers.registers import Registers
 
-NOT_READABLE = frozenset({2, 3})
-"""Modbus exceptions that say that registers cannot be read: illegal address, illegal value."""
-ASK_AGAIN_S = 600.0
-"""A refused register is tried again this often: a device may offer it only in some of its states."""
 NOT_THERE = frozenset({10, 11})
 """Those of a gateway behind which a unit id does not answer."""
 

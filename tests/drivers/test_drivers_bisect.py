@@ -7,7 +7,7 @@ from drivers_peers import Clock, Memory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.bisect import PollPlan
+from drivers.bisect import ASK_AGAIN_S, PollPlan
 from drivers.errors import ModbusRefused
 from drivers.read_plan import Place, make_plan
 from drivers.sunspec_layout import Point, layout
@@ -57,6 +57,26 @@ async def test_a_refused_point_is_not_asked_for_again_and_the_requests_stay_few(
     assert all(not at <= refused < at + count for at, count in memory.reads)
     assert len(memory.reads) <= 8
     assert plan.refused["701.W"].address == refused
+
+
+async def test_a_refused_point_is_asked_for_again_after_a_while_by_one_request():
+    found = places()[:30]
+    plan, memory, clock = PollPlan(make_plan([found])), device(found, {"701.W", "701.VA"}), Clock()
+    await plan.read(memory, 1, clock)
+    clock.now_s += ASK_AGAIN_S
+    memory.reads.clear()
+    assert (await plan.read(memory, 1, clock))["701.W"].value is None
+    asked_in_vain = len(memory.reads)
+    clock.now_s += ASK_AGAIN_S - 1.0
+    memory.reads.clear()
+    await plan.read(memory, 1, clock)
+    assert asked_in_vain - len(memory.reads) == 2
+    memory.registers = device(found).registers
+    clock.now_s += 1.0
+    whole = await PollPlan(make_plan([found])).read(memory, 1, clock)
+    reads = await plan.read(memory, 1, clock)
+    assert {key: read.value for key, read in reads.items()} == {key: read.value for key, read in whole.items()}
+    assert plan.refused == {}
 
 
 async def test_a_value_is_scaled_by_a_factor_that_bisecting_put_into_another_request():

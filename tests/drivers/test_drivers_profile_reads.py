@@ -8,10 +8,11 @@ import pytest
 from drivers_profiles import a_profile
 from drivers_registers import RawBank
 
+from drivers.bisect import ASK_AGAIN_S
 from drivers.endpoint import TcpEndpoint
 from drivers.errors import DeviceError, ModbusRefused
 from drivers.link import Link
-from drivers.profile.reads import ASK_AGAIN_S, ProfileReads, Spots, read_points
+from drivers.profile.reads import ProfileReads, Spots, read_points
 from simulators.modbus_server import ModbusServer
 
 HEAD = """

@@ -1,8 +1,9 @@
 """A Modbus server that misbehaves when told to: `python -m simulators.fault_server --port 5020`.
 
 Three units (1, 2, 3) of 1000 registers, each holding 1000 x unit + address at first, on Modbus TCP, RTU frames over TCP
-(`--rtu`) or a serial line of this machine (`--serial 9600`). Lines on stdin switch faults: `UNIT FAULT VALUE`, such as
-`1 silent on`, `2 delay_s 5`, `3 exception off`; `faults` lists them, `requests` counts what came. Ends with stdin.
+(`--rtu`) or a serial line of this machine (`--serial 9600`, with `--echo` one that gives requests back). Lines on stdin
+switch faults: `UNIT FAULT VALUE`, such as `1 silent on`, `2 delay_s 5`, `3 exception off`; `faults` lists them,
+`requests` counts what came. Ends with stdin.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ async def run(arguments: argparse.Namespace) -> None:
     banks = {unit: NumberedBank(unit) for unit in UNITS}
     server: SerialLine | ModbusServer
     if arguments.serial is not None:
-        server = SerialLine(banks, baud=arguments.serial)
+        server = SerialLine(banks, baud=arguments.serial, echo=arguments.echo)
     else:
         server = ModbusServer(banks, port=arguments.port, framing="rtu" if arguments.rtu else "tcp")
     async with server:
@@ -106,6 +107,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=5020, help="0 takes a free one")
     parser.add_argument("--rtu", action="store_true", help="RTU frames over TCP")
     parser.add_argument("--serial", type=int, metavar="BAUD", help="a serial line, as slow as that")
+    parser.add_argument("--echo", action="store_true", help="clients of that line hear their own requests")
     with suppress(KeyboardInterrupt):
         asyncio.run(run(parser.parse_args(words)))
 

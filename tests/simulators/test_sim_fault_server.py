@@ -33,7 +33,8 @@ class Command:
 
 
 @pytest.fixture(
-    params=[("--port", "0"), ("--port", "0", "--rtu"), ("--serial", "115200")], ids=["tcp", "rtu", "serial"]
+    params=[("--port", "0"), ("--port", "0", "--rtu"), ("--serial", "115200"), ("--serial", "115200", "--echo")],
+    ids=["tcp", "rtu", "serial", "echo"],
 )
 def command(request):
     made = Command(*request.param)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -91,23 +93,32 @@ def _followed(socket: str | None, number: int, *, live: bool, as_json: bool) -> 
     path = socket_path(socket)
     enough = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: enough.set())
-    try:
+    with _reached(path, as_json=as_json):
         connection = Connection(path)
-        while True:
+    while True:
+        with _reached(path, as_json=as_json):
             reply = _more(connection, number, as_json=as_json)
-            frames += reply["frames"]
-            if live:
-                for frame in reply["frames"]:
-                    typer.echo("\n".join(lines(frame)))
-            if reply["over"]:
-                break
-            if enough.wait(LOOK_EVERY_S if len(reply["frames"]) < AT_ONCE else 0.0):
-                enough.clear()
+        frames += reply["frames"]
+        if live:
+            for frame in reply["frames"]:
+                typer.echo("\n".join(lines(frame)))
+        if reply["over"]:
+            break
+        if enough.wait(LOOK_EVERY_S if len(reply["frames"]) < AT_ONCE else 0.0):
+            enough.clear()
+            with _reached(path, as_json=as_json):
                 connection.ask("device_trace_stop", trace=number)
-        connection.close()
+    connection.close()
+    return frames, reply["dropped"]
+
+
+@contextmanager
+def _reached(path: Path, *, as_json: bool) -> Iterator[None]:
+    """Ends the process where the daemon cannot be asked; a reader of our output who goes is another matter."""
+    try:
+        yield
     except OSError as error:
         fail_unreachable(path, error, as_json=as_json)
-    return frames, reply["dropped"]
 
 
 def _more(connection: Connection, number: int, *, as_json: bool) -> dict[str, Any]:

@@ -7,23 +7,18 @@ import subprocess
 import sys
 
 import pytest
-from integration_acme import MODE, Acme, acme_agent
+from integration_acme import acme_agent, in_control
 from integration_site import ems, until
 
 
 @pytest.fixture(scope="module")
-def acme():
-    made = Acme()
-    yield made
-    made.close()
+def acme(module_parts):
+    return module_parts.acme()
 
 
 @pytest.fixture(scope="module")
 def agent(module_parts, acme):
-    agent = acme_agent(module_parts.agent, module_parts.plant(), acme).start()
-    until(lambda: all(device["health"] == "good" for device in agent.status()["devices"]), "all devices are read")
-    until(lambda: acme.registers[MODE] == 1, "the second battery is taken over")
-    return agent
+    return in_control(acme_agent(module_parts.agent, module_parts.plant(), acme), acme)
 
 
 def test_each_request_and_answer_is_shown_with_points_and_values(agent):
@@ -55,6 +50,18 @@ def test_an_exception_is_told_with_its_meaning_and_ctrl_c_ends_it(agent):
         tracing.send_signal(signal.SIGINT)
         tracing.communicate(timeout=20)
     assert tracing.returncode == 0
+
+
+def test_a_reader_who_has_seen_enough_is_not_told_that_the_daemon_is_away(agent):
+    command = [sys.executable, "-m", "agent.cli.main", "devices", "trace", "acme", "--seconds", "30"]
+    looking = subprocess.Popen(
+        [*command, "--socket", str(agent.socket)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with looking:
+        assert looking.stdout.readline()
+        looking.stdout.close()
+        assert looking.wait(20) == 1
+        assert "cannot ask the daemon" not in looking.stderr.read()
 
 
 def test_for_programs_there_is_every_byte(agent):

@@ -34,8 +34,8 @@ check: $(VENV)/ready  ## ruff, mypy --strict, import rules
 mutants: $(VENV)/ready  ## each guard of the core taken out: do its tests notice? (some minutes)
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
-fuzz: $(VENV)/ready  ## mutated messages at every parser of the cloud side: make fuzz [ARGS="--count 1000000"] (a quarter of an hour)
-	@$(BIN)/python -m tests.fuzz.cloud_messages --count 1000000 $(ARGS)
+fuzz: $(VENV)/ready  ## a million mutated messages at each parser of the cloud side: make fuzz [ARGS="--count 10000000"] (five minutes)
+	@$(BIN)/python -m tests.fuzz.cloud_messages --count 1000000 --jobs $(JOBS) $(ARGS)
 
 faults: $(VENV)/ready  ## every row of the fault matrix, results into docs/reliability.md: make faults [ARGS="--area disk"] (some minutes)
 	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m tests.faults.campaign $(ARGS)

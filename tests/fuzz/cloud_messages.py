@@ -3,8 +3,9 @@
 Each of N messages per parser begins as a good one and is damaged: values swapped for hostile ones, keys doubled, bytes
 flipped, cut, repeated, spliced, compressed, signed. A parser must answer each with a value: an exception is a fault,
 and so is one message that takes more than 50 ms of processor time, or memory that grows. A fault is printed with the
-seed, the number and the message itself. Prints one JSON object; exit code 1 after a fault. SIGTERM ends it early, with
-the verdict on what came so far.
+seed, the number and the message itself. Each parser has a process of its own, `--jobs` of them at a time, and tells
+how far it is after every million. Prints one JSON object; exit code 1 after a fault. SIGTERM ends it early, with the
+verdict on what came so far.
 """
 
 from __future__ import annotations
@@ -13,15 +14,20 @@ import argparse
 import base64
 import gzip
 import json
+import multiprocessing
+import os
 import random
 import signal
 import sys
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
+import orjson
 import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -37,6 +43,12 @@ TARGET_MS = 50.0
 TARGET_GROWTH_MB = 24.0
 BLOCK = 500
 """Messages from one state of the generator: to see one again, its block is run again."""
+FAULTS_KEPT = 10
+TOLD_EVERY = 1_000_000
+HUGE_SHARE = 1 / 2000
+"""Messages with a tail of some 600 kB; each costs as much as a hundred others."""
+PADDING = (10,) * 10 + (10_000,) * 9 + (3_000_000,)
+"""Bytes that compress to nothing; of the bombs there are few, for the same reason."""
 SIGNING_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 RING = KeyRing({"fuzz": SIGNING_KEY.public_key().public_bytes_raw()})
 HEAD = {"schema": "1.0", "site_id": SITE, "version": 5, "issued_at": "2024-01-15T02:55:00Z"}
@@ -138,7 +150,7 @@ def packed(payload: bytes, rng: random.Random) -> bytes:
             stream = zstandard.ZstdCompressor(level=1, write_content_size=False).compressobj()
             return stream.compress(payload) + stream.flush()
         case _:
-            return gzip.compress(payload + b" " * rng.choice((10, 10_000, 3_000_000)), 1)
+            return gzip.compress(payload + b" " * rng.choice(PADDING), 1)
 
 
 GOOD_HEADER = {"alg": "Ed25519", "kid": "fuzz"}
@@ -158,16 +170,33 @@ def signed(payload: bytes, rng: random.Random) -> bytes:
     return sealed(damaged(header, rng) if rng.random() < 0.2 else header, payload)
 
 
-def mutated(seed: dict[str, Any], rng: random.Random, *, sign: bool) -> bytes:
-    """One hostile message."""
-    content: Any = seed
-    for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
-        content = changed(content, rng)
-    payload = json.dumps(content, ensure_ascii=rng.random() < 0.8).encode("utf-8", "surrogatepass")
-    if rng.random() < 0.01:
+def serialised(content: Any, rng: random.Random) -> bytes:
+    """The content as JSON, now and then with escapes; what strict JSON cannot say is said loosely."""
+    if rng.random() < 0.9:
+        try:
+            return orjson.dumps(content)
+        except TypeError:  # half of a surrogate pair, or a huge integer
+            pass
+    return json.dumps(content, ensure_ascii=rng.random() < 0.8).encode("utf-8", "surrogatepass")
+
+
+def mutated(seed: dict[str, Any], rng: random.Random, *, sign: bool) -> Iterator[bytes]:
+    """Hostile messages, some to each content: making the content costs more than damaging its bytes."""
+    while True:
+        content: Any = seed
+        for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
+            content = changed(content, rng)
+        whole = serialised(content, rng)
+        yield dressed(whole, rng, sign=sign)
+        for _ in range(rng.randrange(3)):
+            yield dressed(damaged(whole, rng), rng, sign=sign)
+
+
+def dressed(payload: bytes, rng: random.Random, *, sign: bool) -> bytes:
+    """As it comes over the wire: as it is, or with a huge tail, compressed, signed; and then damaged again."""
+    if rng.random() < HUGE_SHARE:
         payload = payload[:-1] + b"," * rng.randrange(2) + rng.choice((b"1,", b"[],", b'{"a":1},', b'"x",')) * 200_000
-    if rng.random() < 0.5:
-        payload = damaged(payload, rng)
+        payload = damaged(payload, rng) if rng.random() < 0.5 else payload
     if rng.random() < 0.05:
         payload = packed(payload, rng)
         payload = damaged(payload, rng) if rng.random() < 0.3 else payload
@@ -189,49 +218,93 @@ def fuzz(name: str, count: int, seed: int, stopped: Callable[[], object] = bool)
     faults: list[str] = []
     worst_s, taken, baseline_mb, done = 0.0, 0, 0.0, 0
     rng = random.Random()
+    messages = mutated(good, rng, sign=name == "signed")
+
+    def found() -> dict[str, Any]:
+        grown_mb = resident_mb() - (baseline_mb or resident_mb())
+        grew = [f"{name}: memory grew by {grown_mb:.0f} MB"] if grown_mb > TARGET_GROWTH_MB else []
+        return {"messages": done, "taken": taken, "worst_ms": round(worst_s * 1000, 1), "grown_mb": round(grown_mb, 1),
+                "faults": faults[:FAULTS_KEPT] + grew}  # fmt: skip
+
     for number in range(count):
-        if stopped():
-            break
-        done += 1
         if number % BLOCK == 0:
+            if stopped() or len(faults) >= FAULTS_KEPT:
+                break
             rng.seed(f"{seed} {name} {number}")
+            messages = mutated(good, rng, sign=name == "signed")
         if number == min(count // 4, 20_000):
             baseline_mb = resident_mb()
-        payload = mutated(good, rng, sign=name == "signed")
-        begun_s = time.thread_time()
-        try:
-            answer = parse(payload)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the fault that is looked for
-            faults.append(f"{name} {number}: {type(error).__name__}: {error}; {payload[:2000]!r}")
-            continue
-        took_s = time.thread_time() - begun_s
-        if took_s * 1000 > TARGET_MS:
-            # Once more: the collector of garbage may have had its turn.
-            begun_s = time.thread_time()
-            parse(payload)
-            took_s = min(took_s, time.thread_time() - begun_s)
-        if took_s * 1000 > TARGET_MS:
-            faults.append(f"{name} {number}: took {took_s * 1000:.0f} ms; {len(payload)} bytes, {payload[:200]!r}")
+        payload = next(messages)
+        done += 1
+        took_s, answer, fault = judged(parse, payload)
+        if fault:
+            faults.append(f"seed {seed}, {name} {number}: {fault}")
+            print(faults[-1], file=sys.stderr, flush=True)
         worst_s = max(worst_s, took_s)
-        taken += not isinstance(answer, Refused) and not hasattr(answer, "refused")
-    grown_mb = resident_mb() - (baseline_mb or resident_mb())
-    if grown_mb > TARGET_GROWTH_MB:
-        faults.append(f"{name}: memory grew by {grown_mb:.0f} MB")
-    return {"messages": done, "taken": taken, "worst_ms": round(worst_s * 1000, 1), "grown_mb": round(grown_mb, 1),
-            "faults": faults[:10]}  # fmt: skip
+        taken += not fault and not isinstance(answer, Refused) and not hasattr(answer, "refused")
+        if done % TOLD_EVERY == 0:
+            print(name, found(), file=sys.stderr, flush=True)
+    return found()
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+def judged(parse: Callable[[bytes], object], payload: bytes) -> tuple[float, object, str]:
+    """Seconds of processor time, the parser's answer, and what is wrong with either, "" when all is well."""
+    begun_s = time.thread_time()
+    try:
+        answer = parse(payload)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the fault that is looked for
+        return 0.0, None, f"{type(error).__name__}: {error}; {payload[:2000]!r}"
+    took_s = time.thread_time() - begun_s
+    if took_s * 1000 > TARGET_MS:
+        # Once more: the collector of garbage may have had its turn.
+        begun_s = time.thread_time()
+        parse(payload)
+        took_s = min(took_s, time.thread_time() - begun_s)
+    if took_s * 1000 > TARGET_MS:
+        return took_s, answer, f"took {took_s * 1000:.0f} ms; {len(payload)} bytes, {payload[:200]!r}"
+    return took_s, answer, ""
+
+
+_stop: Event
+_begun_by: int
+
+
+def _begin(stop: Event) -> None:
+    """In each process: signals are for the one that began it, and without that one nobody hears the verdict."""
+    global _stop, _begun_by
+    _stop, _begun_by = stop, os.getppid()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _fuzzed(count: int, seed: int, name: str) -> tuple[str, dict[str, Any]]:
+    return name, fuzz(name, count, seed, lambda: _stop.is_set() or os.getppid() != _begun_by)
+
+
+def main() -> int:
+    """The exit code, after all parsers."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100_000, help="Messages for each parser.")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", choices=sorted(SEEDS), help="One parser instead of all.")
+    parser.add_argument("--jobs", type=int, default=1, help="Processes at a time, each with a parser of its own.")
     asked = parser.parse_args()
-    stop: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _frame: stop.append(number))
-    figures = {}
-    for name in [asked.only] if asked.only else SEEDS:
-        figures[name] = fuzz(name, asked.count, asked.seed, lambda: stop)
-        print(name, figures[name], file=sys.stderr, flush=True)
+    # Each parser begins with a process of its own, so that what one of them leaves is not the memory of the next.
+    apart = multiprocessing.get_context("spawn")
+    stop = apart.Event()
+    figures: dict[str, Any] = {}
+    with apart.Pool(asked.jobs, _begin, (stop,), maxtasksperchild=1) as pool:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        work = partial(_fuzzed, asked.count, asked.seed)
+        for name, found in pool.imap_unordered(work, [asked.only] if asked.only else list(SEEDS)):
+            figures[name] = found
+            print(name, "done:", found, file=sys.stderr, flush=True)
+        pool.close()
+        pool.join()
     print(json.dumps({"seed": asked.seed} | figures, indent=2))
-    sys.exit(1 if any(found["faults"] for found in figures.values()) else 0)
+    return 1 if any(found["faults"] for found in figures.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,7 +6,6 @@ import pytest
 
 from tests.fuzz import cloud_messages as fuzzer
 
-
 PARTS, MESSAGES = 4, 27_778
 """For each of the nine parsers: a million in all, a minute of one core. `make fuzz` sends each a million."""
 

@@ -24,7 +24,7 @@ __all__ = ["Look", "PointRead", "UnknownPoint", "look", "sunspec_places"]
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one look at a device showed; `mismatch` tells why it is not what its profile describes."""
+    """What one look at a device showed; `mismatch` tells why it is not what its profile and the site file describe."""
 
     points: tuple[PointRead, ...]
     mismatch: tuple[str, ...] = ()
@@ -38,12 +38,21 @@ async def look(device: Device, names: Sequence[str], clock: Callable[[], float])
     """
     if isinstance(device, ProfileBattery | ProfilePv | ProfileMeter):
         found: Trial = await device.look(names)
-        return Look(found.points, found.mismatch)
+        return Look(found.points, found.mismatch or await _stranger(device))
     session = device.session
     places = await sunspec_places(session)
     wanted = [one for name in names for one in _meant(places, name)] or list(await device.points())
     seen = await see(places, wanted, session.link, device.spec.unit_id, clock)
     return Look(tuple(_row(places[name], seen[name], clock()) for name in wanted))
+
+
+async def _stranger(device: ProfileBattery | ProfilePv | ProfileMeter) -> tuple[str, ...]:
+    """Why it is not the one that the site file states."""
+    try:
+        await device.session.ensure_identified()
+    except IdentityMismatch as error:
+        return (error.what,)
+    return ()
 
 
 async def tried(

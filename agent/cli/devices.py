@@ -178,7 +178,7 @@ def _path(profile: str, folder: Path, *, as_json: bool) -> Path:
 
 def _lines(maker: str, found: dict[str, Any]) -> list[str]:
     """The points as a table of 80 columns."""
-    lines = fitted([f"not what the profile describes ({maker}): {why}" for why in found["mismatch"]], 4)
+    lines = fitted([f"not what is expected ({maker}): {why}" for why in found["mismatch"]], 4)
     lines = lines or [f"{maker}: it is what is expected"]
     width = max((len(point["point"]) for point in found["points"]), default=0)
     for point in found["points"]:

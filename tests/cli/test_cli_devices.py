@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import ssl
-import threading
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -16,6 +14,7 @@ from agent.cli import devices
 from agent.cli.main import app
 from drivers.profile.load import shipped
 from simulators.modbus_server import ILLEGAL_ADDRESS, ModbusServer, RequestRefusedError
+from tests.in_thread import InThread
 from tests.own_ca import Authority
 
 PROFILE = """
@@ -60,28 +59,8 @@ REGISTERS = {10: 7, 11: 0xFFE7, 12: 1234, 13: 2, **dict.fromkeys(range(14, 30), 
 @contextmanager
 def device(registers=REGISTERS, tls=None):
     """The url of a device with these registers, served from a thread of its own: the command has its own loop."""
-    ready, loop = threading.Event(), asyncio.new_event_loop()
-    held = {}
-
-    def serve():
-        async def run():
-            async with ModbusServer({1: Bank(registers)}, tls=tls) as server:
-                scheme = "tcp" if tls is None else "tls"
-                held["url"], held["stop"] = f"{scheme}://127.0.0.1:{server.port}", asyncio.Event()
-                ready.set()
-                await held["stop"].wait()
-
-        loop.run_until_complete(run())
-        loop.close()
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    assert ready.wait(5)
-    try:
-        yield held["url"]
-    finally:
-        loop.call_soon_threadsafe(held["stop"].set)
-        thread.join(5)
+    with InThread(ModbusServer({1: Bank(registers)}, tls=tls)) as server:
+        yield f"{'tcp' if tls is None else 'tls'}://127.0.0.1:{server.port}"
 
 
 def run(*words):
@@ -142,7 +121,7 @@ def test_another_device_is_named_and_fails_the_command(profile):
     with device({**REGISTERS, 10: 8}) as url:
         told = run("read", "--profile", profile, "--url", url)
     assert told.exit_code == 1
-    assert told.output.startswith("not what the profile describes (Acme): kind is 7 does not hold")
+    assert told.output.startswith("not what is expected (Acme): kind is 7 does not hold")
 
 
 @pytest.mark.parametrize(

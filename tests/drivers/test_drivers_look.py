@@ -61,6 +61,15 @@ async def test_of_a_device_with_a_profile_any_point_with_its_registers():
             await look(it.device, ["heartbeat"], lambda: 0.0)
 
 
+async def test_a_device_with_another_serial_number_than_stated_is_shown_as_another_one():
+    profile = find("sungrow-sh", None).model_copy(update={"pacing": Pacing()})
+    async with bench(profile, "battery", HOLDING, INPUTS, expected_serial="Z1") as it:
+        found = await look(it.device, ["ems_mode"], lambda: 0.0)
+        assert [point.value for point in found.points] == [0]
+        (why,) = found.mismatch
+        assert "should have the serial 'Z1'" in why
+
+
 async def test_a_sunspec_profile_is_tried_by_what_its_roles_poll():
     memory = Memory(bank(chain(model(1, {"Md": "M"}), model(203, {"W": 120, "W_SF": 1}))))
     found = await tried(find("sunspec-meter", None), 1, [], memory, Clock(50.0))

@@ -217,6 +217,8 @@ def storm(place, kills, seed, most_s):
             while done < kills and time.monotonic() - began < most_s:
                 site.one_life(done)
                 done += 1
+                if done % 50 == 0:
+                    print(f"{done} kills, {dict(site.wrong)}", file=sys.stderr, flush=True)
         finally:
             load.stop()
         site.end(load.commands)

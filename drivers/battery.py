@@ -14,6 +14,7 @@ from drivers import battery_der, battery_storage
 from drivers.battery_der import DerBattery
 from drivers.battery_storage import StorageBattery
 from drivers.errors import DeviceError
+from drivers.profile.settings import OwnersSettings
 from drivers.read_plan import ReadPlan, Reads, make_plan
 from drivers.readings import or_stated
 from drivers.registers import Registers
@@ -26,8 +27,11 @@ from drivers.sunspec import Chain, require
 class SunSpecBattery:
     """Readings and setpoints of one battery system; + is discharge, as SunSpec defines it."""
 
-    def __init__(self, spec: DeviceSpec, link: Registers, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, spec: DeviceSpec, link: Registers, clock: Callable[[], float], owners: OwnersSettings | None = None
+    ) -> None:
         assert spec.role == "battery"
+        self._owners = owners or OwnersSettings()
         self.spec = spec
         self._link = link
         self._clock = clock
@@ -133,6 +137,23 @@ class SunSpecBattery:
                 reason = str(error)
         return DroopOutcome(self.spec.device_id, wanted, held, not reason, off, reason, self._clock())
 
+    async def give_back_droop(self) -> str:
+        """Put back the droop that its owner had set before the first `write_droop`: why that failed, or "".
+
+        Nothing is sent where nothing was overwritten. Never raises a `DeviceError`.
+        """
+        if not self._owners.of(self.spec.device_id):
+            return ""
+        async with self.writing:
+            try:
+                await self.session.ensure_identified()
+                battery = self._battery
+                if not isinstance(battery, DerBattery):
+                    return battery_storage.NO_DROOP
+                return await battery.droop.give_back(self._link.generation)
+            except (DeviceError, Unwritable) as error:
+                return str(error)
+
     async def release(self) -> WriteOutcome:
         """Leave the device at a held 0 W with its reversion armed.
 
@@ -143,8 +164,11 @@ class SunSpecBattery:
     async def _prepare(self, chain: Chain) -> ReadPlan:
         """Model 704 is preferred: it takes watts, and its reversion goes to 0 W."""
         control = require(chain, (battery_der.MARK, battery_storage.MARK), (), self._link, self.spec.unit_id)
-        generation = DerBattery if control.model_id == battery_der.MARK else StorageBattery
-        battery = generation(self.spec, self._link, self._clock, chain)
+        battery = (
+            DerBattery(self.spec, self._link, self._clock, chain, self._owners)
+            if control.model_id == battery_der.MARK
+            else StorageBattery(self.spec, self._link, self._clock, chain)
+        )
         places = await battery.learn()
         self._battery = battery
         self._heartbeat = Heartbeat(

@@ -19,6 +19,7 @@ from drivers import bms
 from drivers.alarms import safety_alarms
 from drivers.dc_ports import DcPorts, dc_ports
 from drivers.droop_control import DroopControl, answered_from_hz
+from drivers.profile.settings import OwnersSettings
 from drivers.read_plan import Place, Reads, make_plan
 from drivers.readings import first_present, reading, ready, smallest
 from drivers.registers import Registers
@@ -57,7 +58,9 @@ POWER_MARGIN = 1.5
 class DerBattery:
     """Readings and setpoints by the 700 series; + is discharge, as SunSpec defines it."""
 
-    def __init__(self, spec: DeviceSpec, link: Registers, clock: Callable[[], float], chain: Chain) -> None:
+    def __init__(
+        self, spec: DeviceSpec, link: Registers, clock: Callable[[], float], chain: Chain, owners: OwnersSettings
+    ) -> None:
         self._spec = spec
         self._link = link
         self._clock = clock
@@ -66,7 +69,7 @@ class DerBattery:
             model_id: require(chain, (model_id,), names, link, spec.unit_id) for model_id, names in REQUIRED.items()
         }
         self._control = SetpointControl(spec, link, clock, chain.places(models[704], CONTROL_POINTS))
-        self.droop = DroopControl(spec, link, clock, chain)
+        self.droop = DroopControl(spec, link, clock, chain, owners)
         """The device's own frequency response."""
         self._ports = DcPorts()
         self._beside_w = 0.0

@@ -37,7 +37,7 @@ def open_device(
         return open_profile_device(spec, link, clock, settings, writes)
     match spec.role:
         case "battery":
-            return SunSpecBattery(spec, link, clock)
+            return SunSpecBattery(spec, link, clock, settings)
         case "pv":
             return SunSpecPv(spec, link, clock)
         case "meter":

@@ -5,6 +5,9 @@ Control set 1 shows the curve in force and is read-only. A curve is written into
 confirmed is switched off again: a device that answers the frequency in a way that nobody knows is worse than none. A
 curve may be stored and adopted ahead, with the droop still off.
 
+What its owner had set (the droop on or off, the curve in force, the spare set, the reversion) is kept before the first
+write of all, and put back when the agent stops.
+
 Dead-man: where the device has a reversion, it goes to control 0, which is none (711.AdptCtlReq "0 = No active
 control"), unless the curve is written again within the time. Without one the droop goes on when this agent is gone.
 
@@ -21,6 +24,7 @@ from agent.core.droop import DeviceDroop
 from agent.core.snapshot import Quality, Reading
 from drivers.codec import OutOfRange, Rounding, encode, scale_factor, scaled, whole
 from drivers.errors import DeviceError, LinkTimeout, ModbusRefused
+from drivers.profile.settings import OwnersSettings
 from drivers.read_plan import Place, Reads, make_plan
 from drivers.readings import number, reading, smallest
 from drivers.registers import Registers
@@ -48,6 +52,7 @@ CURVE: Final = ("DbOf", "DbUf", "KOf", "KUf", "RspTms", "PMin")
 ENABLED, DISABLED = 1, 0
 COMPLETED, FAILED = 1, 2
 """711.AdptCtlRslt; 0 is "in progress"."""
+OWNERS_HEAD: Final = ("RvrtTms", "RvrtCtl")
 READ_ONLY = 1
 """711.Ctl.ReadOnly; a set that does not say is taken for writable, and the write tells."""
 NO_CONTROL = 0
@@ -67,7 +72,9 @@ ADOPT_PAUSE_S = 0.1
 class DroopControl:
     """Model 711 of one device; `learn` must come before `hold`."""
 
-    def __init__(self, spec: DeviceSpec, link: Registers, clock: Callable[[], float], chain: Chain) -> None:
+    def __init__(
+        self, spec: DeviceSpec, link: Registers, clock: Callable[[], float], chain: Chain, owners: OwnersSettings
+    ) -> None:
         self.cannot = ""
         """Why the device's droop cannot be used; "" when it can."""
         self.has_dead_man = False
@@ -77,6 +84,7 @@ class DroopControl:
         self._spec = spec
         self._link = link
         self._clock = clock
+        self._owners = owners
         self._model = chain.first(MODEL_ID)
         self._chain = chain
         self._stored = False
@@ -127,17 +135,68 @@ class DroopControl:
         self._stored = not reason and wanted is not None and not answering
         return self._followed(), reason
 
+    async def give_back(self, generation: int) -> str:
+        """Why the device has not all that its owner had set, or ""; nothing is written where nothing was kept.
+
+        The droop is off meanwhile, and stays so after a failure; what was kept is kept until all of it is back.
+        """
+        kept = self._kept
+        if self.cannot or not kept:
+            return self.cannot if kept else ""
+        self._stored = False
+        try:
+            reason = await self._switch_off(generation) or await self._put_back(kept, generation)
+        except (LinkTimeout, ModbusRefused, Unwritable) as error:
+            reason, self._last = str(error), {}
+        if not reason:
+            await self._owners.put(self._spec.device_id, {})
+        return reason
+
+    @property
+    def _kept(self) -> dict[str, float]:
+        """What the owner had set, by point of the model; empty while nothing was overwritten."""
+        return self._owners.of(self._spec.device_id)
+
+    async def _keep(self) -> None:
+        """Keep what the owner has set, as last read, unless that was done before."""
+        if self._kept:
+            return
+        sets = (1, *self._spares()[:1])
+        names = [*OWNERS_HEAD, *(f"Ctl.{index}.{name}" for index in sets for name in CURVE)]
+        found = {name: value for name in names if (value := self._number(name)) is not None}
+        answers = self._number("Ena") == ENABLED and not reverted(self._last) and bool(_curve_of(found, 1))
+        await self._owners.put(self._spec.device_id, found | {"Ena": ENABLED if answers else DISABLED})
+
+    async def _put_back(self, kept: dict[str, float], generation: int) -> str:
+        """Write what was kept, the curve in force through the spare set, the enable last; the droop is off."""
+        first, spare = _curve_of(kept, 1), self._spare()
+        self._last = await self._read()
+        in_force = not self._mismatch(1, first) and not reverted(self._last)
+        if not in_force and (
+            reason := await self._store(spare, first, generation) or await self._adopt(spare, first, generation)
+        ):
+            return reason
+        theirs = _curve_of(kept, spare)
+        if self._mismatch(spare, theirs) and (reason := await self._store(spare, theirs, generation)):
+            return reason
+        for name in ("RvrtCtl", "RvrtTms"):
+            if name in kept and self._number(name) != kept[name]:
+                await self._put(self._places[name], encode(self._places[name].point, kept[name]), generation)
+        if kept["Ena"] == ENABLED:
+            await self._put(self._places["Ena"], (ENABLED,), generation)
+        self._last = await self._read()
+        wrong = (not_applied(f"{MODEL_ID}.{name}", kept[name], seen) for name in ("Ena", *OWNERS_HEAD)
+                 if name in kept and (seen := self._number(name)) != kept[name])  # fmt: skip
+        return self._mismatch(1, first) or next(wrong, "")
+
     async def _follow(self, wanted: DeviceDroop, respond_in_s: float, generation: int, *, answering: bool) -> str:
         self._last = await self._read()
         curve = self._curve(wanted, respond_in_s)
         in_force = self._stored if self._number("Ena") != ENABLED else not reverted(self._last)
         if self._mismatch(1, curve) or not in_force:
             spare = self._spare()
-            first = self._places[f"Ctl.{spare}.{CURVE[0]}"]
-            values = [register for name, value in curve.items() for register in self._encoded(name, value)]
-            await self._put(first, tuple(values), generation)
-            self._last = await self._read()
-            reason = self._mismatch(spare, curve) or await self._adopt(spare, curve, generation)
+            await self._keep()
+            reason = await self._store(spare, curve, generation) or await self._adopt(spare, curve, generation)
             if reason:
                 return reason
         if not answering:
@@ -149,6 +208,14 @@ class DroopControl:
         await self._put(self._places["Ena"], (ENABLED,), generation)
         self._last = await self._read()
         return self._not_in_force(curve, generation)
+
+    async def _store(self, spare: int, curve: dict[str, float], generation: int) -> str:
+        """Write the curve into a spare set: why it does not hold it, or ""."""
+        first = self._places[f"Ctl.{spare}.{CURVE[0]}"]
+        values = [register for name, value in curve.items() for register in self._encoded(name, value)]
+        await self._put(first, tuple(values), generation)
+        self._last = await self._read()
+        return self._mismatch(spare, curve)
 
     async def _adopt(self, spare: int, curve: dict[str, float], generation: int) -> str:
         """Make the spare set the one in force; the result alone may be that of the last time."""
@@ -189,6 +256,7 @@ class DroopControl:
         self._last = await self._read()
         if self._number("Ena") == DISABLED:
             return ""
+        await self._keep()
         await self._put(self._places["Ena"], (DISABLED,), generation)
         self._last = await self._read()
         if self._number("Ena") == DISABLED:
@@ -297,6 +365,12 @@ class DroopControl:
         if high != low or high[0] is None or high[1] is None:
             return None
         return DeviceDroop(high[0], high[1])
+
+
+def _curve_of(kept: dict[str, float], index: int) -> dict[str, float]:
+    """The curve of set `index` in what was kept; empty where that set held none."""
+    curve = {name: kept[key] for name in CURVE if (key := f"Ctl.{index}.{name}") in kept}
+    return curve if set(CURVE[:-1]) <= set(curve) else {}
 
 
 def reverted(reads: Reads) -> bool:

@@ -21,11 +21,10 @@ class DeviceDroops:
 
     def __init__(self, batteries: Mapping[str, BatteryDevice] | None = None, chosen: Container[str] = ()) -> None:
         """`chosen` are the ids of those that the site file says it of; a device with a profile has no such droop."""
-        self._batteries = {
-            device_id: battery
-            for device_id, battery in (batteries or {}).items()
-            if device_id in chosen and isinstance(battery, SunSpecBattery)
-        }
+        sunspec = {name: one for name, one in (batteries or {}).items() if isinstance(one, SunSpecBattery)}
+        self._batteries = {name: one for name, one in sunspec.items() if name in chosen}
+        self._touched = sunspec
+        """Those whose owners may miss a setting: also of a run whose site file chose others."""
         self._outcomes: list[DroopOutcome] = []
 
     def start(
@@ -41,11 +40,10 @@ class DeviceDroops:
         return found
 
     async def let_go(self) -> None:
-        """Switch every device's droop off; one that does not confirm it ends it with its reversion time."""
-        for battery in self._batteries.values():
-            outcome = await battery.write_droop(None, 0.0)
-            if not outcome.off:
-                log.warning("droop_not_off", device=outcome.device_id, reason=outcome.reason)
+        """Give every owner his droop back, which is off until then; a droop of ours ends with its reversion time."""
+        for device_id, battery in self._touched.items():
+            if reason := await battery.give_back_droop():
+                log.warning("droop_not_given_back", device=device_id, reason=reason)
 
     async def _write(self, write: DroopWrite) -> None:
         battery, part = self._batteries[write.device_id], write.part

@@ -9,6 +9,7 @@ from agent.core.droop import DeviceDroop
 from drivers import droop_control
 from drivers.device import DeviceSpec, open_device
 from drivers.errors import LinkDown, LinkTimeout, ModbusRefused
+from drivers.profile.settings import OwnersSettings
 from drivers.sunspec_layout import layout
 
 COMMON = model(1, {"Mn": "Maker", "Md": "B-500", "SN": "A1"})
@@ -41,7 +42,7 @@ def model_711(head, sets):
 class Device:
     """A battery without a wire that adopts a set as soon as it is asked, unless told otherwise."""
 
-    def __init__(self, head=None, sets=(STORED, STORED, STORED), *, more=(), adopts=True, result=1):
+    def __init__(self, head=None, sets=(STORED, STORED, STORED), *, more=(), adopts=True, result=1, owners=None):
         self.model = model_711(head or {}, sets)
         before = chain(COMMON, *OTHERS)[:-2]
         self.memory = Memory(bank([*before, *self.model, *(register for one in more for register in one), 0xFFFF, 0]))
@@ -50,7 +51,20 @@ class Device:
         self.memory.on_write = self._written
         self._due = False
         self.memory.before_read = self._work
-        self.driver = open_device(DeviceSpec("bess", "battery", 1, reversion_s=REVERSION_S), self.memory, Clock())
+        self.open(owners)
+
+    def open(self, owners=None):
+        """A process begins, with what another one kept."""
+        spec = DeviceSpec("bess", "battery", 1, reversion_s=REVERSION_S)
+        self.driver = open_device(spec, self.memory, Clock(), owners)
+
+    @property
+    def droop(self):
+        """What somebody can see of the droop, by point."""
+        names = [*HEAD, *(f"Ctl.{index}.{name}" for index in (1, 2, 3) for name in STORED)]
+        names = [name for name in names if name not in {"AdptCtlReq", "AdptCtlRslt"}]
+        wide = {"RvrtTms", "RvrtRem"} | {name for name in names if layout(711).point(name).size == 2}
+        return {name: self.memory.registers[self.address(name) + (name in wide)] for name in names}
 
     def address(self, name):
         return self.base + layout(711).point(name).at
@@ -448,3 +462,104 @@ async def test_what_the_device_offers_is_in_each_sample(m702, why, monkeypatch):
     assert why in offer.cannot
     assert bool(offer.cannot) == bool(why)
     assert (offer.rated_w, offer.has_dead_man) == (500e3, True)
+
+
+SPARE = STORED | {"DbOf": 50, "KOf": 400}
+THEIRS = {"Ena": 1, "RvrtCtl": 2}
+"""An owner whose battery answers the frequency by itself, for ever, and falls back to set 2."""
+
+
+async def test_the_owners_droop_is_as_it_was_found_after_it_is_given_back():
+    device = Device(THEIRS, (STORED, SPARE, STORED))
+    found = device.droop
+    await device.told(None)
+    await device.told()
+    await device.told(DeviceDroop(0.02, 0.019))
+    device.memory.writes.clear()
+    assert await device.driver.give_back_droop() == ""
+    assert device.droop == found
+    assert [name for name, _ in device.written] == [
+        "Ena", "Ctl.2.DbOf", "AdptCtlReq", "Ctl.2.DbOf", "RvrtCtl", "RvrtTms", "Ena",
+    ]  # fmt: skip
+    assert (device.written[0], device.written[-1]) == (("Ena", (0,)), ("Ena", (1,))), "it is off meanwhile"
+    device.memory.writes.clear()
+    assert await device.driver.give_back_droop() == ""
+    assert device.memory.writes == [], "once"
+
+
+async def test_a_droop_that_was_off_is_off_and_has_its_curve_again():
+    device = Device()
+    found = device.droop
+    await device.told()
+    assert await device.driver.give_back_droop() == ""
+    assert device.droop == found
+
+
+async def test_the_owners_droop_is_given_back_by_a_later_process():
+    kept = []
+
+    async def keep(text):
+        kept.append(text)
+
+    device = Device(THEIRS, (STORED, SPARE, STORED), owners=OwnersSettings(keep))
+    found = device.droop
+    await device.told()
+    owners = OwnersSettings(keep)
+    owners.restore(kept[-1])
+    device.open(owners)
+    await device.told(DeviceDroop(0.02, 0.019))
+    assert await device.driver.give_back_droop() == ""
+    assert device.droop == found
+    assert owners.of("bess") == {}
+    assert kept[-1] == "{}"
+
+
+async def test_where_nothing_was_overwritten_nothing_is_written():
+    device = Device()
+    await device.told(None)
+    assert await device.driver.give_back_droop() == ""
+    assert device.memory.writes == []
+
+
+async def test_a_curve_that_is_not_taken_back_leaves_the_droop_off_and_what_was_kept():
+    owners = OwnersSettings()
+    device = Device(THEIRS, owners=owners)
+    await device.told()
+    device.adopts, device.result = False, 2
+    assert "refused to adopt" in await device.driver.give_back_droop()
+    assert device["Ena"] == 0
+    assert owners.of("bess")["Ena"] == 1
+    device.adopts, device.result = True, 1
+    assert await device.driver.give_back_droop() == ""
+    assert (device["Ena"], owners.of("bess")) == (1, {})
+
+
+async def test_a_device_that_cannot_be_reached_keeps_what_was_kept():
+    owners = OwnersSettings()
+    device = Device(THEIRS, owners=owners)
+    await device.told()
+    device.memory.before_read = _no_answer
+    assert "no answer" in await device.driver.give_back_droop()
+    assert owners.of("bess")["Ena"] == 1
+
+
+async def test_a_droop_of_the_owner_that_had_ended_by_its_timer_is_not_switched_on():
+    device = Device({"Ena": 1, "RvrtTms": 60, "RvrtRem": 0})
+    await device.told()
+    assert await device.driver.give_back_droop() == ""
+    assert (device["Ena"], device["Ctl.1.KOf"]) == (0, 500)
+
+
+async def test_a_spare_set_that_held_nothing_is_left():
+    nothing = {
+        "DbOf": 0xFFFFFFFF,
+        "DbUf": 0xFFFFFFFF,
+        "KOf": 0xFFFF,
+        "KUf": 0xFFFF,
+        "RspTms": 0xFFFFFFFF,
+        "PMin": 0x8000,
+    }
+    device = Device(THEIRS, (STORED, STORED | nothing, STORED))
+    await device.told()
+    assert await device.driver.give_back_droop() == ""
+    assert (device["Ena"], device["Ctl.1.KOf"], device["Ctl.2.KOf"]) == (1, 500, 500)

@@ -1,11 +1,12 @@
 """An award handed to the battery's own droop, over real sockets: kept over kill -9, ended by its timer, taken back."""
 
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from integration_site import SITE_FILE, STILL, award, ems, near, orders, until
 
+from simulators.droop_control import DroopSet
 from simulators.plant import LoadConfig, PvConfig
 from simulators.site_config import ModbusConfig
 
@@ -57,10 +58,13 @@ def test_the_device_answers_both_ways_its_setpoint_stays_and_each_second_is_on_r
     handed.plant.shift_frequency(-0.2)
     handed.until_gives(AWARD_W)
     assert handed.plant.control.points.set_w == 0.0
-    second = int(time.time()) + 1
-    row = until(lambda: handed.agent.evidence(second, second + 1).get(second), "a whole second")
+
+    def whole():
+        row = handed.agent.evidence(handed.start, int(time.time())).get(int(time.time()) - 1, {})
+        return row if near(row.get("power_w"), AWARD_W, 600.0) else None
+
+    row = until(whole, "a whole second of all of it is on record")
     assert near(row["response_w"], AWARD_W, 600.0)
-    assert near(row["power_w"], AWARD_W, 600.0)
     assert near(row["baseline_w"], 0.0, 1.0)
     handed.plant.shift_frequency(0.2)
     handed.until_gives(-AWARD_W)
@@ -114,6 +118,24 @@ def test_withdrawn_or_stopped_it_is_taken_back(handed):
     assert handed.agent.terminate() == 0
     assert not handed.droop.enabled
     handed.until_gives(0.0)
+
+
+def test_a_droop_that_the_owner_had_set_is_his_again_after_the_stop_also_of_a_later_run(parts):
+    plant = parts.plant(config=LONE)
+    droop, theirs = plant.site.battery.droop, DroopSet(dead_band_over_hz=0.5, dead_band_under_hz=0.5, droop_over=0.08)
+    droop.enabled, droop.sets[0] = True, theirs
+    agent = parts.agent(plant, text=HANDING).start()
+    until(lambda: not droop.enabled, "the agent switches it off")
+    start = int(time.time())
+    agent.import_plan(orders("awards", 1, [award("a1", 50.0, start, start + 3600)]))
+    until(lambda: ("droop_delegated", "bess") in agent.conditions(), "the device answers by the award's curve")
+    assert droop.sets[0] != theirs
+    agent.kill()
+    agent.start()
+    until(lambda: ("droop_delegated", "bess") in agent.conditions(), "again")
+    assert agent.terminate() == 0
+    assert (droop.enabled, droop.revert_after_s) == (True, 0.0)
+    assert [asdict(one) for one in droop.sets[:2]] == [pytest.approx(asdict(one)) for one in (theirs, DroopSet())]
 
 
 def test_a_device_that_confirms_and_does_not_follow_loses_the_award_to_the_agent(handed):

@@ -18,11 +18,11 @@ from typing import Final
 
 from agent.core.snapshot import Quality, Reading
 from drivers.codec import Rounding, encode, scale_factor, step
-from drivers.errors import DeviceError, LinkTimeout, ModbusRefused
-from drivers.read_plan import Place, Reads, make_plan
+from drivers.read_back import ReadBack
+from drivers.read_plan import Place, Reads
 from drivers.readings import number, reading
 from drivers.registers import Registers
-from drivers.setpoint import Unwritable
+from drivers.setpoint import Unwritable, not_applied
 from drivers.spec import DeviceSpec
 from drivers.sunspec import Chain
 from drivers.sunspec_layout import layout
@@ -77,8 +77,10 @@ def controls_of(
     return tuple(found)
 
 
-class CeilingControl:
+class CeilingControl(ReadBack):
     """The power limit of one inverter; `learn` must come before the rest."""
+
+    _written = "ceiling"
 
     def __init__(
         self,
@@ -89,17 +91,11 @@ class CeilingControl:
         places: Sequence[Sequence[Place]],
     ) -> None:
         """`places` are those of `group`, then those that state the maximum power, one sequence per model."""
+        super().__init__(spec, link, clock, places)
         self.has_dead_man = False
         """Whether the device ends the ceiling by itself when writes stop."""
         self.places = tuple(places)
-        self._spec = spec
-        self._link = link
-        self._clock = clock
         self._group = group
-        first = places[0][0]
-        self._address = first.address - first.point.at
-        self._plan = make_plan(self.places)
-        self._last: Reads = {}
 
     async def learn(self) -> bool:
         """Read what the device offers; False when the points are there but not implemented."""
@@ -133,23 +129,10 @@ class CeilingControl:
         if self._exponent() is None or self.rated_w(self._last) is None:
             self._last = await self._read()  # it told no values when it was read last; perhaps it does by now
         percent = self._percent(ceiling_w)
-        try:
-            for address, values in self._frames(percent):
-                await self._link.write_registers(self._spec.unit_id, address, values, generation=generation)
-        except (LinkTimeout, ModbusRefused) as error:
-            return await self._held_after_failure(), str(error)
-        self._last = await self._read()
-        if self._link.generation != generation:
-            return None, "the connection was replaced before the ceiling was read back; read the device again"
+        failed = await self._write(self._frames(percent), generation)
+        if failed is not None:
+            return failed
         return self._held_w(), self._mismatch(percent)
-
-    async def _held_after_failure(self) -> float | None:
-        """What the device holds after a failed write, which may have been carried out in part."""
-        try:
-            self._last = await self._read()
-        except DeviceError:
-            return None
-        return self._held_w()
 
     def _percent(self, ceiling_w: float | None) -> float | None:
         if ceiling_w is None:
@@ -214,13 +197,6 @@ class CeilingControl:
     def _number(self, name: str) -> float | None:
         return number(self._last, f"{self._group.model_id}.{name}")
 
-    async def _read(self) -> Reads:
-        return await self._plan.read(self._link, self._spec.unit_id, self._clock)
-
     def _not_applied(self, name: str, wanted: float) -> str:
-        seen = self._number(name)
-        reads = "is not implemented" if seen is None else f"reads {seen:g}"
-        return (
-            f"accepted but not applied: {self._group.model_id}.{name} {reads} where {wanted:g} was written; check "
-            "that remote power limitation is allowed in the inverter, and that no other client controls it"
-        )
+        point, look_at = f"{self._group.model_id}.{name}", "that remote power limitation is allowed in the inverter"
+        return not_applied(point, wanted, self._number(name), look_at)

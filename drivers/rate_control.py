@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from drivers.codec import OutOfRange, Rounding, encode, scale_factor, step
-from drivers.errors import DeviceError, LinkTimeout, ModbusRefused
-from drivers.read_plan import Place, Reads, make_plan
+from drivers.read_back import ReadBack
+from drivers.read_plan import Place, Reads
 from drivers.readings import number
 from drivers.registers import Registers
 from drivers.setpoint import Unwritable, not_applied
@@ -34,20 +34,17 @@ BOTH_LIMITS = 3
 FULL_PCT = 100.0
 
 
-class RateControl:
+class RateControl(ReadBack):
     """The registers of model 124 of one device; `learn` must come before `hold`."""
 
+    _written = "setpoint"
+
     def __init__(self, spec: DeviceSpec, link: Registers, clock: Callable[[], float], places: Sequence[Place]) -> None:
+        super().__init__(spec, link, clock, [places])
         self.has_dead_man = False
         """Whether the device ends the setpoint by itself, as far as it has shown yet."""
         self._keeps_timer = False
         """Whether it has the timer's register and has not shown that it drops what is written there."""
-        self._spec = spec
-        self._link = link
-        self._clock = clock
-        self._address = places[0].address - places[0].point.at
-        self._plan = make_plan([places])
-        self._last: Reads = {}
 
     async def learn(self) -> None:
         """Read what the device offers and holds; errors are `DeviceError`s."""
@@ -59,19 +56,14 @@ class RateControl:
         if number(self._last, f"{MODEL_ID}.WChaMax") is None or self._exponent() is None:
             await self.learn()  # the device told no values when it was read last; perhaps it does by now
         percent = self._percent(power_w)
-        try:
-            for address, values in self._frames(percent):
-                await self._link.write_registers(self._spec.unit_id, address, values, generation=generation)
-        except (LinkTimeout, ModbusRefused) as error:
-            return await self._held_after_failure(), str(error)
-        self._last = await self._read()
-        if self._link.generation != generation:
-            return None, "the connection was replaced before the setpoint was read back; read the device again"
+        failed = await self._write(self._frames(percent), generation)
+        if failed is not None:
+            return failed
         timer_s = number(self._last, f"{MODEL_ID}.{TIMER}")
         if timer_s is not None:
             self._keeps_timer = self._keeps_timer and 0 < timer_s <= self._spec.reversion_s
         self.has_dead_man = self._keeps_timer and timer_s is not None
-        return self.held_w(self._last), self._mismatch(percent)
+        return self._held_w(), self._mismatch(percent)
 
     def held_w(self, reads: Reads) -> float | None:
         """The setpoint in force, None while the window is open or shut only on one side."""
@@ -82,16 +74,8 @@ class RateControl:
             return None
         return out_pct / FULL_PCT * most_w
 
-    async def _held_after_failure(self) -> float | None:
-        """What the device holds after a failed write, which may have been carried out in part."""
-        try:
-            self._last = await self._read()
-        except DeviceError:
-            return None
+    def _held_w(self) -> float | None:
         return self.held_w(self._last)
-
-    async def _read(self) -> Reads:
-        return await self._plan.read(self._link, self._spec.unit_id, self._clock)
 
     def _percent(self, power_w: float) -> float:
         most_w = number(self._last, f"{MODEL_ID}.WChaMax")

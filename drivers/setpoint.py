@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from drivers.codec import OutOfRange, Rounding, encode, scale_factor, step
-from drivers.errors import DeviceError, LinkTimeout, ModbusRefused
-from drivers.read_plan import Place, Reads, make_plan
+from drivers.errors import ModbusRefused
+from drivers.read_back import ReadBack
+from drivers.read_plan import Place, Reads
 from drivers.readings import number
 from drivers.registers import Registers
 from drivers.spec import DeviceSpec
@@ -71,18 +72,15 @@ class Heartbeat:
                 self._places.remove(place)
 
 
-class SetpointControl:
+class SetpointControl(ReadBack):
     """The registers of model 704 of one device; `learn` must come before `hold`."""
 
+    _written = "setpoint"
+
     def __init__(self, spec: DeviceSpec, link: Registers, clock: Callable[[], float], places: Sequence[Place]) -> None:
+        super().__init__(spec, link, clock, [places])
         self.has_dead_man = False
         """Whether all reversion points are there; else they are left alone."""
-        self._spec = spec
-        self._link = link
-        self._clock = clock
-        self._address = places[0].address - places[0].point.at
-        self._plan = make_plan([places])
-        self._last: Reads = {}
 
     async def learn(self) -> None:
         """Read what the device offers and holds; errors are `DeviceError`s."""
@@ -93,27 +91,13 @@ class SetpointControl:
         """Write once and read back: what the device holds (None if unknown), and why that is not it, or ""."""
         if self._exponent() is None:
             await self.learn()  # the device told no values when it was read last; perhaps it does by now
-        frames = self._frames(power_w)
-        try:
-            for address, values in frames:
-                await self._link.write_registers(self._spec.unit_id, address, values, generation=generation)
-        except (LinkTimeout, ModbusRefused) as error:
-            return await self._held_after_failure(), str(error)
-        self._last = await self._read()
-        if self._link.generation != generation:
-            return None, "the connection was replaced before the setpoint was read back; read the device again"
-        return held_w(self._last), self._mismatch(power_w)
+        failed = await self._write(self._frames(power_w), generation)
+        if failed is not None:
+            return failed
+        return self._held_w(), self._mismatch(power_w)
 
-    async def _held_after_failure(self) -> float | None:
-        """What the device holds after a failed write, which may have been carried out in part."""
-        try:
-            self._last = await self._read()
-        except DeviceError:
-            return None
+    def _held_w(self) -> float | None:
         return held_w(self._last)
-
-    async def _read(self) -> Reads:
-        return await self._plan.read(self._link, self._spec.unit_id, self._clock)
 
     def _frames(self, power_w: float) -> list[tuple[int, tuple[int, ...]]]:
         """The frames that make the device hold `power_w`, in the order in which they must be written."""
@@ -173,10 +157,13 @@ def held_w(reads: Reads) -> float | None:
     return None
 
 
-def not_applied(point: str, wanted: float, seen: float | None) -> str:
+LOOK_AT: Final = "local/remote mode, the device's limits"
+
+
+def not_applied(point: str, wanted: float, seen: float | None, look_at: str = LOOK_AT) -> str:
     """What to say of a point, such as 704.WSet, that does not read back what was written to it."""
     reads = "is not implemented" if seen is None else f"reads {seen:g}"
     return (
         f"accepted but not applied: {point} {reads} where {wanted:g} was written; "
-        "check local/remote mode, the device's limits, and that no other client controls it"
+        f"check {look_at}, and that no other client controls it"
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 from simulators.cloud_planner import SiteModel
 from simulators.market import JST, MarketClock
 from simulators.optimiser import BatteryModel, Connection
+from simulators.three_devices import THREE_DEVICES
 
 SITE_ID = "demo-01"
 RATED_KW = 500.0
@@ -53,7 +54,8 @@ day_offset_s = {day_offset_s}
 solar_time_factor = {factor}
 """
 
-_AGENT_TOML = """\
+_AGENT_TOML = (
+    """\
 # The agent's site file in the demo. Compare config/site.example.toml: only the times are short, for the fast market.
 schema = 1
 
@@ -65,39 +67,9 @@ timezone = "Asia/Tokyo"
 [control]
 tick = "{tick_ms} ms"
 
-[connection_point]
-meter = "grid-meter"
-export_limit = "{connection_kw:g} kW"
-import_limit = "{connection_kw:g} kW"
-load = true
-
-[[device]]
-id = "bess"
-role = "battery"
-url = "tcp://127.0.0.1:{battery_port}"
-unit_id = 1
-poll = "{poll_ms} ms"
-rated_power = "{rated_kw:g} kW"
-soc_min = "5 %"
-soc_max = "95 %"
-one_way_efficiency = "96.5 %"
-dead_man = "30 s"
-
-[[device]]
-id = "pv"
-role = "pv"
-url = "tcp://127.0.0.1:{gateway_port}"
-unit_id = 2
-poll = "{poll_ms} ms"
-
-[[device]]
-id = "grid-meter"
-role = "meter"
-url = "tcp://127.0.0.1:{gateway_port}"
-unit_id = 3
-poll = "{poll_ms} ms"
-positive = "export"
-
+"""
+    + THREE_DEVICES
+    + """
 [cloud]
 broker = "{broker_url}"
 frame = "1 s"
@@ -109,6 +81,7 @@ directory = "{folder}/store"
 [api]
 socket = "{folder}/ems.sock"
 """
+)
 
 
 def site_model() -> SiteModel:
@@ -155,8 +128,12 @@ def write_agent_file(path: Path, clock: MarketClock, broker_url: str, *, battery
         site_id=SITE_ID,
         tick_ms=tick_ms(clock),
         poll_ms=tick_ms(clock),
-        connection_kw=CONNECTION_KW,
+        export_kw=CONNECTION_KW,
+        import_kw=CONNECTION_KW,
         rated_kw=RATED_KW,
+        dead_man_s=30,
+        battery_options='one_way_efficiency = "96.5 %"\n',
+        pv_options="",
         battery_port=battery_port,
         gateway_port=gateway_port,
         broker_url=broker_url,

@@ -8,6 +8,7 @@ from pathlib import Path
 from simulators.battery import BatteryConfig
 from simulators.plant import LoadConfig, PvConfig
 from simulators.site_config import ModbusConfig, SiteConfig
+from simulators.three_devices import THREE_DEVICES
 
 SITE_ID = "virtual-01"
 BATTERY_PORT = 5020
@@ -69,8 +70,8 @@ class VirtualSite:
             tick_ms=round(1000 * self.tick_s),
             dead_man_s=self.dead_man_s,
             replan=str(self.replan).lower(),
-            pv_kw=self.pv_kw,
-            pv_limited=str(self.pv_limited).lower(),
+            battery_options="",
+            pv_options=f'rated_power = "{self.pv_kw:g} kW"\ncan_be_limited = {str(self.pv_limited).lower()}\n',
             frame_s=self.frame_s,
             confirm=self.confirm,
             telemetry_mb=self.telemetry_mb,
@@ -80,7 +81,8 @@ class VirtualSite:
         )
 
 
-_AGENT_TOML = """\
+_AGENT_TOML = (
+    """\
 schema = 1
 
 [site]
@@ -92,40 +94,9 @@ timezone = "Asia/Tokyo"
 tick = "{tick_ms} ms"
 local_rule = "{rule}"
 
-[connection_point]
-meter = "grid-meter"
-export_limit = "{export_kw:g} kW"
-import_limit = "{import_kw:g} kW"
-load = true
-
-[[device]]
-id = "bess"
-role = "battery"
-url = "tcp://127.0.0.1:{battery_port}"
-unit_id = 1
-poll = "{poll_ms} ms"
-rated_power = "{rated_kw:g} kW"
-soc_min = "5 %"
-soc_max = "95 %"
-dead_man = "{dead_man_s} s"
-
-[[device]]
-id = "pv"
-role = "pv"
-url = "tcp://127.0.0.1:{gateway_port}"
-unit_id = 2
-poll = "{poll_ms} ms"
-rated_power = "{pv_kw:g} kW"
-can_be_limited = {pv_limited}
-
-[[device]]
-id = "grid-meter"
-role = "meter"
-url = "tcp://127.0.0.1:{gateway_port}"
-unit_id = 3
-poll = "{poll_ms} ms"
-positive = "export"
-
+"""
+    + THREE_DEVICES
+    + """
 [replan]
 enabled = {replan}
 
@@ -141,3 +112,4 @@ telemetry_mb = {telemetry_mb}
 [api]
 socket = "{folder}/ems.sock"
 """
+)

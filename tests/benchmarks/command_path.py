@@ -9,7 +9,6 @@ the message and writes the register. Prints one JSON object; exit code 1 when a 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import base64
 import json
 import subprocess
@@ -17,11 +16,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any, TypeVar
+from typing import Any
 
 import paho.mqtt.client as mqtt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -31,6 +29,7 @@ from simulators.site import SimulatedSite
 from simulators.site_config import SiteConfig
 from tests.benchmarks.daemon_cost import environment, site_file, start
 from tests.benchmarks.figures import Figure
+from tests.in_thread import InThread
 
 MEDIAN_MS, P99_MS = 5.0, 15.0
 """To reach."""
@@ -56,20 +55,17 @@ client.on_message = write
 client.connect("127.0.0.1", port)
 client.loop_forever()
 """
-_R = TypeVar("_R")
 
 
-class Devices:
+class Devices(InThread):
     """A simulated site in a thread, which notes when its battery is told a setpoint."""
 
     def __init__(self, config: SiteConfig | None = None) -> None:
-        self._loop = asyncio.new_event_loop()
         self.site = SimulatedSite(config or SiteConfig())
         self.told: dict[float, float] = {}
         """The first instant of each setpoint, W."""
         self.news = threading.Event()
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        self._do(self.site.start())
+        super().__init__(self.site)
         write = self.site.battery.control.write
 
         def noted(points: Any, utc_s: float) -> None:
@@ -90,14 +86,6 @@ class Devices:
             if power_w not in self.told:
                 self.news.wait(0.5)
         return self.told[power_w] - begun_s
-
-    def stop(self) -> None:
-        """The devices are gone."""
-        self._do(self.site.stop())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-
-    def _do(self, job: Coroutine[Any, Any, _R]) -> _R:
-        return asyncio.run_coroutine_threadsafe(job, self._loop).result(LATE_S)
 
 
 def encoded(raw: bytes) -> bytes:
@@ -176,8 +164,8 @@ def measure(commands: int) -> dict[str, Any]:
             for child in (bare, process):
                 child.terminate()
                 child.wait()
-            ours.stop()
-            bares.stop()
+            ours.close()
+            bares.close()
     found = figures(agent_s)
     return {
         "commands": commands,

@@ -80,6 +80,13 @@ def warm() -> None:
     subprocess.run([sys.executable, "-c", "import agent.cli.run, agent.app"], cwd=ROOT, env=environment(), check=True)
 
 
+def simulator(folder: Path) -> SimulatorProcess:
+    """The simulated devices as a process of their own, with a battery of 1 MWh."""
+    config = folder / "simulator.toml"
+    config.write_text("seed = 1\n[battery]\ncapacity_wh = 1000000.0\n")
+    return SimulatorProcess(config, folder / "simulator.log")
+
+
 def site_file(folder: Path, site: SimulatorProcess, broker_url: str) -> Path:
     """The example site file, pointed at the simulated devices."""
     text = CONFIG
@@ -153,9 +160,7 @@ def measure(seconds: int) -> dict[str, Any]:
     """All figures."""
     with tempfile.TemporaryDirectory() as name, Broker() as broker:
         folder = Path(name)
-        simulator = folder / "simulator.toml"
-        simulator.write_text("seed = 1\n[battery]\ncapacity_wh = 1000000.0\n")
-        site = SimulatorProcess(simulator, folder / "simulator.log")
+        site = simulator(folder)
         try:
             config = site_file(folder, site, broker.url)
             starts, bare_starts = [], []

@@ -161,8 +161,8 @@ def measure(steps: int) -> dict[str, Any]:
             for child in (bare, process):
                 child.terminate()
                 child.wait()
-            ours.stop()
-            bares.stop()
+            ours.close()
+            bares.close()
     result: dict[str, Any] = {"steps": steps, "read_every_ms": READ_EVERY_S * 1000}
     for who, took in found.items():
         result[who] = {

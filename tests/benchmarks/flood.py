@@ -25,9 +25,8 @@ from typing import Any, Self
 
 from agent.cloud.frame import read_frame
 from simulators.broker import Broker
-from simulators.demo_processes import SimulatorProcess
 from simulators.demo_site import SITE_ID
-from tests.benchmarks.daemon_cost import ask, cpu_s, resident_mb, site_file, start
+from tests.benchmarks.daemon_cost import ask, cpu_s, resident_mb, simulator, site_file, start
 from tests.benchmarks.figures import Figure
 
 PER_S = 10_000
@@ -142,9 +141,7 @@ def measure(seconds: int) -> dict[str, Any]:
     """All figures."""
     with tempfile.TemporaryDirectory() as name, Broker(in_memory=True) as broker:
         folder = Path(name)
-        simulator = folder / "simulator.toml"
-        simulator.write_text("seed = 1\n[battery]\ncapacity_wh = 1000000.0\n")
-        site = SimulatorProcess(simulator, folder / "simulator.log")
+        site = simulator(folder)
         try:
             config = site_file(folder, site, broker.url)
             keys = f'[[cloud.signing_key]]\nid = "vpp-2024"\npublic_key = "{KEY}"\n'

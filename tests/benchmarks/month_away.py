@@ -32,9 +32,8 @@ from agent.store.control import ControlDb
 from agent.store.telemetry import TelemetryDb
 from agent.store.writer import LINEAGE
 from simulators.broker import Broker
-from simulators.demo_processes import SimulatorProcess
 from simulators.demo_site import SITE_ID
-from tests.benchmarks.daemon_cost import ask, cpu_s, resident_mb, site_file, start
+from tests.benchmarks.daemon_cost import ask, cpu_s, resident_mb, simulator, site_file, start
 from tests.benchmarks.frame_bytes import FRAME_S, day
 
 MINUTES = 30 * 1440
@@ -139,9 +138,7 @@ def measure(days: float, deadline_s: float) -> dict[str, Any]:
         begun = time.monotonic()
         fill(folder / "store", minutes)
         filled_s = time.monotonic() - begun
-        simulator = folder / "simulator.toml"
-        simulator.write_text("seed = 1\n[battery]\ncapacity_wh = 1000000.0\n")
-        site, account = SimulatorProcess(simulator, folder / "simulator.log"), Account(broker.url)
+        site, account = simulator(folder), Account(broker.url)
         try:
             config = site_file(folder, site, broker.url)
             config.write_text(config.read_text().replace("[cloud]", f"[cloud]\nhistory_per_s = {HISTORY_PER_S}"))

@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from simulators.broker import Broker
-from simulators.demo_processes import SimulatorProcess
-from tests.benchmarks.daemon_cost import BARE, SETTLE_S, script, site_file, start
+from tests.benchmarks.daemon_cost import BARE, SETTLE_S, script, simulator, site_file, start
 from tests.benchmarks.figures import Figure
 
 DAY_S = 86_400.0
@@ -97,9 +96,7 @@ def measure(seconds: int) -> dict[str, Any]:
     """All figures."""
     with tempfile.TemporaryDirectory() as name, Broker() as broker:
         folder = Path(name)
-        simulator = folder / "simulator.toml"
-        simulator.write_text("seed = 1\n[battery]\ncapacity_wh = 1000000.0\n")
-        site = SimulatorProcess(simulator, folder / "simulator.log")
+        site = simulator(folder)
         ours, bares = (Relay(int(broker.url.rsplit(":", 1)[1])) for _ in range(2))
         try:
             config = site_file(folder, site, f"mqtt://127.0.0.1:{ours.port}")

@@ -1,7 +1,10 @@
 """One site per test, built from parts that a test may kill."""
 
 import pytest
-from integration_site import Agent, CountingCloud, SitePlant
+from integration_acme import Acme
+from integration_site import Agent, CountingCloud, SitePlant, document, near, until
+
+from tests.in_thread import InThread
 
 
 class Parts:
@@ -22,12 +25,15 @@ class Parts:
     def cloud(self, broker, **options):
         return self._keep(CountingCloud(broker, **options))
 
+    def acme(self):
+        return self._keep(Acme())
+
     def _keep(self, part):
         self._made.append(part)
         return part
 
     def close(self):
-        for part in sorted(self._made, key=lambda made: isinstance(made, SitePlant)):
+        for part in sorted(self._made, key=lambda made: isinstance(made, InThread)):
             part.close()
 
 
@@ -43,3 +49,15 @@ def module_parts(tmp_path_factory):
     made = Parts(tmp_path_factory.mktemp)
     yield made
     made.close()
+
+
+@pytest.fixture
+def site(parts):
+    """A site without a cloud whose battery discharges 70 kW by plan."""
+    plant = parts.plant()
+    agent = parts.agent(plant).start()
+    agent.import_plan(document(1, [70.0] * 600))
+    until(lambda: near(plant.battery_w, 70_000.0), "the plan is executed")
+    until(lambda: near(agent.status()["powers_w"]["battery"], 70_000.0), "and measured")
+    until(lambda: near(agent.status()["powers_w"]["grid"], 90_000.0), "at the connection point too")
+    return plant, agent

@@ -1,29 +1,15 @@
 """A site of two batteries for the commands about devices: one SunSpec, one that a profile of the site describes."""
 
-import asyncio
-import threading
+from integration_site import BATTERY, HEAD, METER, TAIL, until
 
 from simulators.modbus_server import ILLEGAL_ADDRESS, ModbusServer, RequestRefusedError
+from tests.in_thread import InThread
 
 KIND, POWER, SOC, CAPACITY, MODE, SETPOINT, FAN, LIMIT, NAME_AT = 10, 11, 12, 13, 20, 21, 22, 23, 30
-SITE_FILE = """\
-schema = 1
-[site]
-id = "{site}"
-[control]
-tick = "200 ms"
-[connection_point]
-meter = "grid-meter"
-export_limit = "600 kW"
-import_limit = "600 kW"
-[[device]]
-id = "bess"
-role = "battery"
-url = "tcp://127.0.0.1:{battery_port}"
-poll = "200 ms"
-timeout = "1 s"
-rated_power = "500 kW"
-dead_man = "30 s"
+SITE_FILE = (
+    HEAD
+    + BATTERY
+    + """\
 [[device]]
 id = "acme"
 role = "battery"
@@ -31,23 +17,14 @@ profile = "acme"
 url = "tcp://127.0.0.1:{acme_port}"
 unit_id = 7
 poll = "200 ms"
-timeout = "1 s"
+timeout = "{timeout}"
 rated_power = "100 kW"
 dead_man = "30 s"
-[[device]]
-id = "grid-meter"
-role = "meter"
-url = "tcp://127.0.0.1:{gateway_port}"
-unit_id = 3
-poll = "200 ms"
-timeout = "1 s"
-positive = "export"
-[store]
-directory = "{state}"
-[api]
-socket = "{folder}/ems.sock"
-operator_group = "{operator_group}"
 """
+    + METER
+    + TAIL
+    + 'operator_group = "{operator_group}"\n'
+)
 PROFILE = """\
 schema = 1
 [about]
@@ -84,7 +61,7 @@ stored_writes_per_day = 2
 """
 
 
-class Acme:
+class Acme(InThread):
     """The second battery by hand: it gives at once what its setpoint says, while its mode is remote."""
 
     def __init__(self):
@@ -96,10 +73,9 @@ class Acme:
         """Address and value of each write that it took."""
         self.ignored = set()
         """Addresses that it acknowledges and does not apply."""
-        self._ready, self._loop = threading.Event(), asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-        assert self._ready.wait(5)
+        self.server = ModbusServer({7: self})
+        super().__init__(self.server)
+        self.port = self.server.port
 
     def read(self, address, count):
         self.registers[POWER] = self.registers[SETPOINT] if self.registers[MODE] == 1 else 0
@@ -118,26 +94,19 @@ class Acme:
     def written_to(self, address):
         return [value for at, value in list(self.writes) if at == address]
 
-    def _serve(self):
-        async def run():
-            self._stop = asyncio.Event()
-            async with ModbusServer({7: self}) as self.server:
-                self.port = self.server.port
-                self._ready.set()
-                await self._stop.wait()
-
-        self._loop.run_until_complete(run())
-        self._loop.close()
-
-    def close(self):
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(5)
-
 
 def acme_agent(make_agent, plant, acme, text=SITE_FILE, **changes):
     """The daemon of that site, not started yet."""
-    values = {"acme_port": acme.port, "operator_group": "ems-operator"} | changes
+    values = {"acme_port": acme.port, "operator_group": "ems-operator", "timeout": "1 s"} | changes
     agent = make_agent(plant, text=text, **values)
     (agent.folder / "profiles").mkdir()
     (agent.folder / "profiles" / "acme.toml").write_text(PROFILE)
+    return agent
+
+
+def in_control(agent, acme):
+    """The same, started: all devices are read, and the second battery is taken over."""
+    agent.start()
+    until(lambda: all(device["health"] == "good" for device in agent.status()["devices"]), "all devices are read")
+    until(lambda: acme.registers[MODE] == 1, "the second battery is taken over")
     return agent

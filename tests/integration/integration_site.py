@@ -3,7 +3,6 @@
 Everything waits on conditions with a deadline; `until` is the one place that polls.
 """
 
-import asyncio
 import base64
 import json
 import math
@@ -27,6 +26,7 @@ from simulators.cloud_messages import column_values, read_message
 from simulators.plant import GridConfig, LoadConfig, PvConfig
 from simulators.site import SimulatedSite
 from simulators.site_config import SiteConfig
+from tests.in_thread import SiteInThread
 
 SITE = "test-01"
 PREFIX = f"ems/v1/{SITE}/"
@@ -40,7 +40,7 @@ STILL = SiteConfig(
 )
 """50 kW of PV and 30 kW of load at all times, so that every number is known beforehand."""
 
-SITE_FILE = """\
+HEAD = """\
 schema = 1
 [site]
 id = "{site}"
@@ -50,42 +50,52 @@ tick = "200 ms"
 meter = "grid-meter"
 export_limit = "600 kW"
 import_limit = "600 kW"
-load = true
+"""
+BATTERY = """\
 [[device]]
 id = "bess"
 role = "battery"
 url = "tcp://127.0.0.1:{battery_port}"
 unit_id = 1
 poll = "200 ms"
-timeout = "300 ms"
+timeout = "{timeout}"
 rated_power = "500 kW"
 dead_man = "{dead_man}"
-[[device]]
-id = "pv"
-role = "pv"
-url = "tcp://127.0.0.1:{pv_port}"
-unit_id = 2
-poll = "200 ms"
-timeout = "300 ms"
+"""
+METER = """\
 [[device]]
 id = "grid-meter"
 role = "meter"
 url = "tcp://127.0.0.1:{gateway_port}"
 unit_id = 3
 poll = "200 ms"
-timeout = "300 ms"
+timeout = "{timeout}"
 positive = "export"
+"""
+TAIL = """\
+[store]
+directory = "{state}"
+[api]
+socket = "{folder}/ems.sock"
+"""
+PV = """\
+[[device]]
+id = "pv"
+role = "pv"
+url = "tcp://127.0.0.1:{pv_port}"
+unit_id = 2
+poll = "200 ms"
+timeout = "{timeout}"
+"""
+CLOUD = """\
 [cloud]
 broker = "{broker}"
 confirm = "{confirm}"
 frame = "1 s"
 reconnect_max = "1 s"
 resend_after = "2 s"
-[store]
-directory = "{state}"
-[api]
-socket = "{folder}/ems.sock"
 """
+SITE_FILE = HEAD + "load = true\n" + BATTERY + PV + METER + CLOUD + TAIL
 
 
 def until(condition, what, deadline_s=DEADLINE_S):
@@ -166,26 +176,18 @@ def command(type_, command_id, *, valid_s=60.0, without=(), issued=None, **param
     return json.dumps({key: value for key, value in content.items() if key not in without}).encode()
 
 
-class SitePlant:
+class SitePlant(SiteInThread):
     """The simulated site in a thread of its own; faults may be set from here at any time."""
 
     def __init__(self, config=STILL):
-        self._loop = asyncio.new_event_loop()
         self.truths = {}
         """What was so at each whole second, by Unix time."""
-        self.site = SimulatedSite(config, truth_every_s=1.0, on_truth=self._note)
-        self._thread = threading.Thread(target=self._loop.run_forever, name="plant")
-        self._thread.start()
-        self._call(self.site.start())
+        super().__init__(SimulatedSite(config, truth_every_s=1.0, on_truth=self._note))
         self.faults = self.site.faults
         self.battery_port, self.gateway_port = self.site.battery_port, self.site.gateway_port
 
     def truth(self):
-        async def now():
-            self.site.advance_to_now()
-            return self.site.truth()
-
-        return self._call(now())
+        return self.do(self.site.truth)
 
     def _note(self, truth):
         self.truths[round(truth.utc_s)] = truth
@@ -201,21 +203,21 @@ class SitePlant:
 
     def shift_frequency(self, by_hz):
         """The grid's frequency is this far from nominal from now on."""
-        self._do(lambda: setattr(self.site.plant, "frequency_shift_hz", by_hz))
+        self.do(lambda: setattr(self.site.plant, "frequency_shift_hz", by_hz))
 
     def raise_alarm(self, bits):
         """The battery's inverter tells these alarms (701.Alrm) from now on."""
-        self._do(lambda: setattr(self.site.battery, "alarm_bits", bits))
+        self.do(lambda: setattr(self.site.battery, "alarm_bits", bits))
 
     def reboot_battery(self):
-        self._do(self.site.battery.reboot)
+        self.do(self.site.battery.reboot)
 
     def another_controller_writes(self, power_w):
         def write():
             self.site.battery.control.write({"WSet": power_w}, self.site.plant.utc_s)
             self.site.battery.apply_setpoint()
 
-        self._do(write)
+        self.do(write)
 
     @property
     def requests(self):
@@ -226,22 +228,6 @@ class SitePlant:
     def control(self):
         """What clients have written to the battery."""
         return self.site.battery.control
-
-    def close(self):
-        self._call(self.site.stop())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def _do(self, action):
-        async def now():
-            self.site.advance_to_now()
-            action()
-
-        self._call(now())
-
-    def _call(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(DEADLINE_S)
 
 
 class Agent:
@@ -258,6 +244,7 @@ class Agent:
             "broker": broker,
             "confirm": "watermark",
             "dead_man": "30 s",
+            "timeout": "300 ms",
         }
         self.folder = folder
         self.file = folder / "site.toml"
@@ -311,6 +298,18 @@ class Agent:
     def events(self, code):
         """Events of this code, oldest first."""
         return [event for event in reversed(self.ask("events", limit=500)["result"]) if event["code"] == code]
+
+    def told(self, code, subject, state="raised"):
+        """Waits for the event."""
+
+        def found():
+            return [event for event in self.events(code) if (event["subject"], event["state"]) == (subject, state)]
+
+        return until(found, f"{code} of {subject} is {state}")[0]
+
+    def listed(self, device_id):
+        """A device as `ems devices list` shows it."""
+        return next(one for one in self.ask("devices")["result"] if one["device_id"] == device_id)
 
     def slots(self):
         """The ledger of the last minutes by start of slot."""

@@ -169,13 +169,13 @@ def test_the_daemon_itself_limits_pv_and_lets_it_go_when_the_battery_is_back(par
     text = text.replace(
         'id = "pv"\n', 'id = "pv"\nrated_power = "100 kW"\ncan_be_limited = true\nraise_after = "1 s"\n'
     )
-    plant._do(lambda: plant.site.set_ready(False))
+    plant.do(lambda: plant.site.set_ready(False))
     agent = parts.agent(plant, text=text).start()
     until(lambda: near(plant.truth().pv_w, 29e3), "PV gives what the load takes, less its dead band")
     until(lambda: ("pv_limited", "pv") in agent.conditions(), "it is told")
     row = agent.ask("explain")["result"]
     assert near(row["pv_ceiling_w"], 30e3)
     assert row["last_outcomes"]["pv"]["confirmed"]
-    plant._do(lambda: plant.site.set_ready(True))
+    plant.do(lambda: plant.site.set_ready(True))
     until(lambda: near(plant.truth().pv_w, 50e3), "the battery absorbs again")
     until(lambda: near(plant.truth().battery_w, -20e3), "what may not go out")

@@ -3,32 +3,19 @@
 import json
 
 import pytest
-from integration_acme import FAN, KIND, MODE, SITE_FILE, Acme, acme_agent
+from integration_acme import FAN, KIND, MODE, SITE_FILE, acme_agent
 from integration_site import ems, until
 
 
 @pytest.fixture
-def acme():
-    made = Acme()
-    yield made
-    made.close()
-
-
-def alarm(agent, device_id, state="raised"):
-    def found():
-        return [e for e in agent.events("wrong_identity") if (e["subject"], e["state"]) == (device_id, state)]
-
-    return until(found, f"wrong_identity of {device_id} is {state}")[0]
-
-
-def listed(agent, device_id):
-    return next(one for one in agent.ask("devices")["result"] if one["device_id"] == device_id)
+def acme(parts):
+    return parts.acme()
 
 
 def test_a_device_that_is_none_of_its_profile_is_told_everywhere_and_never_written_to(parts, acme):
     acme.registers[KIND] = 8
     agent = acme_agent(parts.agent, parts.plant(), acme).start()
-    raised = alarm(agent, "acme")
+    raised = agent.told("wrong_identity", "acme")
     assert raised["severity"] == "alarm"
     assert "kind is 7 is expected, it says 8" in raised["text"]
     assert agent.device("acme")["health"] == "wrong_identity"
@@ -43,7 +30,7 @@ def test_a_device_that_is_none_of_its_profile_is_told_everywhere_and_never_writt
     until(lambda: agent.device("acme")["failures"] >= 3, "it is looked at again")
     assert acme.writes == []
     acme.registers[KIND] = 7
-    alarm(agent, "acme", "cleared")
+    agent.told("wrong_identity", "acme", "cleared")
     until(lambda: acme.registers[MODE] == 1, "and now it is taken over")
     assert agent.device("acme")["health"] == "good"
 
@@ -52,9 +39,9 @@ def test_a_sunspec_device_with_another_serial_number_is_never_written_to_either(
     text = SITE_FILE.replace('id = "bess"', 'id = "bess"\nexpected_serial = "SIM-BATTERY-2"')
     plant = parts.plant()
     agent = acme_agent(parts.agent, plant, acme, text=text).start()
-    raised = alarm(agent, "bess")
+    raised = agent.told("wrong_identity", "bess")
     assert "should have the serial 'SIM-BATTERY-2', but 'SIM-BATTERY-1' answers" in raised["text"]
-    assert listed(agent, "bess")["health"] == "wrong_identity"
+    assert agent.listed("bess")["health"] == "wrong_identity"
     refused = ems("devices", "write", "bess", "704.WSetPct", "1", "--yes", socket_path=agent.socket)
     assert "nothing is written to it" in refused.stderr
     until(lambda: agent.device("bess")["failures"] >= 3, "it is looked at again")

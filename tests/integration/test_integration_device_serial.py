@@ -1,33 +1,17 @@
 """A meter on a serial line under the daemon: listed, read and traced like any other device."""
 
-import asyncio
-import threading
-
 import pytest
-from integration_site import ems, until
+from integration_site import BATTERY, HEAD, TAIL, ems, until
 
 from drivers.profile.load import find
 from simulators.profile_site import ProfileSite
 from simulators.serial_line import SerialLine
+from tests.in_thread import InThread
 
-SITE_FILE = """\
-schema = 1
-[site]
-id = "{site}"
-[control]
-tick = "200 ms"
-[connection_point]
-meter = "grid-meter"
-export_limit = "600 kW"
-import_limit = "600 kW"
-[[device]]
-id = "bess"
-role = "battery"
-url = "tcp://127.0.0.1:{battery_port}"
-poll = "200 ms"
-timeout = "1 s"
-rated_power = "500 kW"
-dead_man = "30 s"
+SITE_FILE = (
+    HEAD
+    + BATTERY
+    + """\
 [[device]]
 id = "grid-meter"
 role = "meter"
@@ -37,44 +21,17 @@ unit_id = 4
 poll = "500 ms"
 timeout = "1 s"
 positive = "import"
-[store]
-directory = "{state}"
-[api]
-socket = "{folder}/ems.sock"
 """
-
-
-class SerialMeter:
-    """A meter on a pseudo-terminal, in a thread of its own."""
-
-    def __init__(self):
-        self._ready, self._loop = threading.Event(), asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-        assert self._ready.wait(10)
-
-    def _serve(self):
-        async def run():
-            self._stop = asyncio.Event()
-            site = ProfileSite(find("eastron-sdm630", None), unit_id=4)
-            async with SerialLine(site.device.units, inputs=site.device.inputs, baud=None) as line:
-                self.device = line.device
-                self._ready.set()
-                await self._stop.wait()
-
-        self._loop.run_until_complete(run())
-        self._loop.close()
-
-    def close(self):
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(5)
+    + TAIL
+)
 
 
 @pytest.fixture(scope="module")
 def meter():
-    made = SerialMeter()
-    yield made
-    made.close()
+    """A meter on a pseudo-terminal."""
+    device = ProfileSite(find("eastron-sdm630", None), unit_id=4).device
+    with InThread(SerialLine(device.units, inputs=device.inputs, baud=None)) as line:
+        yield line
 
 
 @pytest.fixture(scope="module")

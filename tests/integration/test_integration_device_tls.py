@@ -1,14 +1,12 @@
 """A meter inside TLS under the daemon: certificate files from the site file, and what happens with wrong ones."""
 
-import asyncio
 import gc
 import ssl
 import subprocess
 import sys
-import threading
 
 import pytest
-from integration_site import ems, until
+from integration_site import BATTERY, HEAD, TAIL, ems, until
 from own_ca import Authority
 from typer.testing import CliRunner
 
@@ -17,25 +15,12 @@ from agent.cli.main import app
 from drivers.profile.load import find
 from simulators.modbus_server import ModbusServer
 from simulators.profile_site import ProfileSite
+from tests.in_thread import InThread
 
-SITE_FILE = """\
-schema = 1
-[site]
-id = "{site}"
-[control]
-tick = "200 ms"
-[connection_point]
-meter = "grid-meter"
-export_limit = "600 kW"
-import_limit = "600 kW"
-[[device]]
-id = "bess"
-role = "battery"
-url = "tcp://127.0.0.1:{battery_port}"
-poll = "200 ms"
-timeout = "1 s"
-rated_power = "500 kW"
-dead_man = "30 s"
+SITE_FILE = (
+    HEAD
+    + BATTERY
+    + """\
 [[device]]
 id = "grid-meter"
 role = "meter"
@@ -48,37 +33,9 @@ positive = "import"
 ca = "{ca}"
 certificate = "{certificate}"
 key = "{key}"
-[store]
-directory = "{state}"
-[api]
-socket = "{folder}/ems.sock"
 """
-
-
-class TlsMeter:
-    """A meter that asks for a client certificate, in a thread of its own."""
-
-    def __init__(self, context):
-        self._ready, self._loop, self._context = threading.Event(), asyncio.new_event_loop(), context
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-        assert self._ready.wait(10)
-
-    def _serve(self):
-        async def run():
-            self._stop = asyncio.Event()
-            site = ProfileSite(find("eastron-sdm630", None), unit_id=1)
-            async with ModbusServer(site.device.units, inputs=site.device.inputs, tls=self._context) as server:
-                self.port = server.port
-                self._ready.set()
-                await self._stop.wait()
-
-        self._loop.run_until_complete(run())
-        self._loop.close()
-
-    def close(self):
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(5)
+    + TAIL
+)
 
 
 @pytest.fixture
@@ -91,9 +48,9 @@ def site(tmp_path):
     context.load_verify_locations(ca.path)
     pem, private, _ = ca.issue("meter", server=True)
     context.load_cert_chain(pem, private)
-    meter = TlsMeter(context)
-    yield {"ca": ca.path, "certificate": certificate, "key": key, "meter_port": meter.port}
-    meter.close()
+    device = ProfileSite(find("eastron-sdm630", None), unit_id=1).device
+    with InThread(ModbusServer(device.units, inputs=device.inputs, tls=context)) as meter:
+        yield {"ca": ca.path, "certificate": certificate, "key": key, "meter_port": meter.port}
     del meter
     gc.collect()
 

@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from integration_acme import FAN, LIMIT, MODE, SETPOINT, SITE_FILE, Acme, acme_agent
+from integration_acme import FAN, LIMIT, MODE, SETPOINT, SITE_FILE, acme_agent, in_control
 from integration_site import award, ems, orders, until
 
 FOR_A_MINUTE_S = 60.0
@@ -18,19 +18,15 @@ VERSIONS = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
-def acme():
-    made = Acme()
-    yield made
-    made.close()
+def acme(module_parts):
+    return module_parts.acme()
 
 
 @pytest.fixture(scope="module")
 def agent(module_parts, acme):
     plant = module_parts.plant()
-    agent = acme_agent(module_parts.agent, plant, acme).start()
+    agent = in_control(acme_agent(module_parts.agent, plant, acme), acme)
     agent.plant = plant
-    until(lambda: all(device["health"] == "good" for device in agent.status()["devices"]), "all devices are read")
-    until(lambda: acme.registers[MODE] == 1, "the second battery is taken over")
     return agent
 
 

@@ -1,27 +1,6 @@
 """Devices that are silent, lie, answer nonsense or forget: never a number, never a crash, the others unaffected."""
 
-import pytest
 from integration_site import document, free_port, near, until
-
-
-@pytest.fixture
-def site(parts):
-    """A site without a cloud whose battery discharges 70 kW by plan."""
-    plant = parts.plant()
-    agent = parts.agent(plant).start()
-    agent.import_plan(document(1, [70.0] * 600))
-    until(lambda: near(plant.battery_w, 70_000.0), "the plan is executed")
-    until(lambda: near(agent.status()["powers_w"]["battery"], 70_000.0), "and measured")
-    return plant, agent
-
-
-def raised(agent, code, subject):
-    """Waits for the event."""
-
-    def found():
-        return [e for e in agent.events(code) if (e["subject"], e["state"]) == (subject, "raised")]
-
-    return until(found, f"{code} of {subject} is raised")[0]
 
 
 def cleared(agent, code, subject):
@@ -39,7 +18,7 @@ def test_a_silent_battery_is_no_number_and_not_written_to_while_pv_and_meter_kee
     before = agent.status()
     polls = {device["device_id"]: device["polls"] for device in before["devices"]}
     plant.faults["battery"].silent = True
-    alarm = raised(agent, "device_silent", "bess")
+    alarm = agent.told("device_silent", "bess")
     status = agent.status()
     assert alarm["severity"] == "alarm"
     assert status["powers_w"]["battery"] is None
@@ -65,7 +44,7 @@ def test_a_silent_battery_is_no_number_and_not_written_to_while_pv_and_meter_kee
 def test_a_meter_that_answers_sentinels_is_no_number_and_the_site_rests_at_its_connection_limit(site):
     plant, agent = site
     plant.faults["meter"].sentinels = True
-    raised(agent, "device_silent", "grid-meter")
+    agent.told("device_silent", "grid-meter")
     until(lambda: near(plant.battery_w, 0.0, 100.0), "the battery rests: its power might break the limit")
     status = agent.status()
     assert status["powers_w"]["grid"] is None
@@ -80,7 +59,7 @@ def test_a_meter_that_answers_sentinels_is_no_number_and_the_site_rests_at_its_c
 def test_a_battery_that_answers_sentinels_gets_no_write_and_is_no_number(site):
     plant, agent = site
     plant.faults["battery"].sentinels = True
-    raised(agent, "device_silent", "bess")
+    agent.told("device_silent", "bess")
     status = agent.status()
     assert status["powers_w"]["battery"] is None
     assert status["soc_pct"] is None
@@ -114,7 +93,7 @@ def test_a_battery_that_answers_nonsense_never_becomes_a_number_and_nothing_else
 def test_a_pv_inverter_that_is_not_there_at_start_is_named_and_the_battery_follows_the_plan(parts):
     plant = parts.plant()
     agent = parts.agent(plant, pv_port=free_port()).start()
-    alarm = raised(agent, "device_silent", "pv")
+    alarm = agent.told("device_silent", "pv")
     assert "no reading yet" in alarm["text"]
     assert agent.device("pv")["health"] == "failing"
     assert "Connection refused" in agent.device("pv")["last_error"]
@@ -131,7 +110,7 @@ def test_a_battery_that_accepts_setpoints_and_does_not_apply_them_is_found_out(s
     verified = agent.status()["counters"]["writes_verified"]
     plant.faults["battery"].lie = True
     agent.import_plan(document(2, [20.0] * 600))
-    raised(agent, "setpoint_refused", "bess")
+    agent.told("setpoint_refused", "bess")
     outcome = agent.ask("explain")["result"]["last_outcomes"]["bess"]
     assert outcome["confirmed"] is False
     assert outcome["wanted_w"] == 20_000.0

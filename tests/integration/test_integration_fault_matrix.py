@@ -9,47 +9,24 @@ TWO_S = 2.0
 HOLE = "802.State"
 
 
-@pytest.fixture
-def site(parts):
-    """A site without a cloud whose battery discharges 70 kW by plan."""
-    plant = parts.plant()
-    agent = parts.agent(plant).start()
-    agent.import_plan(document(1, [70.0] * 600))
-    until(lambda: near(plant.battery_w, 70_000.0), "the plan is executed")
-    until(lambda: near(agent.status()["powers_w"]["battery"], 70_000.0), "and measured")
-    until(lambda: near(agent.status()["powers_w"]["grid"], 90_000.0), "at the connection point too")
-    return plant, agent
-
-
-def listed(agent, device_id):
-    return next(one for one in agent.ask("devices")["result"] if one["device_id"] == device_id)
-
-
-def told(agent, code, subject, state="raised"):
-    def found():
-        return [one for one in agent.events(code) if (one["subject"], one["state"]) == (subject, state)]
-
-    return until(found, f"{code} of {subject} is {state}")[0]
-
-
 @pytest.mark.parametrize("code", [4, 0xF0])
 def test_a_battery_that_answers_only_exceptions_is_a_device_fault_and_the_site_rests(site, code):
     plant, agent = site
     plant.faults["battery"].exception = code
     until(lambda: agent.device("bess")["failures"] >= 3, "three samples in a row fail")
     assert agent.device("bess")["health"] == "failing"
-    told(agent, "device_silent", "bess")
+    agent.told("device_silent", "bess")
     assert agent.status()["setpoint_w"] == 0.0
     plant.faults["battery"].exception = None
-    told(agent, "device_silent", "bess", "cleared")
+    agent.told("device_silent", "bess", "cleared")
     until(lambda: near(plant.battery_w, 70_000.0), "the plan goes on")
 
 
 def test_a_battery_behind_a_connection_that_went_half_open_is_back_within_the_time_of_a_good_reading(site):
     plant, agent = site
-    before = listed(agent, "bess")["link"]["reconnects"]
+    before = agent.listed("bess")["link"]["reconnects"]
     plant.faults["battery"].half_open = True
-    until(lambda: listed(agent, "bess")["link"]["reconnects"] > before, "the connection is replaced")
+    until(lambda: agent.listed("bess")["link"]["reconnects"] > before, "the connection is replaced")
     until(lambda: agent.device("bess")["health"] == "good", "and the battery is read again")
     assert agent.events("device_silent") == [], "no reading became too old"
     assert near(plant.battery_w, 70_000.0)
@@ -58,10 +35,10 @@ def test_a_battery_behind_a_connection_that_went_half_open_is_back_within_the_ti
 def test_a_unit_that_is_silent_behind_a_gateway_rests_and_its_neighbour_keeps_its_cadence(site):
     plant, agent = site
     plant.faults["pv"].silent = True
-    alarm = told(agent, "unit_resting", "pv")
+    alarm = agent.told("unit_resting", "pv")
     assert "left alone but for single trials" in alarm["text"]
-    assert listed(agent, "pv")["unit"]["state"] in ("resting", "probing")
-    assert listed(agent, "grid-meter")["unit"]["state"] == "answering"
+    assert agent.listed("pv")["unit"]["state"] in ("resting", "probing")
+    assert agent.listed("grid-meter")["unit"]["state"] == "answering"
     assert ("unit_resting", "pv") in agent.conditions()
     shown = ems("devices", "list", socket_path=agent.socket)
     assert "unit LEFT ALONE after" in shown.stdout
@@ -72,7 +49,7 @@ def test_a_unit_that_is_silent_behind_a_gateway_rests_and_its_neighbour_keeps_it
     assert after["failures"] == before["failures"]
     assert after["polls"] - before["polls"] > 0.6 * passed_s / 0.2
     plant.faults["pv"].silent = False
-    told(agent, "unit_resting", "pv", "cleared")
+    agent.told("unit_resting", "pv", "cleared")
     until(lambda: agent.device("pv")["health"] == "good", "it is read again")
 
 
@@ -103,7 +80,7 @@ def test_a_setpoint_that_the_device_refuses_is_not_applied_and_told(site):
     battery = plant.site.battery
     battery.write = refusing
     agent.import_plan(document(2, [20.0] * 600))
-    told(agent, "setpoint_refused", "bess")
+    agent.told("setpoint_refused", "bess")
     outcome = agent.ask("explain")["result"]["last_outcomes"]["bess"]
     assert (outcome["confirmed"], outcome["wanted_w"]) == (False, 20_000.0)
     assert "exception 3" in outcome["reason"]
@@ -148,7 +125,7 @@ def test_in_the_read_only_mode_everything_is_read_and_decided_and_nothing_writte
     assert ("read_only", "site") in agent.conditions()
     assert near(status["powers_w"]["pv"], 50_000.0)
     assert (status["counters"]["writes"], plant.battery_w) == (0, 0.0)
-    assert listed(agent, "bess")["link"]["read_only"] is True
+    assert agent.listed("bess")["link"]["read_only"] is True
     assert "read-only mode" in " ".join(ems("status", socket_path=agent.socket).stdout.split())
     assert agent.terminate() == 0
     written = [pdu[0] for _, pdu in plant.site._battery_server.asked if pdu[0] not in (3, 4)]
@@ -175,6 +152,6 @@ def test_registers_that_a_device_refuses_are_told_once_and_the_rest_is_read(part
     assert len(agent.events("point_refused")) == 1
     assert agent.device("bess")["failures"] == 0
     assert near(agent.status()["soc_pct"], 50.0, 5.0)
-    assert list(listed(agent, "bess")["refused"]) == [HOLE]
+    assert list(agent.listed("bess")["refused"]) == [HOLE]
     asked = [int.from_bytes(pdu[1:3], "big") for _, pdu in plant.site._battery_server.asked][-20:]
     assert hole not in asked

@@ -9,7 +9,7 @@ def test_a_battery_that_the_grid_left_is_set_to_rest_and_comes_back_from_there_b
     agent = parts.agent(plant, text=text).start()
     agent.import_plan(document(1, [100.0] * 600))
     until(lambda: near(plant.battery_w, 100_000.0), "the plan is executed")
-    plant._do(lambda: plant.site.set_ready(ready=False))
+    plant.do(lambda: plant.site.set_ready(ready=False))
     until(lambda: ("not_ready", "bess") in agent.conditions(), "it is told")
     until(lambda: agent.status()["setpoint_w"] == 0.0, "nothing is asked of it")
     assert agent.status()["source"] == "rolling", "the plan stands"
@@ -19,7 +19,7 @@ def test_a_battery_that_the_grid_left_is_set_to_rest_and_comes_back_from_there_b
     assert agent.status()["counters"]["writes"] <= began + 1, "and nothing is written against it"
     asked = plant.site._battery_server.asked
     asked.clear()
-    plant._do(lambda: plant.site.set_ready(ready=True))
+    plant.do(lambda: plant.site.set_ready(ready=True))
     until(lambda: near(plant.battery_w, 100_000.0), "the plan goes on")
     until(lambda: ("not_ready", "bess") not in agent.conditions(), "and it is told that it is over")
     steps = [request for unit, request in list(asked) if unit == 1 and request[0] in {6, 16}]

@@ -1,54 +1,29 @@
 """A device that only a profile describes, under the whole daemon: taken over, driven by a plan, given back."""
 
-import asyncio
-import threading
 from types import SimpleNamespace
 
 import pytest
+from integration_profile_plant import SITE_FILE
 from integration_site import Agent, document, near, until
 
 from simulators.modbus_server import ILLEGAL_ADDRESS, ModbusServer, RequestRefusedError
+from tests.in_thread import InThread
 
 SELF_CONSUMPTION, FORCED, EXTERNAL = 0, 2, 3
 CHARGE, DISCHARGE, STOP = 0xAA, 0xBB, 0xCC
 MODE, COMMAND, POWER, HEARTBEAT = 13049, 13050, 13051, 13079
-SITE_FILE = """\
-schema = 1
-[site]
-id = "{site}"
-[control]
-tick = "200 ms"
-[connection_point]
-export_limit = "10 kW"
-import_limit = "10 kW"
-[[device]]
-id = "hybrid"
-role = "battery"
-profile = "sungrow-sh"
-url = "tcp://127.0.0.1:{battery_port}"
-poll = "200 ms"
-timeout = "1 s"
-rated_power = "10 kW"
-dead_man = "30 s"
-[store]
-directory = "{state}"
-[api]
-socket = "{folder}/ems.sock"
-"""
 
 
-class Inverter:
+class Inverter(InThread):
     """A hybrid inverter by hand: the battery does at once what the three registers say, in external mode only."""
 
     def __init__(self, mode):
         self.holding = {MODE: mode, COMMAND: STOP, POWER: 0, HEARTBEAT: 0}
-        self.server = None
-        self._ready, self._stop = threading.Event(), None
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-        assert self._ready.wait(5)
-        self.battery_port = self.gateway_port = self.server.port
+        holding = SimpleNamespace(read=self._read, write=self._write)
+        inputs = SimpleNamespace(read=lambda address, count: packed(self.inputs(address, count)))
+        server = ModbusServer({1: holding}, inputs={1: inputs})
+        super().__init__(server)
+        self.battery_port = self.gateway_port = server.port
 
     @property
     def battery_w(self):
@@ -70,18 +45,6 @@ class Inverter:
         known |= {13019: 2000, 13022: 500, 13023: 1000, 13024: 250}
         return [known.get(at, 0) for at in range(address, address + count)]
 
-    def _serve(self):
-        async def run():
-            self._stop = asyncio.Event()
-            holding = SimpleNamespace(read=self._read, write=self._write)
-            inputs = SimpleNamespace(read=lambda address, count: packed(self.inputs(address, count)))
-            async with ModbusServer({1: holding}, inputs={1: inputs}) as self.server:
-                self._ready.set()
-                await self._stop.wait()
-
-        self._loop.run_until_complete(run())
-        self._loop.close()
-
     def _read(self, address, count):
         if any(at not in self.holding for at in range(address, address + count)):
             raise RequestRefusedError(ILLEGAL_ADDRESS)
@@ -92,10 +55,6 @@ class Inverter:
         if address not in self.holding:
             raise RequestRefusedError(ILLEGAL_ADDRESS)
         self.holding[address] = int.from_bytes(data, "big")
-
-    def close(self):
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(5)
 
 
 def packed(registers):
@@ -111,7 +70,7 @@ def inverter():
 
 @pytest.fixture
 def agent(inverter, tmp_path):
-    made = Agent(tmp_path, inverter, text=SITE_FILE)
+    made = Agent(tmp_path, inverter, text=SITE_FILE, profile="sungrow-sh")
     yield made
     made.close()
 
@@ -123,7 +82,7 @@ def test_a_plan_drives_it_and_a_clean_stop_gives_it_back(inverter, agent):
     until(lambda: inverter.battery_w == 3000, "the plan is executed")
     assert inverter.holding[HEARTBEAT] == 30
     until(lambda: near(agent.status()["powers_w"]["battery"], 3000.0, 1.0), "and measured")
-    device = agent.device("hybrid")
+    device = agent.device("bess")
     assert (device["health"], device["identity"]) == ("good", "Sungrow SH10RT")
     shown_to_a_technician(agent)
     agent.import_plan(document(2, [-2.0] * 600))
@@ -137,19 +96,19 @@ def test_a_plan_drives_it_and_a_clean_stop_gives_it_back(inverter, agent):
 def shown_to_a_technician(agent):
     """The running daemon shows the device over its own connection."""
     (line,) = agent.ask("devices")["result"]
-    assert (line["device_id"], line["maker"], line["health"]) == ("hybrid", "Sungrow", "good")
+    assert (line["device_id"], line["maker"], line["health"]) == ("bess", "Sungrow", "good")
     assert line["age_s"] < 5.0
     assert line["link"]["connects"] == 1
-    found = agent.ask("device_read", device_id="hybrid", points=["battery_soc", "ems_mode"])["result"]
+    found = agent.ask("device_read", device_id="bess", points=["battery_soc", "ems_mode"])["result"]
     assert found["identified"]
     assert [(p["point"], p["value"], p["label"]) for p in found["points"]] == [
         ("battery_soc", 50.0, None),
         ("ems_mode", 3, "external"),
     ]
-    refused = agent.ask("device_read", device_id="hybrid", points=["none"])
+    refused = agent.ask("device_read", device_id="bess", points=["none"])
     assert "the profile has no point 'none'" in refused["error"]["why"]
     refused = agent.ask("device_read", device_id="none")
-    assert (refused["ok"], refused["error"]["next"]) == (False, "name one of hybrid")
+    assert (refused["ok"], refused["error"]["next"]) == (False, "name one of bess")
 
 
 def test_the_owners_mode_survives_that_the_agent_is_killed(inverter, agent):
@@ -166,8 +125,8 @@ def test_another_inverter_at_its_address_is_never_written_to(inverter, agent):
     inverter.inputs = lambda address, count: [0] * count
     agent.start()
     until(
-        lambda: (agent.device("hybrid")["last_error"] or "").find("nothing is written to it") > 0,
+        lambda: (agent.device("bess")["last_error"] or "").find("nothing is written to it") > 0,
         "the mismatch is told",
     )
-    until(lambda: agent.device("hybrid")["failures"] >= 3, "it is tried again")
+    until(lambda: agent.device("bess")["failures"] >= 3, "it is tried again")
     assert inverter.holding == {MODE: FORCED, COMMAND: STOP, POWER: 0, HEARTBEAT: 0}

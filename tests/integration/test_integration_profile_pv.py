@@ -43,11 +43,11 @@ class Inverter:
         self._plant = plant
         self.device = ProfileDevice(profile, plant.site.plant, plant.site.advance_to_now, 2)
         self._server = ModbusServer(self.device.units)
-        plant._call(self._server.start())
+        plant.call(self._server.start())
         self.port = self._server.port
 
     def close(self):
-        self._plant._call(self._server.stop())
+        self._plant.call(self._server.stop())
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def site(parts, tmp_path):
         plant = parts.plant()
         inverter = Inverter(plant, load(file))
         made.append(inverter)
-        plant._do(lambda: plant.site.set_ready(False))
+        plant.do(lambda: plant.site.set_ready(False))
         text = SITE_FILE.replace('export_limit = "600 kW"', 'export_limit = "0 kW"').replace('id = "pv"\n', PV)
         agent = parts.agent(plant, text=text, pv_port=inverter.port)
         (agent.folder / "profiles").mkdir()
@@ -79,7 +79,7 @@ def test_it_is_limited_while_nothing_may_go_out_and_lifted_when_the_battery_take
     until(lambda: ("pv_limited", "pv") in agent.conditions(), "it is told")
     assert agent.ask("explain")["result"]["last_outcomes"]["pv"]["confirmed"]
     assert inverter.device.value("timer") == 30.0
-    plant._do(lambda: plant.site.set_ready(True))
+    plant.do(lambda: plant.site.set_ready(True))
     until(lambda: near(plant.truth().pv_w, 50e3), "the battery absorbs, PV is let go")
     assert inverter.device.value("limit") == 100.0
 

@@ -4,8 +4,6 @@ It runs twice: on a device written by hand from the register list, which knows n
 that is generated from the profile.
 """
 
-import asyncio
-import threading
 import time
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from integration_site import Agent, document, near, until
 
 from drivers.profile.load import examine, load
 from simulators.modbus_server import ILLEGAL_ADDRESS, ILLEGAL_VALUE, ModbusServer, RequestRefusedError
+from tests.in_thread import InThread
 
 PROFILE = Path(__file__).parent / "unseen" / "nordwind-ess.toml"
 INIT, STANDBY, STARTING, RUNNING, FAULT = 0, 1, 2, 3, 4
@@ -33,7 +32,7 @@ def letters(text, registers):
     return [data[at] * 256 + data[at + 1] for at in range(0, 2 * registers, 2)]
 
 
-class Nordwind:
+class Nordwind(InThread):
     """The device as its register list tells; it gives at once what it is told."""
 
     def __init__(self):
@@ -43,10 +42,10 @@ class Nordwind:
         self.key_switch, self.type = 1, "NW-ESS-60"
         self.eeprom_writes, self.log, self.expired = 0, [], 0
         self._fed_s = self._start_s = 0.0
-        self._ready, self._loop = threading.Event(), asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-        assert self._ready.wait(5)
+        inputs = type("Inputs", (), {"read": staticmethod(self.read_inputs)})
+        server = ModbusServer({1: self}, inputs={1: inputs})
+        super().__init__(server)
+        self.battery_port = self.gateway_port = server.port
 
     @property
     def power_w(self):
@@ -106,22 +105,6 @@ class Nordwind:
             self.watchdog_s, self._fed_s = words[0], time.monotonic()
         else:
             raise RequestRefusedError(ILLEGAL_VALUE)
-
-    def _serve(self):
-        async def run():
-            self._stop = asyncio.Event()
-            inputs = type("Inputs", (), {"read": staticmethod(self.read_inputs)})
-            async with ModbusServer({1: self}, inputs={1: inputs}) as server:
-                self.battery_port = self.gateway_port = server.port
-                self._ready.set()
-                await self._stop.wait()
-
-        self._loop.run_until_complete(run())
-        self._loop.close()
-
-    def close(self):
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(5)
 
 
 def packed(registers):

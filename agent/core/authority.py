@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
 
+from agent.core.made_often import made_often
 from agent.core.override import Override
 from agent.core.plan import Plan, Plans, Slot, Target
 from agent.core.rules import LocalRule, SiteRules
@@ -45,6 +46,7 @@ class Source(StrEnum):
     NEUTRAL = "neutral"
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class Authority:
     """The deciding layer, what it wants, and why it is its turn."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from agent.core.droop import DroopTable, response_w
 from agent.core.frequency import Frequency, Trouble, trouble
+from agent.core.made_often import made_often
 from agent.core.orders import Award, Direction
 
 RATING_MARGIN = 1.05
@@ -225,6 +226,7 @@ def added_up(lines: tuple[Sold, ...], part: Callable[[Sold], tuple[float, float]
     return part(lines[0]) if len(lines) == 1 else summed(lines, [part(line) for line in lines])
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What one award asks for now, W toward the grid, or why it is not answered (then 0)."""

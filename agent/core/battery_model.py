@@ -24,6 +24,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
 
+from agent.core.made_often import made_often
+
 MIN_STRETCH_PCT = 5.0
 """A shorter stretch says more about the noise of the SoC than about the battery."""
 MAX_STRETCH_PCT = 40.0
@@ -118,6 +120,7 @@ class Stretch(NamedTuple):
         return (self.seconds * self.xy_s - self.x_s * self.y_s) / spread if spread > 0.0 else None
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class BatteryModel:
     """The estimate; `fresh_model` makes one, which is also what "reset" means."""

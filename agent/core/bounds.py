@@ -24,6 +24,8 @@ import math
 from dataclasses import dataclass
 from enum import IntEnum
 
+from agent.core.made_often import made_often
+
 CLIP_EPSILON_W = 1.0
 """A cut smaller than this is rounding, not a clip worth telling."""
 
@@ -44,6 +46,7 @@ _PHYSICS, _RESERVE = Rank.PHYSICS, Rank.RESERVE
 """Asked for every bound at every tick, and an enum looks its members up slowly."""
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class Bound:
     """Battery power must lie in `[lower_w, upper_w]`, says `owner`, because of `limit`."""
@@ -55,6 +58,7 @@ class Bound:
     rank: Rank = Rank.PHYSICS
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class Clip:
     """One bound at work: the power before and after it."""
@@ -83,6 +87,7 @@ class Softened:
         return max(self.lower_w - self.given_w, self.given_w - self.upper_w)
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class Room:
     """The powers that one battery (or all together) may have, W, at three depths; each range holds the one before.

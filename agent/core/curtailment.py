@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.core.bounds import Bound, Rank
+from agent.core.made_often import made_often
 from agent.core.orders import Curtailment
 
 RELEASE_SHARE = 1.05
 """A ceiling ends when it would lie this far above what the PV inverters can give; it begins below their rating."""
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
     """The limits at the connection point now, W, >= 0, and the order behind each ("" = the site's own limit)."""

@@ -16,6 +16,7 @@ from agent.core.envelope import BatteryMemory
 from agent.core.events import Event, Severity
 from agent.core.evidence import EvidenceRow
 from agent.core.latch import Latches
+from agent.core.made_often import made_often
 from agent.core.orders import NO_ORDERS, Orders
 from agent.core.override import Override
 from agent.core.plan import Plans, Slot, Target
@@ -28,6 +29,7 @@ from agent.core.trial import Trial
 from agent.core.writes import WriteReason, WriteState
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """Everything a tick may know."""
@@ -74,6 +76,7 @@ class Condition:
     """Of the event with which it begins."""
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class State:
     """What a tick leaves for the next one."""
@@ -100,6 +103,7 @@ class State:
     """The last setpoints of the site."""
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class SetpointWrite:
     """Asks the shell to write one battery's setpoint, once, and to report the read-back."""
@@ -109,6 +113,7 @@ class SetpointWrite:
     reason: WriteReason
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The row of one tick: who decided what, what cut it, what was asked of whom. All powers W, + toward the grid."""
@@ -152,6 +157,7 @@ class Decision:
     """Of `shares_w`, what devices are expected to give by their own droop, on top of their setpoints."""
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class Effects:
     """What the shell must do after a tick."""

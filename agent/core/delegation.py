@@ -27,6 +27,7 @@ from typing import Final
 from agent.core.allocate import Unit
 from agent.core.bounds import Bound
 from agent.core.delegable import Part
+from agent.core.made_often import made_often
 from agent.core.rules import BatteryRules, SiteRules
 from agent.core.snapshot import BatterySample, DroopOutcome
 from agent.core.writes import (
@@ -78,6 +79,7 @@ class Judged:
     """...and in the stretch before it."""
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class DroopLine:
     """What is known and wanted of one battery's own droop."""
@@ -141,6 +143,7 @@ class Answering:
     high_w: float
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class Handed:
     """Who answers at this tick."""

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from agent.core.allocate import Unit, clips_of, paced, share_out
 from agent.core.allocate_around import share_around, widened
 from agent.core.bounds import CLIP_EPSILON_W, Bound, Clip, Softened, clamp, given_up, opponent, room
+from agent.core.made_often import made_often
 from agent.core.ramp import RampRules, RampState, ramp_bound
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class Request:
     """What is wanted of the batteries together, W, + toward the grid."""
@@ -37,6 +39,7 @@ class DispatchState:
     in_use: frozenset[str] = frozenset()
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class Dispatch:
     """The setpoints of one tick and how they came about."""

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agent.core.made_often import made_often
+
 BETWEEN_READINGS_SHARE = 0.01
 """Of all energy that moved in a slot, at most so much may have passed the meter unseen between two readings."""
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class EnergyPaths:
     """Energies in Wh, all >= 0; in `split_s` seconds every power was known, in all others nothing was split."""

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 from agent.core.awards import Sold, sold_w
 from agent.core.frequency import Trouble
+from agent.core.made_often import made_often
 
 MAX_GAP_ROWS = 60
 """A longer hole (the process was down, the clock stepped) is left to the store's own gap record."""
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class EvidenceTick:
     """One control tick while awarded. Powers W toward the grid; None = not measured."""

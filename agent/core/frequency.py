@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from agent.core.droop import MAX_AWAY_HZ, DroopTable
+from agent.core.made_often import made_often
 from agent.core.snapshot import Quality, Reading
 
 BELIEVED_STEP_HZ = 1.0
@@ -52,6 +53,7 @@ TROUBLE_TEXT: Mapping[Trouble, str] = {
 """For people: what is wrong and what to do. The battery stays at its baseline meanwhile."""
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class Frequency:
     """The frequency as far as it is believed; carried from tick to tick."""

@@ -10,6 +10,8 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from agent.core.made_often import made_often
+
 
 class PlanKind(StrEnum):
     """Which layer a plan fills."""
@@ -25,6 +27,7 @@ class Target(StrEnum):
     GRID = "grid"
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class Slot:
     """One slot `[start_utc_s, end_utc_s)` of a plan and the power promised for it."""

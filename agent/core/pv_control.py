@@ -15,6 +15,7 @@ from agent.core.decision import Condition, Inputs
 from agent.core.dispatch import Dispatch
 from agent.core.envelope_rules import PvRules
 from agent.core.events import Severity
+from agent.core.made_often import made_often
 from agent.core.pv_limit import (
     CeilingWrite,
     PvLine,
@@ -39,6 +40,7 @@ TOLD_AFTER_S = 10.0
 EXCESS_CODES = frozenset({"connection_limit_exceeded", "curtailment_exceeded", "pv_cannot_be_limited"})
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class PvTick:
     """What one tick decided about PV."""

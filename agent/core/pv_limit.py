@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from agent.core.envelope_rules import PvRules
+from agent.core.made_often import made_often
 from agent.core.snapshot import CeilingOutcome, PvSample
 from agent.core.writes import FIRST_RETRY_S, FOLLOW_SHARE, FOLLOW_WITHIN_S, LONGEST_RETRY_S, REFRESH_SHARE
 
@@ -27,6 +28,7 @@ class PvWriteReason(StrEnum):
     LOST = "inverter holds something else"
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class PvLine:
     """The ledger line of one PV inverter."""
@@ -43,6 +45,7 @@ class PvLine:
     """When its power was last under the confirmed ceiling; None while there is none."""
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class PvState:
     """What limiting PV remembers from tick to tick."""

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from agent.core.awards import Sold, added_up, sold_w
 from agent.core.bounds import Bound, Rank
+from agent.core.made_often import made_often
 
 RESTORE_WITHIN_S = 7200.0
 """Energy spent on an activation must be back after this long (CE FCR); taken where a market does not say."""
@@ -30,6 +31,7 @@ FORGET_SHARE = 1 / 3
 """Time constant over restore time: after the restore time 5 % of an activation still counts."""
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class Room:
     """What batteries can do, W and Wh at their terminals. A battery that takes no part has none of it."""

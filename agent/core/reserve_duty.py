@@ -10,11 +10,13 @@ from agent.core.awards import NO_RESPONSE, Answer, AwardBook, Response, Sold, re
 from agent.core.bounds import Bound, room
 from agent.core.evidence import EvidenceRow, Gathering, evidence_tick, gather
 from agent.core.frequency import NO_FREQUENCY, Frequency, Trouble, watched
+from agent.core.made_often import made_often
 from agent.core.reserve import Room, Short, activated_wh, baseline_bounds, battery_room, short_of, together
 from agent.core.rules import BatteryRules, SiteRules
 from agent.core.snapshot import BatterySample, Reading
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class ReserveState:
     """What the reserve remembers from tick to tick."""
@@ -27,6 +29,7 @@ class ReserveState:
     gathering: Gathering | None = None
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class Duty:
     """The awards that count at this tick."""

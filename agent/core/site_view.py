@@ -7,6 +7,7 @@ from math import inf
 
 from agent.core.decision import Inputs, State
 from agent.core.droop import MAX_AWAY_HZ
+from agent.core.made_often import made_often
 from agent.core.rules import SiteRules
 from agent.core.skew import Pairing, paired
 from agent.core.snapshot import BELIEVABLE, BatterySample, MeterSample, PvSample, Reading
@@ -17,6 +18,7 @@ LEAST_CAPACITY_WH = 1.0
 """A battery that states less (0, a negative number) states nothing."""
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class SiteView:
     """The site now; a power is None as soon as one of its parts is unknown."""

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agent.core.made_often import made_often
+
 SAME_INSTANT_S = 0.02
 """Battery and meter read this close together show the same instant."""
 REMEMBERED = 16
@@ -30,6 +32,7 @@ At = tuple[float, float]
 """Monotonic time, and the power then, W toward the grid."""
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class Pairing:
     """What one tick leaves for the next."""

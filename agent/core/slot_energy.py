@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from agent.core.authority import Source
 from agent.core.energy_paths import NOTHING, EnergyPaths, added, scaled_to
+from agent.core.made_often import made_often
 from agent.core.plan import Slot, Target
 from agent.core.snapshot import MeterSample
 
@@ -26,6 +27,7 @@ MAX_COUNTER_AGE_S = 5.0
 """An energy counter read longer ago than this is not carried forward by its power."""
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class SlotAccount:
     """One slot as executed so far. Energies in Wh, + toward the grid."""
@@ -90,6 +92,7 @@ class SlotRecord:
     """Where the energy came from and went to; the grid's legs add up to the meter's counters where it has them."""
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class Flows:
     """The powers that count for an account, W, + toward the grid; None = not measured."""

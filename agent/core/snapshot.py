@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from agent.core.droop import DeviceDroop
+from agent.core.made_often import made_often
 
 STALE_AFTER_S = 10.0
 """No control on data older than this (invariant 4 of the design)."""
@@ -33,6 +34,7 @@ _GOOD = Quality.GOOD
 """A dozen readings of every battery are asked at every tick, and an enum looks its member up slowly."""
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class Reading:
     """One value as read: `value` is None unless `quality` was GOOD when it was read."""
@@ -77,6 +79,7 @@ class DroopOffer:
     """Whether the device ends the droop by itself when it is not written again."""
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class BatterySample:
     """The newest readings of one battery system (battery and its inverter)."""
@@ -115,6 +118,7 @@ class BatterySample:
     """What the device offers of a droop of its own; None while that is not known."""
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class PvSample:
     """The newest readings of one PV inverter."""
@@ -132,6 +136,7 @@ class PvSample:
     """Whether it ends a ceiling by itself when writes stop; None while that is not known."""
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class MeterSample:
     """The newest readings of the meter at the connection point."""
@@ -145,6 +150,7 @@ class MeterSample:
     import_wh: Reading = NEVER
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class WriteOutcome:
     """What became of one setpoint write: `held_w` is what was read back, None if unknown."""

@@ -15,6 +15,7 @@ from agent.core.delegation import NOBODY, Handed, allowing
 from agent.core.derating import NO_CELLS, Cells
 from agent.core.envelope import BatteryMemory, BatteryMoment, battery_unit, connection_bounds
 from agent.core.latch import NO_LATCHES, Latches, why_stopped
+from agent.core.made_often import made_often
 from agent.core.outages import out_of_service
 from agent.core.rules import BatteryRules, SiteRules
 from agent.core.site_view import SiteView
@@ -31,6 +32,7 @@ DISPUTED_UNTIL_ANEW_S = 60.0
 FRESH_MEMORY = BatteryMemory()
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """The batteries at this tick, each list in the order of the site file."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from agent.core.made_often import made_often
 from agent.core.rules import BatteryRules
 from agent.core.snapshot import Reading, WriteOutcome
 
@@ -37,6 +38,7 @@ class WriteReason(StrEnum):
     RETRY = "last write failed"
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class WriteState:
     """The ledger line of one battery."""

@@ -30,6 +30,7 @@ from agent.replan.kept import kept_from_json
 from agent.runtime import logs
 from agent.runtime.board import Board, DeviceHealth
 from agent.runtime.checkup_side import CheckupSide
+from agent.runtime.clock_word import ClockWord
 from agent.runtime.cloud_side import CloudSide
 from agent.runtime.commissioning import CommissioningSide
 from agent.runtime.commissioning_facts import SiteFacts
@@ -235,6 +236,9 @@ class Daemon:
             authority=live.authority,
             reloading=live.reloading,
             safe_mode=live.safe_mode,
+            clock_word=ClockWord(
+                store=store, control=control, commands_since=cloud.commands.since, tell=recorder.tell, clock=self._clock
+            ),
             commissioning=live.commissioning,
             commands_facts=cloud.commands.facts,
             device_side=DeviceSide(

@@ -53,6 +53,7 @@ COMMANDS: Mapping[str, str | Group] = {
     "model": Group("What was learned of the batteries.", {"show": "model:show", "reset": "model:reset"}),
     "override": Group("Decide yourself, for a time.", {"set": "override:set_", "clear": "override:clear"}),
     "latch": Group("After a safety stop.", {"reset": "latch:reset"}),
+    "clock": Group("After a clock that was wrong.", {"trust": "clock:trust"}),
     "safe-mode": Group("After a crash loop.", {"end": "safe_mode:end"}),
     "config": Group("Check a site file.", {"check": "config_check:check"}),
     "devices": Group(

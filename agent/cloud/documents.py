@@ -143,7 +143,7 @@ class DocumentDesk:
         """True when the answer is on disk and has a sequence; a repeated one, or one of a flood, is only told."""
         verdict = self._limit.judge(outcome)
         if verdict is Written.FLOOD_BEGINS:
-            text = "so many documents are refused that the answers are not kept for the rest of this minute"
+            text = "so many documents are refused that no more of the answers are kept: 30 a minute are"
             await self._alarm("answers_not_kept", text, outcome)
         if verdict is not Written.YES:
             self._courtesy(outcome)

@@ -4,11 +4,13 @@ The floor is that time: at start the one kept on disk, then the newest one of a 
 a while. A gateway without a battery-backed clock boots in the past; executing plans then would run yesterday's slots.
 A step back would run a slot twice. A step forward counts at once, since a clock that is set right looks the same; but
 it is no floor before it has lasted: one wrong answer of a time server would stop all plans until that future has come.
+A wrong future that did last is a floor, and nothing that comes over a network may take it away: whoever sets the clock
+could have old messages count again. Only somebody on site can, with a watch in hand (`mistaken`, `set_right`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.core.decision import Condition
 from agent.core.events import Severity
@@ -21,6 +23,8 @@ EARLIEST_UTC_S = 1_704_067_200.0
 """2024-01-01: before this software was written no clock is right. The floor of a gateway that never kept a time."""
 TOLD_FROM_S = 60.0
 """Steps from this on are told."""
+WATCH_WITHIN_S = 300.0
+"""So far the clock may be from what somebody reads off a watch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,23 @@ def judge(utc_s: float, mono_s: float, before: ClockTrust) -> ClockTrust:
     if mono_s - since_mono_s < PROVEN_AFTER_S:
         return ClockTrust(True, floor_utc_s, "", False, ahead_s, since_mono_s, stepped_s)
     return ClockTrust(True, max(floor_utc_s, utc_s), "", True, ahead_s, since_mono_s, 0.0)
+
+
+def mistaken(trust: ClockTrust, utc_s: float, watch_utc_s: float) -> str | None:
+    """Why a clock that shows `utc_s` is not to be believed on the word of somebody whose watch says `watch_utc_s`."""
+    if trust.trusted:
+        return "the clock is trusted already"
+    if utc_s < EARLIEST_UTC_S:
+        return "the clock shows a time before this software was written"
+    if abs(utc_s - watch_utc_s) > WATCH_WITHIN_S:
+        way = "ahead of" if utc_s > watch_utc_s else "behind"
+        return f"the clock is {abs(utc_s - watch_utc_s):.0f} s {way} the time that you read off your watch"
+    return None
+
+
+def set_right(trust: ClockTrust, utc_s: float) -> ClockTrust:
+    """The verdict once somebody on site said that `utc_s` is right: it is the floor, although one before was later."""
+    return replace(trust, trusted=True, floor_utc_s=utc_s, why="", proven=False)
 
 
 def step_noticed(trust: ClockTrust) -> tuple[Condition, ...]:

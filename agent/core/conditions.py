@@ -42,7 +42,10 @@ def present(
     """All conditions that hold at this tick, by (code, subject); `before` are those of the last tick."""
     found: list[Condition] = []
     if not clock_trusted:
-        text = "the clock is earlier than the last time known to be good: plans are not executed; set the clock"
+        text = (
+            "the clock is earlier than the last time known to be good: plans are not executed; set the clock. Where it "
+            "is right and was wrong before: ems clock trust"
+        )
         found.append(Condition("clock_untrusted", "site", Severity.ALARM, text))
     found += _silent_devices(now, decision.mono_s)
     found += _implausible(now)

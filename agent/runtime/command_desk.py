@@ -110,7 +110,7 @@ class CommandDesk:
 
         Commands issued before `since_utc_s` are refused: what was taken then is not remembered.
         """
-        self._since_utc_s = since_utc_s
+        self.since(since_utc_s)
         for record in records:
             parsed = parse_command(record.document or b"", self._site_id)
             until_utc_s = record.until_utc_s
@@ -126,6 +126,10 @@ class CommandDesk:
             if isinstance(parsed.command.params, Live):
                 self._reach.live(max(until_utc_s - at_least_utc_s, 0.0))
         self._reach.in_force(self.book)
+
+    def since(self, utc_s: float) -> None:
+        """Commands issued before `utc_s` are refused: what was taken then may not be remembered."""
+        self._since_utc_s = utc_s
 
     async def receive(self, arrived: Arrived) -> Outcome:
         """The answer to a command that came from the broker: rejected, accepted, or what it was the first time.
@@ -178,7 +182,7 @@ class CommandDesk:
         if isinstance(verdict, Refused):
             return verdict
         if command.issued_utc_s < self._since_utc_s:
-            detail = "the site lost its record of the commands before; send it again under a new id"
+            detail = "the site cannot know any more whether it came before; send it again under a new id"
             return Refused("record_lost", "issued_at", detail)
         if isinstance(command.params, Resend | FcrEvidence) and self._jobs.qsize() >= MOST_JOBS:
             return Refused("too_many", None, f"{MOST_JOBS} such requests wait already: send it again later")

@@ -77,6 +77,10 @@ class CommandSide:
         at_least_utc_s = max(self._clock.utc_s(), held.last_trusted_utc_s or 0.0)
         self._desk.restore(held.commands, at_least_utc_s, since_utc_s=held.commands_since_utc_s)
 
+    def since(self, utc_s: float) -> None:
+        """Commands issued before `utc_s` are refused from now on: what was taken then may not be remembered."""
+        self._desk.since(utc_s)
+
     async def receive(self, arrived: Arrived) -> Outcome:
         """The answer to one command."""
         return await self._desk.receive(arrived)

@@ -14,7 +14,7 @@ import structlog
 from agent.core.authority import PowerOrder
 from agent.core.award_outlook import awarded_rules, notices, outlook, slots_outlook
 from agent.core.awards import AwardBook, awarded_tick_s
-from agent.core.clock_trust import ClockTrust, judge, step_noticed
+from agent.core.clock_trust import ClockTrust, judge, set_right, step_noticed
 from agent.core.command_limits import Narrowing
 from agent.core.decision import Condition, Decision, Effects, Inputs, SetpointWrite, State
 from agent.core.deliverability import Deliverability
@@ -248,6 +248,11 @@ class ControlLoop:
         """The verdict on the wall clock at this moment, which may be long after the newest tick."""
         floor_utc_s = max(self.floor_utc_s, self.trust.floor_utc_s)
         return judge(self.clock.utc_s(), self.clock.mono_s(), replace(self.trust, floor_utc_s=floor_utc_s))
+
+    def believe_clock(self, utc_s: float) -> None:
+        """Somebody on site said that `utc_s` is the time, whatever was known to be good before."""
+        self.floor_utc_s = utc_s
+        self.trust = set_right(self.trust, utc_s)
 
     def verdicts(self) -> dict[str, Verdict]:
         """What became of the setpoint of each battery, as the last tick found it."""

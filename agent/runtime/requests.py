@@ -17,6 +17,7 @@ from agent.core.snapshot import CeilingOutcome, WriteOutcome
 from agent.runtime.award_report import award_facts, evidence_line
 from agent.runtime.board import DeviceHealth
 from agent.runtime.checkup_side import CheckupSide
+from agent.runtime.clock_word import ClockWord
 from agent.runtime.commissioning import CommissioningSide
 from agent.runtime.control import ControlLoop
 from agent.runtime.device_side import DeviceSide
@@ -56,6 +57,7 @@ class Requests:
     checkup: CheckupSide
     reloading: Reloading
     safe_mode: SafeMode
+    clock_word: ClockWord
     commissioning: CommissioningSide
     cloud_facts: Callable[[], dict[str, Any] | None]
     import_plan: Callable[[bytes, str], Awaitable[Outcome | Refused]]
@@ -82,6 +84,7 @@ class Requests:
             **self.device_side.handlers(),
             **self.reloading.handlers(),
             **self.safe_mode.handlers(),
+            **self.clock_word.handlers(),
             **self.commissioning.handlers(),
             **self.checkup.handlers(),
         }

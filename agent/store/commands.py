@@ -8,6 +8,8 @@ from typing import Any
 
 from agent.core.records import CommandEnd, CommandRecord, Outcome, Stage, StorageFailed
 
+LAST_UTC = "last_trusted_utc_s"
+"""Where the newest time known to be good is kept."""
 KEEP_COMMANDS = 200_000
 """Ids remembered at most; while they are all still needed, no further command is taken."""
 KEEP_AFTER_EXPIRY_S = 86_400.0
@@ -30,7 +32,7 @@ def take(
     known = _known(db, record.command_id)
     if known is not None:
         return known
-    _forget(db, record.received_utc_s)
+    _forget(db, min(record.received_utc_s, _known_good_utc_s(db)))
     (held,) = db.execute("SELECT coalesce(max(id) - min(id) + 1, 0) FROM commands").fetchone()
     if held >= KEEP_COMMANDS:
         raise StorageFailed("control", f"{held} commands of the last day are remembered, which is all that fit")
@@ -67,6 +69,12 @@ def accepted(db: sqlite3.Connection) -> list[CommandRecord]:
 def _known(db: sqlite3.Connection, command_id: str) -> CommandRecord | None:
     row = db.execute(f"SELECT {_COLUMNS} FROM commands WHERE command_id = ?", (command_id,)).fetchone()  # noqa: S608
     return _record(row) if row else None
+
+
+def _known_good_utc_s(db: sqlite3.Connection) -> float:
+    """The newest time of a clock that was proven: one that is wrong for a moment has nothing forgotten."""
+    row = db.execute("SELECT value FROM meta WHERE key = ?", (LAST_UTC,)).fetchone()
+    return float(row[0]) if row else float("-inf")
 
 
 def _forget(db: sqlite3.Connection, now_utc_s: float) -> None:

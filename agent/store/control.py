@@ -225,8 +225,12 @@ class ControlDb:
 
     def set_mark(self, key: str, value: str) -> None:
         """`value` is kept under `key`."""
+        self.set_marks({key: value})
+
+    def set_marks(self, marks: Mapping[str, str]) -> None:
+        """Each value is kept under its key, all or none."""
         with self.database.transaction() as db:
-            db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
+            db.executemany("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", list(marks.items()))
 
     # Learned battery models
 

@@ -13,6 +13,7 @@ from agent.core.events import Event
 from agent.core.evidence import EvidenceRow
 from agent.core.ledger import SlotRow
 from agent.core.records import CommandEnd, CommandRecord, Document, HeldDocument, Outcome, Sample, StorageFailed, Stream
+from agent.store.commands import LAST_UTC
 from agent.store.control import COMMANDS_SINCE
 from agent.store.instance_lock import InstanceLock
 from agent.store.opening import Opened, open_files
@@ -23,7 +24,6 @@ from agent.store.writer import Announce, Writer
 MAX_WAITING_JOBS = 1_000
 """Calls that may wait for a slow disk, about 15 minutes of ticks; beyond it a call fails at once."""
 DIRECTORY_MODE = 0o750
-LAST_UTC = "last_trusted_utc_s"
 REPLANNING = "replanning"
 SETTINGS = "owners_settings"
 STORED_WRITES = "stored_writes"
@@ -185,6 +185,11 @@ class Store:
     async def set_last_utc(self, utc_s: float) -> None:
         """A time the clock was trusted at: no earlier one is trusted again. Also makes the daily snapshot."""
         await self._run(self._writer.set_last_utc, LAST_UTC, utc_s)
+
+    async def believe_clock(self, utc_s: float, commands_since_utc_s: float) -> None:
+        """`utc_s` is right, although a later time was kept; commands issued before the other do not count any more."""
+        marks = {LAST_UTC: repr(utc_s), COMMANDS_SINCE: repr(commands_since_utc_s)}
+        await self._run(self._writer.believe_clock, marks)
 
     async def keep_replanning(self, text: str) -> None:
         """The local plan in force, to go on with after a restart; survives a power cut once this returns."""

@@ -253,6 +253,33 @@ class TestFlood:
         await holding.send(b"{")
         assert len(holding.store.written) == 3
 
+    async def test_the_minute_is_that_since_the_answer_was_written_and_not_one_of_the_clock(self, holding):
+        await holding.send(b"[")
+        holding.now += WINDOW_S - 1.0
+        await holding.send(b"{")
+        holding.now += 2.0
+        await holding.send(b"{")
+        assert len(holding.store.written) == 3, "one of before, and each of the two bad ones once"
+
+    async def test_in_no_minute_are_more_than_so_many_written(self, holding):
+        times = []
+        for i in range(400):
+            holding.now += 0.5
+            before = len(holding.store.written)
+            await holding.send(b"{" * (i + 1))
+            times += [holding.now] * (len(holding.store.written) - before)
+        most = max(sum(0 <= at - since < WINDOW_S for at in times) for since in times)
+        assert most == MAX_PER_WINDOW
+        assert [event.code for event in holding.store.events] == ["answers_not_kept"] * 4
+
+    async def test_a_clock_that_is_set_back_does_not_hold_answers_up(self, holding):
+        for i in range(MAX_PER_WINDOW):
+            await holding.send(b"{" * (i + 1))
+        holding.now -= 3600.0
+        before = len(holding.store.written)
+        await holding.send(b"[" * 7)
+        assert len(holding.store.written) == before + 1
+
     async def test_a_flood_of_different_bad_documents_is_bounded_and_alarmed_once(self, holding):
         for i in range(500):
             await holding.send(b"{" * (i + 1))

@@ -2,7 +2,16 @@
 
 import pytest
 
-from agent.core.clock_trust import EARLIEST_UTC_S, PROVEN_AFTER_S, ClockTrust, judge, step_noticed
+from agent.core.clock_trust import (
+    EARLIEST_UTC_S,
+    PROVEN_AFTER_S,
+    WATCH_WITHIN_S,
+    ClockTrust,
+    judge,
+    mistaken,
+    set_right,
+    step_noticed,
+)
 
 NOW = 1_795_000_000.0
 HOUR, DAY = 3600.0, 86_400.0
@@ -70,6 +79,37 @@ def test_booted_in_1970_it_is_not_believed_even_where_no_time_was_ever_kept():
     assert not machine.runs(PROVEN_AFTER_S + 5).trusted
     assert machine.trust.floor_utc_s == EARLIEST_UTC_S
     assert machine.tick(set_by=NOW).trusted
+
+
+class TestSomebodySaysThatItIsRight:
+    def after_a_long_wrong_future(self):
+        machine = Machine(utc_s=NOW + DAY)
+        assert machine.runs(PROVEN_AFTER_S + 5).proven
+        assert not machine.tick(set_by=-DAY).trusted
+        return machine
+
+    def test_it_is_believed_at_once_and_is_the_floor_from_then_on(self):
+        machine = self.after_a_long_wrong_future()
+        assert mistaken(machine.trust, machine.utc_s, machine.utc_s - WATCH_WITHIN_S) is None
+        machine.trust = set_right(machine.trust, machine.utc_s)
+        assert machine.trust.trusted
+        assert machine.tick().trusted
+        assert not machine.trust.proven, "its time is kept as a good one once it has run on, like any other"
+        assert not machine.tick(set_by=-HOUR).trusted
+
+    @pytest.mark.parametrize("off_s", [WATCH_WITHIN_S + 1, -WATCH_WITHIN_S - 1, DAY, -DAY])
+    def test_not_where_the_watch_says_something_else(self, off_s):
+        machine = self.after_a_long_wrong_future()
+        why = mistaken(machine.trust, machine.utc_s, machine.utc_s - off_s)
+        assert f"{abs(off_s):.0f} s {'ahead of' if off_s > 0 else 'behind'} the time" in why
+
+    def test_not_a_clock_that_is_trusted(self):
+        machine = Machine()
+        assert "trusted already" in mistaken(machine.trust, machine.utc_s, machine.utc_s)
+
+    def test_not_a_clock_that_shows_1970_even_where_the_watch_does_too(self):
+        machine = Machine(utc_s=5.0)
+        assert "before this software" in mistaken(machine.trust, 6.0, 6.0)
 
 
 def test_ordinary_discipline_is_no_step():

@@ -104,6 +104,26 @@ def test_booted_in_1970_it_waits_for_the_time_and_then_executes_the_plan_without
     assert agent.status()["plans"]["rolling"]["version"] == 1
 
 
+def test_after_a_wrong_future_that_lasted_an_operator_with_a_watch_brings_the_plans_back_for_good(parts, wall):
+    plant, agent = site_with(parts, wall, last_time_s=time.time() + 86_400)
+    agent.start()
+    agent.import_plan(document(1, [75.0] * 600))
+    assert not agent.status()["clock"]["trusted"]
+    refused = agent.ask("clock_trust", watch_utc_s=time.time() + 86_400, reason="the clock ran ahead")
+    assert "behind the time that you read off your watch" in refused["error"]["why"]
+    assert agent.status()["source"] == "local_rule"
+    reply = agent.ask("clock_trust", watch_utc_s=time.time() + 60, reason="the clock ran ahead")
+    assert reply["ok"], reply
+    at(plant, 75.0)
+    until(
+        lambda: "clock_believed" in {event["code"] for event in agent.ask("events", limit=50)["result"]}, "it is told"
+    )
+    agent.kill()
+    agent.start()
+    assert agent.status()["clock"]["trusted"], "it is on the disk"
+    at(plant, 75.0)
+
+
 def test_slots_that_are_over_are_never_caught_up(parts):
     plant = parts.plant()
     agent = parts.agent(plant).start()

@@ -16,20 +16,6 @@ def record(command_id="c1", *, stage=Stage.ACCEPTED, received=NOW, expires=NOW +
     return CommandRecord(command_id, sha256, "hold", received, expires, stage, b"{}", NOW + 60.0, received)
 
 
-@pytest.fixture
-async def reopen(tmp_path):
-    opened = []
-
-    async def again():
-        if opened:
-            await opened.pop().close()
-        opened.append(await open_store(tmp_path))
-        return opened[-1]
-
-    yield again
-    await opened.pop().close()
-
-
 async def acks(store):
     await store.announce_acks()
     return [(ack["id"], ack["stage"], ack["subject"]) for _, ack in await messages(store, Stream.ACK)]
@@ -90,11 +76,46 @@ async def test_an_id_is_forgotten_a_day_after_it_expired_and_not_while_it_is_in_
     await store.take_command(record("open"))
     await store.take_command(record("old", stage=Stage.REJECTED))
     later = NOW + 60.0 + commands.KEEP_AFTER_EXPIRY_S
+    await store.set_last_utc(later + 1.0)
     await store.take_command(record("n1", received=later, expires=later))
     assert await store.take_command(record("old", received=later)) is not None
     await store.take_command(record("n2", received=later + 1.0, expires=later))
     assert await store.take_command(record("old", received=later + 1.0)) is None
     assert await store.take_command(record("open", received=later + 1.0)) is not None
+
+
+async def test_a_clock_that_is_wrong_for_a_moment_has_no_id_forgotten(reopen):
+    store = await reopen()
+    await store.take_command(record("old", stage=Stage.REJECTED))
+    later = NOW + 61.0 + commands.KEEP_AFTER_EXPIRY_S
+    await store.take_command(record("n1", received=later))
+    assert await store.take_command(record("old")) is not None, "no time was ever proven"
+    await store.set_last_utc(NOW + 1.0)
+    await store.take_command(record("n2", received=later))
+    assert await store.take_command(record("old")) is not None
+    await store.set_last_utc(later)
+    await store.take_command(record("n3", received=later))
+    assert await store.take_command(record("old")) is None
+
+
+async def test_a_clock_that_somebody_says_is_right_is_kept_with_what_it_means_for_commands(reopen):
+    store = await reopen()
+    await store.set_last_utc(NOW + 900_000.0)
+    await store.believe_clock(NOW, NOW + 300.0)
+    held = await (await reopen()).load()
+    assert (held.last_trusted_utc_s, held.commands_since_utc_s) == (NOW, NOW + 300.0)
+
+
+async def test_the_snapshot_does_not_bring_the_wrong_future_back(tmp_path):
+    store = await open_store(tmp_path)
+    await store.set_last_utc(NOW + 900_000.0)
+    await store.believe_clock(NOW, NOW + 300.0)
+    await store.close()
+    (tmp_path / "control.db").write_bytes(b"damaged " * 1000)
+    (tmp_path / "control.db-wal").unlink(missing_ok=True)
+    store = await open_store(tmp_path)
+    assert (await store.load()).last_trusted_utc_s == NOW
+    await store.close()
 
 
 async def test_when_all_that_fits_is_still_needed_no_further_command_is_taken(reopen, monkeypatch):
@@ -106,6 +127,7 @@ async def test_when_all_that_fits_is_still_needed_no_further_command_is_taken(re
         await store.take_command(record("one"))
     assert await store.take_command(record("c1")) is not None
     later = NOW + 61.0 + commands.KEEP_AFTER_EXPIRY_S
+    await store.set_last_utc(later)
     assert await store.take_command(record("one", received=later)) is None
 
 

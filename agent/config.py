@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -24,6 +23,7 @@ from agent.site_file.product import ProductSection
 from agent.site_file.profiles import device_profiles, device_spec, frequency_resolution_hz
 from agent.site_file.replan import ReplanSection
 from agent.site_file.section import Name, Section
+from agent.toml_text import BadToml, parse
 from drivers.profile.model import Profile
 from drivers.spec import DeviceSpec
 
@@ -202,14 +202,11 @@ class SiteFile(Section):
 def load(path: Path) -> SiteFile:
     """The site file at `path`; ConfigError with all its problems when it cannot be used."""
     try:
-        with path.open("rb") as stream:
-            data = tomllib.load(stream)
+        data = parse(path.read_bytes())
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError([f"{path}: is not UTF-8 text: {error.reason} at byte {error.start}"]) from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError([f"{path}: is not TOML: {error}"]) from error
+    except BadToml as bad:
+        raise ConfigError([f"{path}: {bad}"]) from bad
     try:
         site = SiteFile.model_validate(data)
     except ValidationError as error:

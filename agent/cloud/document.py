@@ -19,6 +19,7 @@ MAX_NESTED = 10_000
 NAMED_UP_TO_BYTES = 512 * 1024
 """Up to here the slower parser says what is wrong with a document; it holds up the whole process for its 15 ms."""
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _ZSTD_WINDOW = 8 * 1024 * 1024
@@ -130,6 +131,9 @@ def _named(document: bytes) -> dict[str, Any] | Refused:
 
 def _without_double_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
+    for key in content:
+        if not key.isascii() and _LONE_SURROGATE.search(key):
+            raise _Refusal(Refused("not_json", printable(key), "no text: half of a surrogate pair is in this key"))
     if len(content) < len(pairs):
         seen: set[str] = set()
         for key, _ in pairs:

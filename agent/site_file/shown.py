@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
@@ -12,6 +11,7 @@ from typing import Any
 from agent.core.redaction import REMOVED, user_info
 from agent.site_file.problems import keys, table
 from agent.site_file.section import Section
+from agent.toml_text import BadToml, parse
 
 SECRET_TABLES = frozenset({"headers"})
 """Tables whose values gateways ask for, often a token; a value that names a file is shown."""
@@ -40,9 +40,9 @@ def shown(text: str, whole: type[Section]) -> Shown:
     if "#" in text:
         found.removed.append("comments: anything may stand there")
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        found.removed.append(f"all values: the file is not TOML ({error})")
+        data = parse(text)
+    except BadToml as bad:
+        found.removed.append(f"all values: the file {bad}")
         found.text = "\n".join(_keys_alone(text, _all_keys(whole), found)) + "\n"
         return found
     found.text = "\n".join(_table(_allowed(data, whole, "", found), "")) + "\n"

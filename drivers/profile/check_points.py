@@ -14,6 +14,8 @@ from drivers.registers import ADDRESS_SPACE
 
 INTEGER_TYPES = frozenset(kind for kind in TYPE_REGISTERS if kind[0] in "uieb")
 SCALED_TYPES = frozenset(("u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64"))
+LARGEST = 1e15
+"""No quantity of a site has so large a scale or offset in any unit, nor so small a scale."""
 SIGNED_TYPES = frozenset(("i16", "i32", "i64", "f32", "f64"))
 
 
@@ -55,6 +57,8 @@ def _form(point: Point) -> Iterator[str]:
 def _scaling(profile: Profile, name: str, point: Point) -> Iterator[str]:
     if point.scale == 0:
         yield "scale is 0, so every value would be 0; write 1 where the register holds the value itself"
+    elif not 1 / LARGEST <= abs(point.scale) <= LARGEST or abs(point.offset) > LARGEST:
+        yield f"scale must be within {1 / LARGEST:g} to {LARGEST:g}, and offset not beyond that"
     if point.type not in SCALED_TYPES and (point.scale != 1 or point.offset or point.scale_from is not None):
         yield f"a {point.type} has no scale and no offset"
     if point.scale_from is not None:

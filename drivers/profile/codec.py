@@ -72,6 +72,8 @@ class Codec:
             if scale is None:
                 return None
             scaled = raw * scale.numerator / scale.denominator
+        if not math.isfinite(scaled):
+            return None  # a double so large that its unit makes no number of it
         return float(Fraction(scaled) + self.offset) if self.offset else scaled
 
     def encode(self, value: float, exponent: int | None = 0, rounding: Rounding = Rounding.NEAREST) -> tuple[int, ...]:
@@ -84,8 +86,11 @@ class Codec:
         limits = self.point.write_range
         if limits is not None and not limits[0] <= value <= limits[1]:
             raise OutOfRange(f"{self._stated(value)} is refused: the device takes {limits[0]:g} to {limits[1]:g}")
-        counts = float((Fraction(value) - self.offset) / scale)
         code = CODES[self.point.type]
+        try:
+            counts = float((Fraction(value) - self.offset) / scale)
+        except OverflowError as error:
+            raise OutOfRange(f"{self._stated(value)} does not fit a {self.point.type}") from error
         raw = counts if code in "fd" else whole(counts, rounding)
         if raw in self.sentinels:
             raise OutOfRange(f'{self._stated(value)} cannot be written: its register would mean "no value"')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -12,6 +11,7 @@ from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
+from agent.toml_text import BadToml, parse
 from drivers.profile.check import check
 from drivers.profile.model import Part, Profile
 from drivers.profile.problem import BadProfile, Problem
@@ -84,13 +84,11 @@ def examine(path: Path) -> tuple[Profile | None, tuple[Problem, ...]]:
         raw = path.read_bytes()
         if len(raw) > MAX_FILE_BYTES:
             return None, (Problem("file", f"has {len(raw)} bytes; a profile has at most {MAX_FILE_BYTES}"),)
-        data = tomllib.loads(raw.decode("utf-8"))
+        data = parse(raw)
     except OSError as error:
         return None, (Problem("file", f"cannot be read: {error.strerror}"),)
-    except UnicodeDecodeError as error:
-        return None, (Problem("file", f"is not UTF-8 text: {error.reason} at byte {error.start}"),)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        return None, (Problem("file", f"is not TOML: {error}"),)
+    except BadToml as bad:
+        return None, (Problem("file", str(bad)),)
     try:
         profile = Profile.model_validate(data)
     except ValidationError as error:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.config import ConfigError, load
+from agent.config import ConfigError, SiteFile, load
 from agent.quantity import parse
+from agent.site_file.shown import shown
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "config").glob("*.toml"))
 TEXT = (Path(__file__).parents[2] / "config" / "site.example.toml").read_text()
@@ -109,6 +110,21 @@ def test_a_file_that_is_not_there_or_not_text_is_named(problems, tmp_path):
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="is not UTF-8"):
         load(tmp_path / "binary.toml")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("x = " + "[" * 3000, "is not TOML for this agent: its tables or lists are nested too deep"),
+        ("x" + ".a" * 300 + " = 1", "is not TOML for this agent: x is nested more than 16 deep"),
+        ("x = " + "9" * 5000, "is not TOML: it has a number of thousands of digits"),
+        ("x = [{ y = " + "9" * 320 + " }]", "is not TOML: x.y is a whole number of more than 64 bits"),
+    ],
+    ids=["lists", "tables", "digits", "64 bits"],
+)
+def test_what_no_site_file_needs_is_refused_and_not_shown(problems, line, expected):
+    assert problems(f"{line}\n{TEXT}") == expected
+    assert shown(f"{line}\n{TEXT}", SiteFile).removed[-1] == f"all values: the file {expected}"
 
 
 @given(st.floats(0, 1e6).map(lambda value: round(value, 3)))

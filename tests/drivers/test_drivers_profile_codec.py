@@ -150,3 +150,11 @@ def test_labels_are_shown_for_enumerations_and_bits(point):
     assert point('type = "bitfield16", bits = { hot = 3, cold = 0 }').label(9) == "hot, cold"
     assert point('type = "bitfield16", bits = { hot = 3 }').label(0) == "none"
     assert point('type = "u16"').label(7) is None
+
+
+def test_a_double_that_its_unit_makes_too_large_is_no_value(point):
+    large = point('type = "f64", scale = 1000, offset = 1, unit = "V"')
+    assert meant(large, (0x7FE0, 0, 0, 0)) is None
+    assert meant(large, (0x7FE0, 0, 0, 0), 3) is None
+    with pytest.raises(OutOfRange, match="does not fit"):
+        point('type = "f64", scale = 1e-9, unit = "V", write = "volatile"').encode(1e308)

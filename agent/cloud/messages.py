@@ -146,15 +146,6 @@ def event_message(site_id: str, seq: int, event: Event) -> bytes:
 def ledger_message(site_id: str, seq: int, row: SlotRow) -> bytes:
     """The payload of `edge/ledger`: one finished slot."""
     assert row.closed, "a slot is told when it has ended"
-    energies = {
-        "planned_wh": row.planned_wh,
-        "delivered_wh": row.delivered_wh,
-        "response_wh": row.response_wh,
-        "imbalance_wh": row.imbalance_wh,
-        "battery_wh": row.battery_wh,
-        "grid_wh": row.grid_wh if row.paths is not None else None,
-        "unsplit_wh": row.unsplit_wh,
-    }
     return _packed(
         site_id,
         {
@@ -165,7 +156,7 @@ def ledger_message(site_id: str, seq: int, row: SlotRow) -> bytes:
             "target": row.target,
             "source": row.source,
             "version": row.version,
-            **{name: rounded(value, _ENERGY_DIGITS) for name, value in energies.items()},
+            **{name: rounded(value, _ENERGY_DIGITS) for name, value in slot_energies_wh(row).items()},
             "paths_wh": path_energies(row.paths),
             "covered_s": rounded(row.covered_s, 3),
             "planned_soc_end_pct": rounded(row.planned_soc_end_pct, 3),
@@ -200,6 +191,19 @@ def forecast_message(
             "awards": list(awards),
         },
     )
+
+
+def slot_energies_wh(row: SlotRow) -> dict[str, float | None]:
+    """The energies of one slot by name; what is not split into paths is known at its end."""
+    return {
+        "planned_wh": row.planned_wh,
+        "delivered_wh": row.delivered_wh,
+        "response_wh": row.response_wh,
+        "imbalance_wh": row.imbalance_wh,
+        "battery_wh": row.battery_wh,
+        "grid_wh": row.grid_wh if row.paths is not None else None,
+        "unsplit_wh": row.unsplit_wh if row.closed else None,
+    }
 
 
 def path_energies(paths: EnergyPaths | None) -> dict[str, float | int | None] | None:

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from agent.core.snapshot import BatterySample, Quality
 from agent.runtime.clock import Clock
-from agent.runtime.local_socket import Handler, Peer, Refusal
+from agent.runtime.local_socket import Handler, Peer
+from agent.runtime.request_fields import device_of
 from agent.site_file.device import DeviceSection
 from drivers.device import BatteryDevice, Device, PvDevice
 from drivers.errors import DeviceError
@@ -44,10 +45,7 @@ class DeviceChecks:
         return {"device_check": self._check}
 
     async def _check(self, request: dict[str, Any], _peer: Peer) -> dict[str, Any]:
-        section = next((one for one in self.sections if one.id == request.get("device_id")), None)
-        if section is None:
-            known = ", ".join(self.devices)
-            raise Refusal(WHAT, f"there is no device {request.get('device_id')!r} at this site", f"name one of {known}")
+        section = device_of(WHAT, request, {section.id: section for section in self.sections})
         found = [one async for one in self._found(section)]
         usable = not any(one.verdict == "error" for one in found)
         return {"device_id": section.id, "usable": usable, "found": [asdict(one) for one in found]}

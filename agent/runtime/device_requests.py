@@ -9,6 +9,7 @@ from typing import Any
 from agent.runtime.board import DeviceHealth
 from agent.runtime.clock import Clock
 from agent.runtime.local_socket import Handler, Peer, Refusal
+from agent.runtime.request_fields import device_of
 from drivers.device import Device
 from drivers.errors import DeviceError
 from drivers.link import Link
@@ -61,11 +62,7 @@ class DeviceRequests:
         }
 
     async def _read(self, request: dict[str, Any], _peer: Peer) -> dict[str, Any]:
-        device_id, names = request.get("device_id"), request.get("points", [])
-        device = self.devices.get(device_id) if isinstance(device_id, str) else None
-        if device is None:
-            known = ", ".join(self.devices)
-            raise Refusal("device_read", f"there is no device {device_id!r} at this site", f"name one of {known}")
+        device, names = device_of("device_read", request, self.devices), request.get("points", [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise Refusal("device_read", "points must be a list of names", "leave it out to read all")
         try:

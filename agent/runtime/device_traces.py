@@ -11,6 +11,7 @@ from typing import Any
 
 from agent.runtime.clock import Clock
 from agent.runtime.local_socket import Handler, Peer, Refusal
+from agent.runtime.request_fields import device_of
 from drivers.device import Device
 from drivers.endpoint import has_transactions
 from drivers.link import Link
@@ -96,17 +97,13 @@ class DeviceTraces:
         }
 
     async def _begin(self, request: dict[str, Any], _peer: Peer) -> dict[str, Any]:
-        device_id, seconds = request.get("device_id"), request.get("seconds")
-        device = self._devices.get(device_id) if isinstance(device_id, str) else None
-        if device is None or not isinstance(device_id, str):
-            known = ", ".join(self._devices)
-            raise Refusal(WHAT, f"there is no device {device_id!r} at this site", f"name one of {known}")
+        device, seconds = device_of(WHAT, request, self._devices), request.get("seconds")
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST_S:
             raise Refusal(WHAT, f"seconds must be a number above 0, at most {LONGEST_S:.0f}", "ask for less")
         self._forget()
         if sum(not trace.over for trace in self._traces.values()) >= MAX_TRACES:
             raise Refusal(WHAT, f"{MAX_TRACES} traces run already", "wait until one of them is over")
-        link = self._links[device_id]
+        link = self._links[device.spec.device_id]
         reader = FrameReader(rtu=not has_transactions(link.endpoint))
         trace = Trace(device, link, self._clock.mono_s() + seconds, reader)
         self._last += 1

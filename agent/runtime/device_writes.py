@@ -11,6 +11,7 @@ from agent.core.events import Event, EventState, Severity
 from agent.core.hand_write import refuse_hand_write
 from agent.runtime.clock import Clock
 from agent.runtime.local_socket import Handler, Peer, Refusal
+from agent.runtime.request_fields import device_of
 from agent.runtime.roles import need_operator
 from drivers.codec import Value
 from drivers.device import Device
@@ -47,7 +48,7 @@ class DeviceWrites:
     async def _write(self, request: dict[str, Any], peer: Peer) -> dict[str, Any]:
         """With `dry_run` only what would be written; else what became of it."""
         need_operator(WHAT, peer)
-        device = self._device(request.get("device_id"))
+        device = self._device(request)
         name, text = request.get("point"), request.get("value")
         if not isinstance(name, str) or not isinstance(text, str):
             raise Refusal(WHAT, "point and value must be texts", 'such as "point": "ems_mode", "value": "2"')
@@ -73,11 +74,8 @@ class DeviceWrites:
             "reason": outcome.reason,
         }
 
-    def _device(self, device_id: object) -> Device:
-        device = self.devices.get(device_id) if isinstance(device_id, str) else None
-        if device is None:
-            known = ", ".join(self.devices)
-            raise Refusal(WHAT, f"there is no device {device_id!r} at this site", f"name one of {known}")
+    def _device(self, request: dict[str, Any]) -> Device:
+        device = device_of(WHAT, request, self.devices)
         if self.links[device.spec.device_id].read_only:
             why = "the agent runs in its read-only mode, in which it cannot write to any device"
             raise Refusal(WHAT, why, 'leave out mode = "read_only" in [control] once the site is commissioned')

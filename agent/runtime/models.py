@@ -16,6 +16,7 @@ from agent.core.records import StorageFailed
 from agent.runtime.clock import Clock
 from agent.runtime.control import ControlLoop
 from agent.runtime.local_socket import Handler, Peer, Refusal
+from agent.runtime.request_fields import reason_of
 from agent.runtime.roles import need_operator
 from agent.store import Store
 
@@ -23,7 +24,6 @@ log = structlog.get_logger(__name__)
 
 SAVE_EVERY_S = 300.0
 """A changed model is written at most so often; a stretch is learned a few times a day, so it is written rarely."""
-LONGEST_REASON = 200
 
 
 def models_held(records: Mapping[str, str]) -> dict[str, BatteryModel]:
@@ -104,9 +104,7 @@ class LearnedModels:
     async def _reset(self, request: dict[str, Any], peer: Peer) -> dict[str, Any]:
         what = "model reset"
         need_operator(what, peer)
-        reason = request.get("reason")
-        if not isinstance(reason, str) or not 0 < len(reason.strip()) <= LONGEST_REASON:
-            raise Refusal(what, f"a reason of 1 to {LONGEST_REASON} characters is needed", 'give --reason "..."')
+        reason = reason_of(what, request)
         device_id = request.get("device_id")
         model = self._model(what, device_id)
         assert isinstance(device_id, str)
@@ -118,8 +116,8 @@ class LearnedModels:
         state = self._control.state
         self._control.state = replace(state, models={k: v for k, v in state.models.items() if k != device_id})
         self._kept.pop(device_id, None)
-        text = f"{peer.name} reset the learned model: {reason.strip()}"
-        data = {**_summary(model_record(model)), "who": peer.name, "reason": reason.strip()}
+        text = f"{peer.name} reset the learned model: {reason}"
+        data = {**_summary(model_record(model)), "who": peer.name, "reason": reason}
         self._tell(Event(self._clock.utc_s(), EventState.NOTED, Severity.INFO, "model_reset", device_id, text, data))
         return {"device_id": device_id, "was": model_facts(model)}
 

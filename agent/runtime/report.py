@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from agent.cloud.messages import iso, local_plan_held, path_energies, plan_held
+from agent.cloud.messages import iso, local_plan_held, path_energies, plan_held, slot_energies_wh
 from agent.core.authority import Source, next_slots
 from agent.core.decision import Condition, Decision
 from agent.core.envelope import Clip
@@ -59,12 +59,7 @@ def control_facts(decision: Decision, plans: Plans) -> dict[str, Any]:
         "utc": iso(decision.utc_s),
         "source": decision.source,
         "why": decision.why,
-        "powers_w": {
-            "battery": decision.battery_w,
-            "pv": decision.pv_w,
-            "load": decision.load_w,
-            "grid": decision.grid_w,
-        },
+        "powers_w": _powers_w(decision),
         "soc_pct": decision.soc_pct,
         "frequency_hz": decision.frequency_hz,
         "target_w": decision.target_w,
@@ -119,12 +114,7 @@ def explanation(
             for device_id, outcome in outcomes.items()
         },
         "verdicts": dict(verdicts or {}),
-        "powers_w": {
-            "battery": decision.battery_w,
-            "pv": decision.pv_w,
-            "load": decision.load_w,
-            "grid": decision.grid_w,
-        },
+        "powers_w": _powers_w(decision),
         "soc_pct": decision.soc_pct,
     }
 
@@ -138,13 +128,7 @@ def ledger_line(row: SlotRow) -> dict[str, Any]:
         "target": row.target,
         "source": row.source,
         "version": row.version,
-        "planned_wh": row.planned_wh,
-        "delivered_wh": row.delivered_wh,
-        "response_wh": row.response_wh,
-        "imbalance_wh": row.imbalance_wh,
-        "battery_wh": row.battery_wh,
-        "grid_wh": row.grid_wh if row.paths is not None else None,
-        "unsplit_wh": row.unsplit_wh if row.closed else None,
+        **slot_energies_wh(row),
         "paths_wh": path_energies(row.paths),
         "covered_s": round(row.covered_s, 3),
         "planned_soc_end_pct": row.planned_soc_end_pct,
@@ -156,6 +140,15 @@ def slots_within(plans: Plans, from_utc_s: float, to_utc_s: float, most: int) ->
     """What the plans say from one time to another, at most `most` slots."""
     found = next_slots(plans, from_utc_s - 1e-6, most)
     return [slot_coming(source, slot) for source, slot in found if slot.start_utc_s < to_utc_s]
+
+
+def _powers_w(decision: Decision) -> dict[str, float | None]:
+    return {
+        "battery": decision.battery_w,
+        "pv": decision.pv_w,
+        "load": decision.load_w,
+        "grid": decision.grid_w,
+    }
 
 
 def _clip(clip: Clip) -> dict[str, Any]:

@@ -8,18 +8,17 @@ from typing import Any
 
 import structlog
 
-from agent.cloud.document import printable
 from agent.cloud.messages import iso
 from agent.core.authority import clock as time_of_day
 from agent.core.crash_loop import CRASHES, SAFE_FOR_S, WITHIN_S, Starts, restored_starts, started, starts_record
 from agent.core.decision import Condition, Effects
 from agent.core.events import Event, EventState, Severity
-from agent.core.override import LONGEST_REASON
 from agent.core.records import StorageFailed
 from agent.core.term import Term, begun
 from agent.runtime.clock import Clock
 from agent.runtime.control import ControlLoop
 from agent.runtime.local_socket import Handler, Peer, Refusal
+from agent.runtime.request_fields import reason_of
 from agent.runtime.roles import need_operator
 from agent.store import Held, Store
 
@@ -91,12 +90,9 @@ class SafeMode:
     async def _asked(self, request: dict[str, Any], peer: Peer) -> dict[str, Any]:
         what = "safe-mode end"
         need_operator(what, peer)
-        reason = request.get("reason")
-        if not isinstance(reason, str) or not 0 < len(reason.strip()) <= LONGEST_REASON:
-            raise Refusal(what, f"a reason of 1 to {LONGEST_REASON} characters is needed", 'give --reason "..."')
+        reason = reason_of(what, request)
         if self._term is None:
             raise Refusal(what, "the agent is not in safe mode", "ems explain shows who decides")
-        reason = printable(reason.strip(), LONGEST_REASON)
         self._end(f"{peer.name} ended safe mode: {reason}", {"who": peer.name, "reason": reason})
         kept = await self._keep(Starts((self._clock.utc_s(),)))
         self._control.act_now()

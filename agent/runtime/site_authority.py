@@ -31,6 +31,7 @@ from agent.core.term import begun
 from agent.runtime.clock import Clock
 from agent.runtime.control import ControlLoop
 from agent.runtime.local_socket import Handler, Peer, Refusal
+from agent.runtime.request_fields import reason_of
 from agent.runtime.roles import need_operator
 from agent.store import Held, Store
 
@@ -165,9 +166,7 @@ class SiteAuthority:
     async def _reset(self, request: dict[str, Any], peer: Peer) -> dict[str, Any]:
         what = "latch reset"
         need_operator(what, peer)
-        reason = request.get("reason")
-        if not isinstance(reason, str) or not 0 < len(reason.strip()) <= LONGEST_REASON:
-            raise Refusal(what, f"a reason of 1 to {LONGEST_REASON} characters is needed", 'give --reason "..."')
+        reason = reason_of(what, request)
         control = self._control
         latches = control.state.latches
         if not latches:
@@ -179,7 +178,7 @@ class SiteAuthority:
         control.state = replace(control.state, latches={})
         kept = await self._keep()
         control.act_now()
-        utc_s, reason = self._clock.utc_s(), printable(reason.strip(), LONGEST_REASON)
+        utc_s = self._clock.utc_s()
         for latch in latches.values():
             text = f"{peer.name} reset the safety latch ({latch.words}): {reason}"
             data = {"who": peer.name, "reason": reason, "alarms": latch.words}

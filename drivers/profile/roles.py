@@ -19,7 +19,7 @@ from agent.core.snapshot import (
 )
 from drivers.errors import DeviceError
 from drivers.profile.control import Outcome, ProfileControl
-from drivers.profile.model import Battery, Condition, Meter, Profile, Pv
+from drivers.profile.model import Battery, Condition, Control, Meter, Profile, Pv
 from drivers.profile.reads import ProfileReads, Spots
 from drivers.profile.session import ProfileSession
 from drivers.profile.settings import OwnersSettings
@@ -88,9 +88,21 @@ class _ProfileDevice:
         """The points that the device does not offer now, by name, with its answer."""
         return self.session.refused
 
+    async def identify(self) -> Identity:
+        """Find out who the device is; `IdentityMismatch` if it is none that the profile is for."""
+        return await self.session.identify()
+
     async def look(self, names: Sequence[str]) -> Trial:
         """The points called `names`, all when there are none, for people; see `drivers.profile.trial`."""
         return await trial(self.spots, names, self._link, self._clock)
+
+    def _controlled(self, stated: Control | None) -> ProfileControl | None:
+        """How the role is controlled, None where the profile does not state it."""
+        if stated is None:
+            return None
+        return ProfileControl(
+            self.spots, self.spec, self._link, self._clock, settings=self._settings, writes=self._writes
+        )
 
     def _known(self, role: Battery | Pv | Meter, more: Sequence[str] = ()) -> ProfileSession:
         """The session that polls what the role is made of."""
@@ -113,11 +125,7 @@ class ProfileBattery(_ProfileDevice):
         super().__init__(spec, link, clock, settings, writes)
         assert self._profile.battery is not None
         self._role = role = self._profile.battery
-        self._control = (
-            ProfileControl(self.spots, spec, link, clock, settings=self._settings, writes=self._writes)
-            if role.control is not None
-            else None
-        )
+        self._control = self._controlled(role.control)
         self._ready: list[Condition] = list(role.ready)
         if role.control is not None and role.control.remote is not None:
             self._ready.append(role.control.remote)
@@ -129,10 +137,6 @@ class ProfileBattery(_ProfileDevice):
     def has_dead_man(self) -> bool | None:
         """Whether the device ends a setpoint by itself when they stop coming."""
         return None if self._control is None else self._control.has_dead_man
-
-    async def identify(self) -> Identity:
-        """Find out who the device is; `IdentityMismatch` if it is none that the profile is for."""
-        return await self.session.identify()
 
     async def read(self) -> BatterySample:
         """The newest readings; errors are `DeviceError`s."""
@@ -217,11 +221,7 @@ class ProfilePv(_ProfileDevice):
         super().__init__(spec, link, clock, settings, writes)
         assert self._profile.pv is not None
         self._role = role = self._profile.pv
-        self._control = (
-            ProfileControl(self.spots, spec, link, clock, settings=self._settings, writes=self._writes)
-            if role.control is not None
-            else None
-        )
+        self._control = self._controlled(role.control)
         self._beside = self._profile.beside_pv if self._control is not None else None
         self._beside_w = 0.0
         """Battery power that the limit last written includes."""
@@ -236,10 +236,6 @@ class ProfilePv(_ProfileDevice):
     def has_dead_man(self) -> bool | None:
         """Whether it ends a ceiling by itself when writes stop; None without a ceiling."""
         return None if self._control is None else self._control.has_dead_man
-
-    async def identify(self) -> Identity:
-        """Find out who the device is; `IdentityMismatch` if it is none that the profile is for."""
-        return await self.session.identify()
 
     async def read(self) -> PvSample:
         """The newest readings; errors are `DeviceError`s."""
@@ -310,10 +306,6 @@ class ProfileMeter(_ProfileDevice):
         assert self._profile.meter is not None
         self._role = self._profile.meter
         self.session = self._known(self._role)
-
-    async def identify(self) -> Identity:
-        """Find out who the device is; `IdentityMismatch` if it is none that the profile is for."""
-        return await self.session.identify()
 
     async def read(self) -> MeterSample:
         """The newest readings; errors are `DeviceError`s."""

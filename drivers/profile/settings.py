@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Awaitable, Callable, Mapping
+
+from drivers.profile.notes import by_device, is_number
 
 
 class OwnersSettings:
@@ -16,15 +17,9 @@ class OwnersSettings:
 
     def restore(self, text: str | None) -> None:
         """Take over what an earlier run kept; text that cannot be read counts as nothing."""
-        try:
-            data = json.loads(text) if text else {}
-        except ValueError:
-            return
-        if not isinstance(data, dict):
-            return
-        for device_id, settings in data.items():
+        for device_id, settings in by_device(text).items():
             if isinstance(settings, dict):
-                numbers = {name: float(value) for name, value in settings.items() if _is_number(value)}
+                numbers = {name: float(value) for name, value in settings.items() if is_number(value)}
                 self._by_device[device_id] = numbers | self._by_device.get(device_id, {})
 
     def of(self, device_id: str) -> dict[str, float]:
@@ -41,7 +36,3 @@ class OwnersSettings:
             del self._by_device[device_id]
         if self._keep is not None:
             await self._keep(json.dumps(self._by_device))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -7,10 +7,10 @@ out in weeks. A clock that was set back leaves writes in the future: they count 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from drivers.profile.notes import by_device, is_number
 from drivers.setpoint import Unwritable
 
 DAY_S = 86_400.0
@@ -36,15 +36,9 @@ class StoredWrites:
 
     def restore(self, text: str | None) -> None:
         """Take over what an earlier run kept; text that cannot be read counts as nothing."""
-        try:
-            data = json.loads(text) if text else {}
-        except ValueError:
-            return
-        if not isinstance(data, dict):
-            return
-        for device_id, times in data.items():
+        for device_id, times in by_device(text).items():
             if isinstance(times, list):
-                found = [float(time_s) for time_s in times if _is_time(time_s)]
+                found = [float(time_s) for time_s in times if is_number(time_s)]
                 self._by_device[device_id] = [*found, *self._by_device.get(device_id, [])][-MOST_KEPT:]
 
     def spent(self, device_id: str) -> int:
@@ -88,7 +82,3 @@ class StoredBudget:
                 "find out who changes it back, or raise stored_writes_per_day in the profile"
             )
         await self._writes.note(self._device_id)
-
-
-def _is_time(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

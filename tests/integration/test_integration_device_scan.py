@@ -8,7 +8,7 @@ import sys
 import tomllib
 
 import pytest
-from integration_acme import MODE, Acme, acme_agent
+from integration_acme import MODE, acme_agent
 from integration_site import ems, until
 
 from agent.config import load as load_site
@@ -121,20 +121,17 @@ def test_what_must_not_be_scanned_is_refused_with_exit_code_2(words, why):
 
 
 def test_what_the_daemon_talks_to_is_left_alone_and_named(parts):
-    acme = Acme()
-    try:
-        agent = acme_agent(parts.agent, parts.plant(), acme).start()
-        until(lambda: acme.registers[MODE] == 1, "it is taken over")
-        connections = agent.ask("devices")["result"][1]["link"]["connects"]
-        done = ems("devices", "scan", f"127.0.0.1:{acme.port}", "--units", "7", socket_path=agent.socket)
-        assert done.returncode == 1
-        said = " ".join(done.stdout.replace("#", "").split())
-        assert f"tcp://127.0.0.1:{acme.port}: left alone: the daemon talks to it (acme," in said
-        by_name = ems("devices", "scan", f"localhost:{acme.port}", "--units", "7", socket_path=agent.socket)
-        assert "left alone: the daemon talks to it" in by_name.stdout
-        assert agent.ask("devices")["result"][1]["link"]["connects"] == connections
-    finally:
-        acme.close()
+    acme = parts.acme()
+    agent = acme_agent(parts.agent, parts.plant(), acme).start()
+    until(lambda: acme.registers[MODE] == 1, "it is taken over")
+    connections = agent.ask("devices")["result"][1]["link"]["connects"]
+    done = ems("devices", "scan", f"127.0.0.1:{acme.port}", "--units", "7", socket_path=agent.socket)
+    assert done.returncode == 1
+    said = " ".join(done.stdout.replace("#", "").split())
+    assert f"tcp://127.0.0.1:{acme.port}: left alone: the daemon talks to it (acme," in said
+    by_name = ems("devices", "scan", f"localhost:{acme.port}", "--units", "7", socket_path=agent.socket)
+    assert "left alone: the daemon talks to it" in by_name.stdout
+    assert agent.ask("devices")["result"][1]["link"]["connects"] == connections
 
 
 def test_a_bar_is_drawn_where_somebody_looks(tmp_path):

@@ -10,10 +10,8 @@ import asyncio
 import contextlib
 import ssl
 import struct
-from collections import deque
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 from simulators.modbus_units import (
     GARBAGE_BYTES,
@@ -30,7 +28,7 @@ from simulators.modbus_units import (
     ReadOnlyBank,
     RegisterBank,
     RequestRefusedError,
-    Units,
+    UnitServer,
 )
 from simulators.rtu_frames import CRC_BYTES, framed, is_whole, request_bytes
 
@@ -58,7 +56,7 @@ HEAD_BYTES = HEADER.size + 2
 HUGE_LENGTH = 0xFFFF
 
 
-class ModbusServer:
+class ModbusServer(UnitServer):
     """Serves register banks by unit id on one TCP endpoint; port 0 takes a free one, see `port`."""
 
     def __init__(
@@ -71,8 +69,7 @@ class ModbusServer:
         framing: Literal["tcp", "rtu"] = "tcp",
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._units = Units(units, inputs)
-        self.faults = self._units.faults
+        super().__init__(units, inputs)
         self._framing = framing
         self._tls = tls
         self._host = host
@@ -80,16 +77,6 @@ class ModbusServer:
         self._server: asyncio.Server | None = None
         self._sessions: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._deaf: set[asyncio.StreamWriter] = set()
-
-    @property
-    def requests(self) -> int:
-        """Requests that arrived whole, for tests and load measurements."""
-        return self._units.requests
-
-    @property
-    def asked(self) -> deque[tuple[int, bytes]]:
-        """The newest of them: unit id, and function code with what follows it."""
-        return self._units.asked
 
     @property
     def port(self) -> int:
@@ -115,17 +102,6 @@ class ModbusServer:
         await asyncio.gather(*sessions, return_exceptions=True)
         await self._server.wait_closed()
         self._server = None
-
-    async def __aenter__(self) -> Self:
-        """Starts the server."""
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stops the server."""
-        await self.stop()
 
     def drop_connections(self) -> None:
         """Resets every connection at once; clients may come back."""

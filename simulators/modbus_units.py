@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Protocol
 
+from simulators.started import Started
+
 READ_HOLDING = 0x03
 READ_INPUT = 0x04
 WRITE_ONE = 0x06
@@ -249,3 +251,21 @@ class Units:
         if not faults.lie:
             self._units[unit].write(address, data)
         return request[:5]
+
+
+class UnitServer(Started):
+    """What serves units to clients."""
+
+    def __init__(self, banks: Mapping[int, RegisterBank], inputs: Mapping[int, RegisterBank] | None) -> None:
+        self._units = Units(banks, inputs)
+        self.faults = self._units.faults
+
+    @property
+    def requests(self) -> int:
+        """Requests that arrived whole, for tests and load measurements."""
+        return self._units.requests
+
+    @property
+    def asked(self) -> deque[tuple[int, bytes]]:
+        """The newest of them: unit id, and function code with what follows it."""
+        return self._units.asked

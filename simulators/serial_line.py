@@ -10,12 +10,10 @@ import asyncio
 import contextlib
 import os
 import tty
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
-from types import TracebackType
-from typing import Self
 
-from simulators.modbus_units import Faults, RegisterBank, Units
+from simulators.modbus_units import Faults, RegisterBank, UnitServer
 from simulators.rtu_frames import CRC_BYTES, framed, is_whole, request_bytes
 
 BITS_PER_CHARACTER = 11
@@ -25,7 +23,7 @@ HEAD_BYTES = 7
 SILENT_CHARACTERS = 3.5
 
 
-class SerialLine:
+class SerialLine(UnitServer):
     """Serves register banks by unit id on a pseudo-terminal: clients open `device`, at any baud rate.
 
     `baud` paces the line; with None it takes no time. `sleep` is awaited for the pauses, s. With `echo` clients hear
@@ -41,8 +39,7 @@ class SerialLine:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         echo: bool = False,
     ) -> None:
-        self._units = Units(units, inputs)
-        self.faults = self._units.faults
+        super().__init__(units, inputs)
         self._character_s = 0.0 if baud is None else BITS_PER_CHARACTER / baud
         self._sleep = sleep
         self.echo = echo
@@ -66,17 +63,7 @@ class SerialLine:
         """The same for a site file; the settings are free, a pseudo-terminal ignores them."""
         return f"serial://{self.device}?baud=115200&parity=N"
 
-    @property
-    def requests(self) -> int:
-        """Requests that arrived whole."""
-        return self._units.requests
-
-    @property
-    def asked(self) -> deque[tuple[int, bytes]]:
-        """The newest of them: unit id, and function code with what follows it."""
-        return self._units.asked
-
-    def start(self) -> None:
+    async def start(self) -> None:
         """Opens the pseudo-terminal. Its far end stays open here, so that clients may come and go."""
         self._ours, self._theirs = os.openpty()
         tty.setraw(self._theirs)
@@ -96,17 +83,6 @@ class SerialLine:
         os.close(self._ours)
         os.close(self._theirs)
         self._ours = self._theirs = -1
-
-    async def __aenter__(self) -> Self:
-        """Starts the line."""
-        self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stops the line."""
-        await self.stop()
 
     def noise(self, data: bytes) -> None:
         """Bytes that nobody asked for, on the line now."""

@@ -20,14 +20,13 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from simulators.lying_battery import LyingBattery
 from simulators.modbus_server import Faults, ModbusServer
 from simulators.plant import Plant
 from simulators.pv_limited import LimitedPvDevice
 from simulators.site_config import ConfigRefusedError, SiteConfig, load_config
+from simulators.started import Started
 from simulators.sunspec_devices import BatteryDevice, MeterDevice
 from simulators.sunspec_droop import DroopDevice
 from simulators.sunspec_hybrid import HybridDevice
@@ -63,7 +62,7 @@ class Truth:
     frequency_hz: float
 
 
-class SimulatedSite:
+class SimulatedSite(Started):
     """A battery on its own endpoint, PV inverter and meter on another, fed by one plant.
 
     `on_truth` is called at every whole multiple of `truth_every_s` in Unix time, with the plant at that very instant.
@@ -192,17 +191,6 @@ class SimulatedSite:
         stopping = asyncio.get_running_loop().create_task(stop.wait())
         await asyncio.wait((stopping, self._ticking), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-
-    async def __aenter__(self) -> Self:
-        """Starts the site."""
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stops the site."""
-        await self.stop()
 
     async def _tick(self) -> None:
         while True:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from agent.cloud.document import printable
 from agent.cloud.messages import iso
 from agent.core.admission import MAX_ISSUED_AHEAD_S
 from agent.core.clock_trust import mistaken
 from agent.core.events import Event, EventState, Severity
-from agent.core.override import LONGEST_REASON
 from agent.core.records import StorageFailed
 from agent.runtime.clock import Clock
 from agent.runtime.control import ControlLoop
 from agent.runtime.local_socket import Handler, Peer, Refusal
+from agent.runtime.request_fields import reason_of
 from agent.runtime.roles import need_operator
 
 WHAT = "clock trust"
@@ -52,9 +51,7 @@ class ClockWord:
 
     async def _asked(self, request: dict[str, Any], peer: Peer) -> dict[str, Any]:
         need_operator(WHAT, peer)
-        reason, watch_utc_s = request.get("reason"), request.get("watch_utc_s")
-        if not isinstance(reason, str) or not 0 < len(reason.strip()) <= LONGEST_REASON:
-            raise Refusal(WHAT, f"a reason of 1 to {LONGEST_REASON} characters is needed", 'give --reason "..."')
+        reason, watch_utc_s = reason_of(WHAT, request), request.get("watch_utc_s")
         if isinstance(watch_utc_s, bool) or not isinstance(watch_utc_s, int | float):
             raise Refusal(WHAT, "the time of your watch is needed", "give --watch 2024-01-15T14:05")
         utc_s, trust = self._clock.utc_s(), self._control.clock_now()
@@ -71,7 +68,6 @@ class ClockWord:
         self._commands_since(since_utc_s)
         self._control.believe_clock(utc_s)
         back_s = round(trust.floor_utc_s - utc_s, 1)
-        reason = printable(reason.strip(), LONGEST_REASON)
         text = (
             f"{peer.name} says that the clock is right, {back_s:.0f} s behind the time taken for good before: {reason}"
         )

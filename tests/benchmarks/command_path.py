@@ -16,6 +16,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median, quantiles
@@ -119,12 +121,21 @@ def figures(seconds: list[float]) -> dict[str, float]:
             (("median_ms", median(seconds)), ("p99_ms", cuts[98]), ("max_ms", max(seconds)))}  # fmt: skip
 
 
-def connected(port: int) -> mqtt.Client:
-    """The cloud's client."""
+@contextmanager
+def cloud(port: int, devices: Sequence[Devices], children: Sequence[subprocess.Popen[bytes]]) -> Iterator[mqtt.Client]:
+    """The cloud's client; at the end it is gone, and so are the processes and the devices."""
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
     client.connect("127.0.0.1", port)
     client.loop_start()
-    return client
+    try:
+        yield client
+    finally:
+        client.loop_stop()
+        for child in children:
+            child.terminate()
+            child.wait()
+        for one in devices:
+            one.close()
 
 
 def timed(client: mqtt.Client, topic: str, payload: bytes | str, devices: Devices, power_w: float) -> float:
@@ -147,8 +158,7 @@ def measure(commands: int) -> dict[str, Any]:
         address = bares.site.battery.image.address("704.WSet")
         arguments = [str(value) for value in (broker.port, bares.battery_port, address, 1)]
         bare = subprocess.Popen([sys.executable, "-c", BARE, *arguments], stdout=subprocess.PIPE, env=environment())
-        client = connected(broker.port)
-        try:
+        with cloud(broker.port, (ours, bares), (bare, process)) as client:
             assert bare.stdout is not None
             assert bare.stdout.readline() == b"ready\n"
             agent_s, bare_s = [], []
@@ -159,13 +169,6 @@ def measure(commands: int) -> dict[str, Any]:
                 time.sleep(PAUSE_S)
                 bare_s.append(timed(client, "bare", str(int(power_w)), bares, power_w))
                 time.sleep(PAUSE_S)
-        finally:
-            client.loop_stop()
-            for child in (bare, process):
-                child.terminate()
-                child.wait()
-            ours.close()
-            bares.close()
     found = figures(agent_s)
     return {
         "commands": commands,

@@ -26,7 +26,7 @@ from simulators.battery import BatteryConfig
 from simulators.broker import Broker
 from simulators.plant import GridConfig, LoadConfig, PvConfig
 from simulators.site_config import SiteConfig
-from tests.benchmarks.command_path import SITE_ID, Devices, connected, figures
+from tests.benchmarks.command_path import SITE_ID, Devices, cloud, figures
 from tests.benchmarks.daemon_cost import environment, site_file, start
 from tests.benchmarks.figures import Figure
 
@@ -145,8 +145,7 @@ def measure(steps: int) -> dict[str, Any]:
         arguments: list[float] = [bares.gateway_port, bares.site.meter.image.address(bares.hz), 3, bares.battery_port]
         arguments += [image.address("704.WSet"), 1, image.resolution("704.WSet")]
         bare = subprocess.Popen([sys.executable, "-c", BARE, *map(str, arguments)], env=environment())
-        client = connected(broker.port)
-        try:
+        with cloud(broker.port, (ours, bares), (bare, process)) as client:
             client.publish(f"ems/v1/{SITE_ID}/cloud/plan/awards", awards(time.time()), qos=1, retain=True)
             await_award(config.parent / "ems.sock")
             found: dict[str, list[tuple[float, float]]] = {"agent": [], "bare": []}
@@ -156,13 +155,6 @@ def measure(steps: int) -> dict[str, Any]:
                 for who, devices in (("agent", ours), ("bare", bares)):
                     time.sleep(dice.uniform(0.15, 0.25))
                     found[who].append(devices.step(frequency_hz))
-        finally:
-            client.loop_stop()
-            for child in (bare, process):
-                child.terminate()
-                child.wait()
-            ours.close()
-            bares.close()
     result: dict[str, Any] = {"steps": steps, "read_every_ms": READ_EVERY_S * 1000}
     for who, took in found.items():
         result[who] = {

@@ -6,9 +6,9 @@ import ssl
 import warnings
 
 import pytest
-from cloud_detours import ConnectProxy, Fake, WebSocketGateway
 from cloud_documents import SITE, document
 from cloud_double import until
+from detours import ConnectProxy, Fake, WebSocketGateway
 from own_ca import Authority
 from secure_broker import SecureBroker
 

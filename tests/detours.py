@@ -49,6 +49,17 @@ class Detour:
         with contextlib.suppress(OSError, asyncio.CancelledError):
             await writer.wait_closed()
 
+    @contextlib.asynccontextmanager
+    async def _onward(self, host, port):
+        """The connection to what is behind, gone in any case at the end."""
+        there, back = await asyncio.open_connection(host, port)
+        try:
+            yield there, back
+        finally:
+            back.transport.abort()
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                await back.wait_closed()
+
     async def _head(self, reader):
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         self.requests.append(head)
@@ -81,9 +92,9 @@ class ConnectProxy(Detour):
             writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
             return
         host, port = request.split()[1].rsplit(":", 1)
-        there, back = await asyncio.open_connection(host, int(port))
-        writer.write(b"HTTP/1.1 200 Connection established\r\nVia: test\r\n\r\n")
-        await asyncio.gather(pipe(reader, back), pipe(there, writer))
+        async with self._onward(host, int(port)) as (there, back):
+            writer.write(b"HTTP/1.1 200 Connection established\r\nVia: test\r\n\r\n")
+            await asyncio.gather(pipe(reader, back), pipe(there, writer))
 
 
 class WebSocketGateway(Detour):
@@ -109,8 +120,8 @@ class WebSocketGateway(Detour):
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: " + accept + b"\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n"
         )
-        there, back = await asyncio.open_connection("127.0.0.1", self._broker_port)
-        await asyncio.gather(self._unframed(reader, back), self._framed(there, writer))
+        async with self._onward("127.0.0.1", self._broker_port) as (there, back):
+            await asyncio.gather(self._unframed(reader, back), self._framed(there, writer))
 
     async def _unframed(self, reader, back):
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):

@@ -364,6 +364,17 @@ async def test_the_echo_of_a_write_is_never_taken_for_its_answer(echoing, write)
         await getattr(link, write)(3, 5, 7 if write == "write_register" else [7])
 
 
+async def test_a_broken_read_does_not_make_the_echo_of_a_write_its_answer(echoing):
+    link, _, server = echoing
+    assert await link.read_holding(1, 0, 1) == (1000,)
+    server.echo, server.faults[1].garbage = False, True  # what comes first is not our request as it was sent
+    with pytest.raises((BadReply, LinkTimeout)):
+        await link.read_holding(1, 0, 1)
+    server.echo, server.faults[1].garbage, server.faults[1].silent = True, False, True
+    with pytest.raises(LinkTimeout):
+        await link.write_register(1, 5, 7)
+
+
 async def test_a_dead_unit_on_a_line_with_an_echo_is_silent_and_no_wrong_answer(echoing):
     link, _, server = echoing
     server.faults[1].silent = True

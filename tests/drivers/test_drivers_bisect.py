@@ -103,15 +103,19 @@ async def test_a_device_that_refuses_everything_has_failed_and_is_asked_for_ever
 
 
 async def test_a_point_that_was_refused_is_asked_for_again_once_the_whole_device_was_away():
-    found = places()[:30]
+    found, clock = places()[:30], Clock()
     plan, memory = PollPlan(make_plan([found])), device(found, {"701.W"})
-    await plan.read(memory, 1, Clock())
+    await plan.read(memory, 1, clock)
     held, memory.registers = device(found).registers, {}
     with pytest.raises(ModbusRefused):
-        await plan.read(memory, 1, Clock())
+        await plan.read(memory, 1, clock)
     memory.registers = held
-    assert "701.W" in await plan.read(memory, 1, Clock())
+    assert "701.W" in await plan.read(memory, 1, clock)
     assert plan.refused == {}
+    clock.now_s += ASK_AGAIN_S
+    memory.reads.clear()
+    assert "701.W" in await plan.read(memory, 1, clock)
+    assert len(memory.reads) == 1, "it is in its place again"
 
 
 @pytest.mark.parametrize("code", [1, 4, 6, 11])

@@ -18,7 +18,9 @@ FAULTS = {
     "Broker": {"away for seconds or days", "flapping connection", "acknowledges and loses", "same client id twice"},
     "Messages": {"again, after a restart, out of order", "forged, changed, replayed", "a flood"},
     "Plans": {"a slot is missing", "wholly or partly in the past", "killed while a plan is stored"},
-    "Clock": {"step forward by an hour, a day", "step back by an hour, a day"},
+    "Clock": {
+        "step forward by an hour, a day", "step back by an hour, a day", "wrong in the future for long, and put right",
+    },
     "Disk": {"full", "read-only", "fsync fails (EIO), writes fail", "fsync takes 5 s", "power cut at any byte"},
     "Process": {"kill -9 at any instant under load", "the loop hangs", "crash loop", "two at once"},
     "People": {"bad site file", "override forgotten", "another device at the address"},
@@ -40,6 +42,10 @@ def test_every_fault_that_something_is_built_for_has_a_test():
 @pytest.mark.parametrize("test", sorted({test for row in ROWS for test in row.tests}))
 def test_the_test_exists_once(test):
     assert len(node_ids(test)) == 1
+
+
+def test_no_row_names_a_test_twice():
+    assert [row.fault for row in ROWS if len(set(row.tests)) < len(row.tests)] == []
 
 
 def test_the_page_says_what_the_matrix_says():

@@ -47,8 +47,8 @@ MOST = {
 }
 """What a straight line through the looks may rise; a leak of one file or task a flap is 150 an hour."""
 MOST_WAL_MB = 17.0
-MOST_LINES_A_MINUTE = 60.0
-"""Each flap and each death is some lines."""
+MOST_LINES_RATIO = 1.3
+"""Each plan, command, flap and death is some lines, at the end as at the beginning."""
 PROGRAM = """
 import asyncio, pathlib, signal
 place = pathlib.Path({tasks!r})
@@ -168,6 +168,10 @@ def rise_an_hour(looks, name):
     return linear_regression([x.at_s / 3600.0 for x in after], [float(getattr(x, name)) for x in after]).slope
 
 
+def lines_a_second(first, last):
+    return (last.log_lines - first.log_lines) / (last.at_s - first.at_s)
+
+
 def grows(looks):
     """What is not flat, for people."""
     found = []
@@ -178,10 +182,11 @@ def grows(looks):
     wal_mb = max(x.wal_mb for x in looks)
     if wal_mb > MOST_WAL_MB:
         found.append(f"write-ahead logs: {wal_mb:.1f} MB, at most {MOST_WAL_MB:g}")
-    first, *_, last = settled(looks)
-    lines = (last.log_lines - first.log_lines) / (last.at_s - first.at_s) * 60.0
-    if lines > MOST_LINES_A_MINUTE:
-        found.append(f"log: {lines:.0f} lines a minute, at most {MOST_LINES_A_MINUTE:g}")
+    after = settled(looks)
+    first, middle, last = after[0], after[len(after) // 2], after[-1]
+    before_a_s, now_a_s = lines_a_second(first, middle), lines_a_second(middle, last)
+    if now_a_s > MOST_LINES_RATIO * before_a_s:
+        found.append(f"log: {60 * now_a_s:.0f} lines a minute, and {60 * before_a_s:.0f} before")
     return found
 
 

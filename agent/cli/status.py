@@ -64,6 +64,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
         if cloud["trouble"]:
             shown.append(f"         {cloud['trouble']}")
         shown += certificate_lines(cloud["certificates"])
+        shown += [f"{one['severity'].upper():<8} cloud: {one['text']}" for one in cloud["raised"]]
     shown += [f"{c['severity'].upper():<8} {c['subject']}: {c['text']}" for c in facts["conditions"]]
     return fitted(shown, LABEL_WIDTH)
 

@@ -144,6 +144,9 @@ class Client(Protocol):
     def subscribe(self, topic: Any) -> tuple[Any, int | None]:
         """Result and `mid`; the broker's answer goes to `on_subscribe`."""
 
+    def unsubscribe(self, topic: str) -> Any:
+        """Nothing more of this topic; nobody waits for the broker's answer."""
+
     def ack(self, mid: int, qos: int) -> Any:
         """Tells the broker that a message is done with."""
 
@@ -205,6 +208,11 @@ class Connection:
         if not granted.done():
             raise ConnectionLost("the broker did not answer the subscription")
         granted.result()
+
+    def unsubscribe(self, topic: str) -> None:
+        """Nothing more of this topic comes, soon."""
+        if not self.lost.done():
+            self._client.unsubscribe(topic)
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> asyncio.Future[None]:
         """Done when the broker has taken the message; fails with `PublishRefused`, or `ConnectionLost`."""

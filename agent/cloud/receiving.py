@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from agent.cloud.intake import MAX_INBOUND, Inbound
-from agent.cloud.pace import Pace
+from agent.cloud.pace import BURST_S, Pace
 from agent.cloud.topics import Topics
 
 COMMANDS_PER_S = 200.0
@@ -75,11 +75,14 @@ class Receiving:
             self._watermark_came.set()
         elif message.topic == self._topics.command:
             await self._commands.put(message)
+        elif message.topic == self._topics.edge("status"):  # what the broker keeps, once, and perhaps our own behind it
+            await self._take(message)
+            self._acknowledge(message)
         else:
             await self._documents.put(message)
 
     async def _serve(self, lane: asyncio.Queue[Inbound], per_s: float, *, rest_s_per_byte: float) -> None:
-        pace, loop = Pace(per_s), asyncio.get_running_loop()
+        pace, loop = Pace(per_s, per_s * BURST_S), asyncio.get_running_loop()
         while True:
             message = await lane.get()
             if not pace.available(loop.time()):

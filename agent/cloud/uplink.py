@@ -34,6 +34,7 @@ from agent.cloud.security import SecurityLog
 from agent.cloud.signatures import Arrived, KeyRing
 from agent.cloud.topics import Topics
 from agent.cloud.transport import Transport
+from agent.cloud.twin import TwinWatch, taken_text
 from agent.cloud.wire import parse_watermark
 from agent.core.admission import Refused
 from agent.core.events import Event, EventState, Severity
@@ -115,11 +116,13 @@ class Uplink:
         self._resend: dict[Stream, ResendTimer] = {}
         self._told_refusal: Refused | None = None
         self._told_publish_refusal: str | None = None
-        self._raised: set[str] = set()
+        self.raised: dict[str, tuple[Severity, str]] = {}
+        """What is wrong with the session, by code."""
         self._asked = AskedRanges()
         self._live = LiveMode()
         self._previews = 0
         self._short_connections = 0
+        self._twin = TwinWatch(utc_s)
         self._accepted = False
         self._flooded_at_s: float | None = None
         self._chain: tuple[bytes, ...] = ()
@@ -245,6 +248,9 @@ class Uplink:
         tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._receive(connection))]
         try:
             await connection.subscribe(self._topics.subscribed)
+            if self._twin.look(self._short_connections):
+                with suppress(ConnectionLost):  # a broker that forbids it says so, or breaks the connection
+                    await connection.subscribe([self._topics.edge("status")])
             self._connection, self._drain = connection, drain
             self._connected.set()
             self._accepted = True
@@ -295,6 +301,7 @@ class Uplink:
             self._status_changed.clear()
             with suppress(PublishRefused, ConnectionLost):
                 await connection.publish(self._topics.edge("status"), self._status(), retain=True)
+                self._twin.told()
             await happened_within(self._status_changed, self._options.status_every_s)
             # What made it change has its effect first, and what changes with it is in the same message.
             await asyncio.sleep(STATUS_PAUSE_S)
@@ -313,6 +320,12 @@ class Uplink:
             await self._tell_security(topic, "rate_limited", detail)
 
         async def take(message: Inbound) -> None:
+            if message.topic == self._topics.edge("status"):
+                connection.unsubscribe(message.topic)
+                other = self._twin.found(message.payload, self._status())
+                if other is not None:
+                    await self._raise("client_id_taken", Severity.ALARM, taken_text(self._site_id, other))
+                return
             await self._take(message.topic, self._keys.arrived(message.payload))
 
         receiving = Receiving(
@@ -389,10 +402,11 @@ class Uplink:
     async def _watch_steadiness(self, drain: Drain) -> None:
         await asyncio.sleep(self._options.steady_after_s)
         self._short_connections = 0
-        for code in sorted(self._raised):
+        self._twin.steady()
+        for code in sorted(self.raised):
             text = "the connection to the broker holds again"
             await self._tell(EventState.CLEARED, Severity.INFO, code, text)
-        self._raised.clear()
+        self.raised.clear()
         if drain.refused is not None and drain.refused != self._told_publish_refusal:
             self._told_publish_refusal = drain.refused
             text = f"the broker refuses what we send: {drain.refused}. Check the access list of the broker"
@@ -404,18 +418,18 @@ class Uplink:
         accepted, self._accepted = self._accepted, False
         if accepted and not lost.wanted:
             self._short_connections += 1
-        who = f"look for a second agent with the site id {self._site_id}"
         if lost.reason_code == SESSION_TAKEN_OVER:
-            text = f"another client connected to the broker as ems-{self._site_id} and threw us out: {who}"
+            text = taken_text(self._site_id, "another client threw us out")
             await self._raise("client_id_taken", Severity.ALARM, text)
         elif self._short_connections >= FLAPS_AFTER:
             # Some brokers (mosquitto 2.0.11) do not say that a session was taken over; this is what it looks like.
+            who = f"look for a second agent with the site id {self._site_id}"
             text = f"{self._short_connections} connections in a row soon broke ({lost}): check the line, and {who}"
             await self._raise("connection_flaps", Severity.WARNING, text)
 
     async def _raise(self, code: str, severity: Severity, text: str) -> None:
-        if code not in self._raised:
-            self._raised.add(code)
+        if code not in self.raised:
+            self.raised[code] = severity, text
             await self._tell(EventState.RAISED, severity, code, text)
 
     async def _note(self, code: str, text: str, refused: Refused) -> None:

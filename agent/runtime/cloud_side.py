@@ -184,6 +184,10 @@ class CloudSide:
             "connected": self._uplink.connected,
             "link": self._site.cloud.link,
             "trouble": None if self._uplink.connected else self._uplink.last_trouble,
+            "raised": [
+                {"code": code, "severity": severity, "text": text}
+                for code, (severity, text) in self._uplink.raised.items()
+            ],
             "outbox_depth": self._store.outbox_depth,
             "certificates": self._renewal.facts() if self._renewal is not None else [],
         }
@@ -232,7 +236,7 @@ class CloudSide:
             self._uplink,
             tell=self._tell,
             utc_s=self._clock.utc_s,
-            trusted=lambda: self._control.trust.trusted,
+            trusted=lambda: self._control.clock_now().trusted,
         )
 
     async def _tell(self, event: Event) -> None:

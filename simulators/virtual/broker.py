@@ -170,6 +170,10 @@ class Broker:
             if topic in self.retained:
                 self._queue(session, _Message(topic, self.retained[topic], retain=True))
 
+    def unsubscribes(self, client: MemoryClient, topic: str) -> None:
+        """The client hears this topic no more."""
+        self._sessions[client.client_id].topics.discard(topic)
+
     def takes(self, topic: str, payload: bytes, *, retain: bool) -> None:
         """A message of the site, on to the cloud."""
         self.received += 1
@@ -266,6 +270,10 @@ class MemoryClient:
 
         self._later(granted, 2)
         return mqtt.MQTT_ERR_SUCCESS, mid
+
+    def unsubscribe(self, topic: str) -> Any:
+        """Nothing more of this topic."""
+        self._later(lambda: self._broker.unsubscribes(self, topic), 1)
 
     def publish(self, topic: str, payload: bytes, qos: int, retain: bool) -> Any:
         """Sends a message; the broker's answer comes later."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import socket
 
 import paho.mqtt.client as mqtt
 import pytest
@@ -313,6 +314,40 @@ class TestPresence:
         await until(vpp.events, "the event")
         assert [(e["code"], e["state"]) for e in vpp.events()] == [("connection_flaps", "raised")]
         assert "second agent" in vpp.events()[0]["text"]
+
+    async def test_two_agents_of_one_site_know_it_at_once_by_the_status_that_the_broker_keeps(self, mosquitto, edge):
+        broker = mosquitto()
+        mine, other = edge(broker), edge(broker)
+        mine.begin()
+        await until(lambda: mine.uplink._twin._since_utc_s is not None, "a status is told")
+        other.begin()
+
+        def both_told():
+            for each in (mine, other):
+                each.now += 0.1  # no status is as old as the one before
+            return all("client_id_taken" in each.uplink.raised for each in (mine, other))
+
+        await until(both_told, "each is told of the other")
+        for each, whose in ((mine, other), (other, mine)):
+            severity, text = each.uplink.raised["client_id_taken"]
+            assert severity is Severity.ALARM
+            assert f"(an agent that started as {whose.boot_id} told its status" in text
+            assert "systemctl disable --now ems-agent" in text
+
+    async def test_a_line_that_breaks_again_and_again_is_no_second_agent_and_leaves_no_subscription_to_its_own_status(
+        self, mosquitto, edge, cloud
+    ):
+        broker = mosquitto()
+        vpp = await cloud(broker)
+        site = edge(broker).begin()
+        await until(lambda: vpp.statuses, "the status")
+        for cuts in (1, 2, 3):
+            site.now += 5
+            await until(lambda: site.uplink._connection is not None, "the connection")
+            site.uplink._connection._client.socket().shutdown(socket.SHUT_RDWR)
+            await until(lambda cuts=cuts: site.uplink._short_connections == cuts, "the loss")
+        await until(lambda: site.uplink.connected and site.uplink._twin._may_look, "its own status was seen and let go")
+        assert site.uplink.raised == {}
 
     async def test_events_come_in_order_and_before_old_telemetry(self, mosquitto, edge, cloud, store):
         broker = mosquitto()

@@ -1,9 +1,10 @@
 """The whole shell on virtual time: one site, its broker and its cloud, and what the cloud sees of it."""
 
 import pytest
-from virtual_story import POWER, nothing_is_missing, pass_time, simulated
+from virtual_story import POWER, SLOW, nothing_is_missing, pass_time, simulated
 
 from agent.core.authority import Source
+from simulators.virtual.site_file import BATTERY_PORT
 
 
 async def a_quarter_of_an_hour(world):
@@ -25,3 +26,13 @@ async def a_quarter_of_an_hour(world):
 def test_a_site_gets_its_plans_answers_commands_and_sends_its_frames_and_the_same_again_to_the_byte(tmp_path):
     first = simulated(a_quarter_of_an_hour, tmp_path / "a", seed=3)
     assert simulated(a_quarter_of_an_hour, tmp_path / "b", seed=3) == first
+
+
+def test_a_start_leaves_the_connection_to_the_broker_alone_and_what_waits_there_is_not_too_much(tmp_path):
+    async def story(world):
+        world.loop.network.unplugged.add(BATTERY_PORT)  # the first tick waits for it, the connection does not
+        await pass_time(world, 100.0)
+        assert world.broker.connects == 1
+        assert set(world.cloud.events) <= {"source_changed", "device_silent"}, "nothing of the link"
+
+    simulated(story, tmp_path, **SLOW)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agent.config import SiteFile
 
 GRADES = {"ok": Grade.OK, "warning": Grade.WARNING, "error": Grade.FAILED}
-NEXT = "docs/technician.md, when a device is missing; ems devices read --profile NAME --url URL shows more"
+NEXT = "docs/devices.md, when a device is missing; ems devices read --profile NAME --url URL shows more"
 
 
 async def read_directly(site: SiteFile) -> list[Finding]:

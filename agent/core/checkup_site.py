@@ -48,7 +48,7 @@ def _device(device: Answer) -> Iterator[Finding]:
         yield Finding("device", f"{name} identity", Grade.FAILED, device["stranger"], todo)
     elif device["identity"] is None:
         text = device["last_error"] or "it was never read"
-        todo = "power, cable, address and unit id; docs/technician.md, when a device is missing"
+        todo = "power, cable, address and unit id; docs/devices.md, when a device is missing"
         yield Finding("device", f"{name} identity", Grade.FAILED, text, todo)
         return
     else:

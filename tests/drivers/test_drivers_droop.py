@@ -534,6 +534,24 @@ async def test_a_curve_that_is_not_taken_back_leaves_the_droop_off_and_what_was_
     assert (device["Ena"], owners.of("bess")) == (1, {})
 
 
+@pytest.mark.parametrize(
+    ("point", "held", "told"), [("Ena", 0, "reads 0 where 1 was"), ("RvrtCtl", 0, "reads 0 where 2 was")]
+)
+async def test_what_is_accepted_and_not_applied_when_it_is_given_back_is_named_and_kept(point, held, told):
+    owners = OwnersSettings()
+    device = Device(THEIRS, owners=owners)
+    await device.told()
+
+    def stubborn(address):
+        device._work(address)
+        device[point] = held
+
+    device.memory.before_read = stubborn
+    reason = await device.driver.give_back_droop()
+    assert f"711.{point} {told}" in reason
+    assert owners.of("bess")["Ena"] == 1
+
+
 async def test_a_device_that_cannot_be_reached_keeps_what_was_kept():
     owners = OwnersSettings()
     device = Device(THEIRS, owners=owners)

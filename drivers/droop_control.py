@@ -143,7 +143,6 @@ class DroopControl:
         kept = self._kept
         if self.cannot or not kept:
             return self.cannot if kept else ""
-        self._stored = False
         try:
             reason = await self._switch_off(generation) or await self._put_back(kept, generation)
         except (LinkTimeout, ModbusRefused, Unwritable) as error:

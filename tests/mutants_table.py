@@ -28,6 +28,9 @@ MUTANTS: list[Mutant] = [
         ("stale readings are no numbers", "now_mono_s - self.read_mono_s > STALE_AFTER_S", "False"),
         ("nonsense is no number", "if value is None or low <= value <= high:", "if True:"),
         ("NaN and infinity are no numbers", "value is not None and -BELIEVABLE <= value <= BELIEVABLE", "True"),
+        ("a reading that became stale does not stand", "now_mono_s - reading.read_mono_s <= STALE_AFTER_S and", ""),
+        ("a reading that is no number does not stand", " and -BELIEVABLE <= value <= BELIEVABLE\n", "\n"),
+        ("a reading without a value does not stand", "if value is None or not (", "if value is not None and not ("),
         first=_TICK,
     ),
     *_of(
@@ -149,6 +152,12 @@ MUTANTS: list[Mutant] = [
     *_of(
         "plan.py",
         ("a local plan ends with the plans that it was made from", "self.local is None or self.local.basis != self.basis", "self.local is None"),
+        first=("local_plan",),
+    ),
+    *_of(
+        "authority.py",
+        ("only the slot that runs is worked out once", "before.slot is (ours or slot) and not missing", "not missing"),
+        ("why a plan above is silent is told anew", " and not missing:", ":"),
         first=("local_plan",),
     ),
     *_of(
@@ -312,7 +321,8 @@ MUTANTS: list[Mutant] = [
     *_of(
         "conditions.py",
         ("a capacity that is none is told", "battery.power_w.value is not None and battery.capacity_wh.value is None", "False"),
-        ("a rating of nothing is told", "rated_w is not None and rated_w <= 0.0 for", "False for"),
+        ("a rating of nothing is told, charging", "(charge_w is not None and charge_w <= 0.0)", "False"),
+        ("a rating of nothing is told, discharging", "(discharge_w is not None and discharge_w <= 0.0)", "False"),
         ("a frequency that is none is told", "now.meter.frequency_hz.quality is Quality.IMPLAUSIBLE", "False"),
         ("a contradiction is told", "if model.contradicted", "if False"),
         first=("step_garbage", "step_limits"),
@@ -348,7 +358,7 @@ MUTANTS: list[Mutant] = [
         "battery_model.py",
         ("a jump of SoC is not learned", "if abs(soc_pct - stretch.soc_pct) > max(JUMP_PCT, 3.0 * explained_pct):", "if False:"),
         ("a contradiction is not learned", "if abs(moved_pct - expected_pct) > GROSS_SHARE * expected_pct + 2.0:", "if False:"),
-        ("bounded", "return min(max(value, bounds[0]), bounds[1])", "return value"),
+        ("bounded", "return low if value < low else high if value > high else value", "return value"),
         ("a recalibrated SoC is believed at once", "if abs(away_pct) > BELIEF_GAP_PCT:", "if False:"),
         ("the belief is drawn to the readings", "away_pct * (1.0 - math.exp(-dt_s / belief_s))", "0.0"),
         first=("battery_model",),

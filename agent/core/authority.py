@@ -110,9 +110,13 @@ def decide(
     meter_good: bool,
     above: Above = NOTHING_ABOVE,
     mono_s: float = 0.0,
+    before: Authority | None = None,
 ) -> Authority:
-    """The authority at `utc_s`. Plans need a trusted clock; a local rule at the meter needs the meter."""
-    beneath = _of_plans(rules, plans, utc_s, clock_trusted=clock_trusted, meter_good=meter_good)
+    """The authority at `utc_s`. Plans need a trusted clock; a local rule at the meter needs the meter.
+
+    `before` is the layer of the plans at the last tick: while its slot runs it is the same one still.
+    """
+    beneath = _of_plans(rules, plans, utc_s, clock_trusted=clock_trusted, meter_good=meter_good, before=before)
     if above is NOTHING_ABOVE:
         return beneath
     if above.latch:
@@ -142,7 +146,9 @@ def decide(
     return beneath
 
 
-def _of_plans(rules: SiteRules, plans: Plans, utc_s: float, *, clock_trusted: bool, meter_good: bool) -> Authority:
+def _of_plans(
+    rules: SiteRules, plans: Plans, utc_s: float, *, clock_trusted: bool, meter_good: bool, before: Authority | None
+) -> Authority:
     if not clock_trusted:
         reason = "the clock is not trusted, so no plan may run"
         return _from_local_rule(rules, reason, meter_good=meter_good)
@@ -150,8 +156,11 @@ def _of_plans(rules: SiteRules, plans: Plans, utc_s: float, *, clock_trusted: bo
     for source, plan in ((Source.ROLLING, plans.rolling), (Source.YEARLY, plans.yearly)):
         slot = plan.slot_at(utc_s) if plan is not None else None
         if plan is not None and slot is not None:
+            ours = plans.local_slot_at(utc_s)
+            if before is not None and before.slot is (ours or slot) and not missing:
+                return before
             why = "; ".join([*missing, f"{source} plan {plan.version}, slot {span(slot)}"])
-            if (ours := plans.local_slot_at(utc_s)) is not None and plans.local is not None:
+            if ours is not None and plans.local is not None:
                 why = f"planned anew here at {clock(plans.local.made_utc_s)} ({plans.local.why}) over {why}"
                 return Authority(Source.LOCAL_PLAN, ours.target, ours.power_w, ours, plan.version, why)
             return Authority(source, slot.target, slot.power_w, slot, plan.version, why)

@@ -24,7 +24,7 @@ from agent.core.reserve_duty import room_now
 from agent.core.rules import SiteRules
 from agent.core.site_view import view
 from agent.core.slots_ahead import MOST_SLOTS, Energy, SlotAhead, slots_ahead
-from agent.core.units import fleet_now, site_bounds
+from agent.core.units import connection_limits, fleet_now, site_bounds
 from agent.core.writes import refusing
 
 DEAD_BAND_SHARE = 0.005
@@ -106,7 +106,7 @@ def _as_it_is(rules: SiteRules, state: State, inputs: Inputs) -> _Ahead:
     unbound = replace(inputs, orders=NO_ORDERS, narrowings=())
     ahead_s = projection_s(rules, None, inputs.utc_s)
     fleet = fleet_now(rules, state, unbound, now, ahead_s=ahead_s, dt_s=0.0, latches=state.latches)
-    bounds = site_bounds(rules, unbound, now, state.writes)
+    bounds = site_bounds(rules, unbound, now, state.writes, limits=connection_limits(rules, unbound))
     capacity_wh = sum(unit.capacity_wh for unit in fleet.units)
     room = room_now(zip(rules.batteries, now.batteries, fleet.units, strict=True), bounds)
     return _Ahead(

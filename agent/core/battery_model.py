@@ -310,4 +310,6 @@ def _rested(model: BatteryModel, stretch: Stretch, slope: float) -> BatteryModel
 
 
 def _bounded(value: float, bounds: tuple[float, float]) -> float:
-    return min(max(value, bounds[0]), bounds[1])
+    low, high = bounds
+    # Here and where each tick comes by: comparisons cost a third of `min` and `max`.
+    return low if value < low else high if value > high else value

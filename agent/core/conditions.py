@@ -51,26 +51,22 @@ def present(
     found += _implausible(now)
     found += _soc_outside(rules, now, before)
     found += _connection_exceeded(rules, now, decision.setpoint_w)
-    found += [_not_backed(one) for one in short]
     found += _given_up(decision)
-    found += _unanswered(duty.response, by_devices=handed.answered_by_devices())
-    if now.meter is not None and duty.lines and stuck(duty.frequency):
-        text = "no change of frequency for ten minutes: check the meter and its resolution; awards are answered by it"
-        found.append(Condition("frequency_stuck", now.meter.device_id, Severity.WARNING, text))
     if duty.lines:
-        found += _answered_twice(now, max(line.table.full_hz for line in duty.lines), handed.answers)
+        found += _of_awards(now, duty, short, handed)
     found += pv.conditions
     found += _contradicted(models)
-    found += [
-        condition
-        for battery_rules, state in zip(rules.batteries, writes, strict=True)
-        for condition in _write_trouble(state, decision.mono_s, battery_rules)
-    ]
+    for battery_rules, state in zip(rules.batteries, writes, strict=True):
+        found += _write_trouble(state, decision.mono_s, battery_rules)
+    if not found:
+        return {}
     return {(told.code, told.subject): told for told in found if told.code not in pv.quiet}
 
 
 def transitions(before: Conditions, after: Conditions, utc_s: float) -> list[Event]:
     """RAISED for each condition that began, CLEARED for each that ended."""
+    if before.keys() == after.keys():
+        return []
     raised = [
         Event(utc_s, EventState.RAISED, c.severity, c.code, c.subject, c.text, c.data)
         for key, c in after.items()
@@ -87,8 +83,9 @@ def transitions(before: Conditions, after: Conditions, utc_s: float) -> list[Eve
 def _silent_devices(now: SiteView, mono_s: float) -> list[Condition]:
     found: list[Condition] = []
     for battery in now.batteries:
-        effect = "it is not written to and its own dead-man returns it to 0 kW"
-        found += _silent(battery.device_id, battery.power_w, mono_s, effect)
+        if battery.power_w.value is None:
+            effect = "it is not written to and its own dead-man returns it to 0 kW"
+            found.append(_silent(battery.device_id, battery.power_w, mono_s, effect))
         if battery.power_w.value is not None and battery.soc_pct.value is None:
             text = f"SoC {battery.soc_pct.quality}: the battery rests at 0 kW until its SoC can be read"
             found.append(Condition("soc_unknown", battery.device_id, Severity.ALARM, text))
@@ -103,20 +100,19 @@ def _silent_devices(now: SiteView, mono_s: float) -> list[Condition]:
             text = "not connected, not running or in local control: check the unit, then set it to remote"
             found.append(Condition("not_ready", battery.device_id, Severity.WARNING, text))
     for pv in now.pvs:
-        found += _silent(pv.device_id, pv.power_w, mono_s, "PV and load cannot be told apart")
-    if now.meter is not None:
+        if pv.power_w.value is None:
+            found.append(_silent(pv.device_id, pv.power_w, mono_s, "PV and load cannot be told apart"))
+    if now.meter is not None and now.meter.power_w.value is None:
         effect = "control at the connection point is open loop or at rest"
-        found += _silent(now.meter.device_id, now.meter.power_w, mono_s, effect)
+        found.append(_silent(now.meter.device_id, now.meter.power_w, mono_s, effect))
     return found
 
 
-def _silent(device_id: str, power: Reading, mono_s: float, effect: str) -> list[Condition]:
-    if power.value is not None:
-        return []
+def _silent(device_id: str, power: Reading, mono_s: float, effect: str) -> Condition:
     age_s = mono_s - power.read_mono_s
     since = "no reading yet" if age_s == float("inf") else f"no good reading for {age_s:.0f} s ({power.quality})"
     text = f"{since}: {effect}; check power, cable and address"
-    return [Condition("device_silent", device_id, Severity.ALARM, text)]
+    return Condition("device_silent", device_id, Severity.ALARM, text)
 
 
 def _soc_outside(rules: SiteRules, now: SiteView, before: Conditions) -> list[Condition]:
@@ -151,8 +147,8 @@ def _implausible(now: SiteView) -> list[Condition]:
     """Readings that cannot be meant and that nothing else tells."""
     found: list[Condition] = []
     for battery in now.batteries:
-        rated = (battery.rated_charge_w.value, battery.rated_discharge_w.value)
-        if any(rated_w is not None and rated_w <= 0.0 for rated_w in rated):
+        charge_w, discharge_w = battery.rated_charge_w.value, battery.rated_discharge_w.value
+        if (charge_w is not None and charge_w <= 0.0) or (discharge_w is not None and discharge_w <= 0.0):
             text = (
                 "the device states a rated power of 0 W or less: no power that way; check its profile's scale factors"
             )
@@ -161,6 +157,16 @@ def _implausible(now: SiteView) -> list[Condition]:
         text = "the frequency cannot be true on this grid: check `nominal_hz` in the site file and the meter's scale"
         found.append(Condition("frequency_implausible", now.meter.device_id, Severity.WARNING, text))
     return found
+
+
+def _of_awards(now: SiteView, duty: Duty, short: tuple[Short, ...], handed: Handed) -> list[Condition]:
+    """What is wrong with the awards in force."""
+    found = [_not_backed(one) for one in short]
+    found += _unanswered(duty.response, by_devices=handed.answered_by_devices())
+    if now.meter is not None and stuck(duty.frequency):
+        text = "no change of frequency for ten minutes: check the meter and its resolution; awards are answered by it"
+        found.append(Condition("frequency_stuck", now.meter.device_id, Severity.WARNING, text))
+    return found + _answered_twice(now, max(line.table.full_hz for line in duty.lines), handed.answers)
 
 
 def _not_backed(short: Short) -> Condition:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agent.core.authority import PowerOrder, Source
+from agent.core.authority import Authority, PowerOrder, Source
 from agent.core.awards import NO_AWARDS, AwardBook
 from agent.core.battery_model import BatteryModel
 from agent.core.bounds import Clip, Softened
@@ -101,6 +101,8 @@ class State:
     """PV and load as last believed, and the readings that told them apart."""
     told: tuple[At, ...] = ()
     """The last setpoints of the site."""
+    planning: Authority | None = None
+    """The layer of the plans."""
 
 
 @made_often

@@ -59,14 +59,16 @@ def added(
     """
     if dt_s <= 0.0 or battery_w is None or pv_w is None or load_w is None:
         return paths
-    sun_w = max(pv_w, 0.0) + max(load_w, 0.0)
-    draw_w = max(-pv_w, 0.0) + max(-load_w, 0.0)
-    discharge_w, charge_w = max(battery_w, 0.0), max(-battery_w, 0.0)
-    pv_load_w = min(sun_w, draw_w)
-    pv_battery_w = min(sun_w - pv_load_w, charge_w)
-    pv_grid_w = sun_w - pv_load_w - pv_battery_w
+    # At every tick: comparisons cost a third of `min` and `max`.
+    sun_w = (pv_w if pv_w > 0.0 else 0.0) + (load_w if load_w > 0.0 else 0.0)
+    draw_w = (-pv_w if pv_w < 0.0 else 0.0) + (-load_w if load_w < 0.0 else 0.0)
+    discharge_w, charge_w = (battery_w, 0.0) if battery_w > 0.0 else (0.0, -battery_w)
+    pv_load_w = sun_w if sun_w < draw_w else draw_w
+    left_w = sun_w - pv_load_w
+    pv_battery_w = left_w if left_w < charge_w else charge_w
+    pv_grid_w = left_w - pv_battery_w
     open_load_w = draw_w - pv_load_w
-    battery_load_w = min(discharge_w, open_load_w)
+    battery_load_w = discharge_w if discharge_w < open_load_w else open_load_w
     hours = dt_s / 3600.0
     return EnergyPaths(
         paths.pv_to_load_wh + pv_load_w * hours,

@@ -156,7 +156,12 @@ def connection_bounds(
     """
     if others_w is None and not rules.battery_alone:
         return (Bound("connection power unknown", rules.meter_id or "no meter", 0.0, 0.0, Rank.CONNECTION),)
-    ups_w, downs_w = sum(w for w in silent_w if w > 0.0), sum(w for w in silent_w if w < 0.0)
+    ups_w = downs_w = 0.0
+    for move_w in silent_w:
+        if move_w > 0.0:
+            ups_w += move_w
+        else:
+            downs_w += move_w
     if others_w is None:
         least_w, most_w = downs_w, ups_w
     else:
@@ -235,8 +240,10 @@ def _doing(now: BatterySample, may_hold_w: tuple[float, float] | None) -> tuple[
     if low_w is None or high_w is None:
         return None
     held_w = now.held_setpoint_w.value
+    # Comparisons cost a third of `min` and `max`.
     if held_w is not None:
-        low_w, high_w = min(low_w, held_w), max(high_w, held_w)
+        low_w, high_w = held_w if held_w < low_w else low_w, held_w if held_w > high_w else high_w
     if may_hold_w is not None:
-        low_w, high_w = min(low_w, may_hold_w[0]), max(high_w, may_hold_w[1])
+        lowest_w, highest_w = may_hold_w
+        low_w, high_w = lowest_w if lowest_w < low_w else low_w, highest_w if highest_w > high_w else high_w
     return low_w, high_w

@@ -7,7 +7,7 @@ on entry (`agent.cloud.wire`). Times are Unix seconds, which are UTC by definiti
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from agent.core.made_often import made_often
@@ -67,6 +67,8 @@ class Plan:
     soc_end_pct: tuple[float | None, ...] | None = None
     price_per_kwh: tuple[float | None, ...] | None = None
     imbalance_price_per_kwh: tuple[float | None, ...] | None = None
+    _made: dict[int, Slot] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Slots that were asked for: one slot stays one object, so that nobody takes it for a new one."""
 
     @property
     def end_utc_s(self) -> float:
@@ -76,6 +78,8 @@ class Plan:
     def slot_at(self, utc_s: float) -> Slot | None:
         """The slot that holds `utc_s`, or None when the plan says nothing for that time."""
         index = int((utc_s - self.start_utc_s) // self.slot_s)
+        if (made := self._made.get(index)) is not None:
+            return made
         if not 0 <= index < len(self.power_w):
             return None
         power_w = self.power_w[index]
@@ -83,7 +87,8 @@ class Plan:
             return None
         start = self.start_utc_s + index * self.slot_s
         soc_end = self.soc_end_pct[index] if self.soc_end_pct is not None else None
-        return Slot(start, start + self.slot_s, power_w, self.target, soc_end)
+        made = self._made[index] = Slot(start, start + self.slot_s, power_w, self.target, soc_end)
+        return made
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,6 @@ from agent.core.pv_limit import (
 from agent.core.rules import SiteRules
 from agent.core.site_view import SiteView
 from agent.core.snapshot import PvSample
-from agent.core.units import connection_limits
 from agent.core.writes import FAILURES_UNTIL_ALARM
 
 STEADY_WITHIN_S = 3.0
@@ -52,11 +51,12 @@ class PvTick:
     """Codes of conditions that are not told at this tick."""
 
 
-def pv_tick(rules: SiteRules, before: PvState, inputs: Inputs, now: SiteView, done: Dispatch) -> PvTick:
-    """The ceilings at this tick; `done` is what the batteries were told at it."""
+def pv_tick(
+    rules: SiteRules, before: PvState, inputs: Inputs, now: SiteView, done: Dispatch, *, limits: ConnectionLimits
+) -> PvTick:
+    """The ceilings at this tick; `limits` are those of the connection point, `done` what the batteries were told."""
     if not rules.pv_ids:
         return PvTick(PvState())
-    limits = connection_limits(rules, inputs)
     samples = {sample.device_id: sample for sample in now.pvs}
     able = [pv for pv in rules.limits.pvs if samples[pv.device_id].has_limit is not False]
     if not able:
@@ -104,9 +104,10 @@ def pv_tick(rules: SiteRules, before: PvState, inputs: Inputs, now: SiteView, do
 
 def _idle(before: PvState, now: SiteView) -> bool:
     """True when no inverter holds a ceiling, as far as anyone knows, and no write is under way or owed."""
-    return not any(line.wrote or line.in_flight or line.failures for line in before.lines) and not any(
-        sample.limited.value for sample in now.pvs
-    )
+    for line in before.lines:
+        if line.wrote or line.in_flight or line.failures:
+            return False
+    return not [sample for sample in now.pvs if sample.limited.value]
 
 
 def _exceeds(now: SiteView, limits: ConnectionLimits, done: Dispatch) -> bool:

@@ -88,12 +88,17 @@ class SiteRules:
     """Droop tables of the reserve products that this site sells, by name."""
     delegated: frozenset[str] = frozenset()
     """The batteries whose own droop answers awards where it can (`agent.core.delegation`)."""
+    reaction_s: float = field(init=False)
+    """From a decision until the slowest battery is where it was told: at least `REACTION_TICKS`."""
+    rated_discharge_w: float = field(init=False)
+    """Of all batteries together."""
 
-    @property
-    def reaction_s(self) -> float:
-        """From a decision until the slowest battery is where it was told: at least `REACTION_TICKS`."""
+    def __post_init__(self) -> None:
+        """Work out once what follows from the rest, and is asked at every tick."""
         settlings_s = [one.settling_s for one in self.batteries if one.settling_s is not None]
-        return max([REACTION_TICKS * self.tick_s, *(settling_s + 2.0 * self.tick_s for settling_s in settlings_s)])
+        reactions_s = [REACTION_TICKS * self.tick_s, *(settling_s + 2.0 * self.tick_s for settling_s in settlings_s)]
+        object.__setattr__(self, "reaction_s", max(reactions_s))
+        object.__setattr__(self, "rated_discharge_w", sum(one.rated_discharge_w for one in self.batteries))
 
     @property
     def battery_alone(self) -> bool:

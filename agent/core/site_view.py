@@ -10,7 +10,7 @@ from agent.core.droop import MAX_AWAY_HZ
 from agent.core.made_often import made_often
 from agent.core.rules import SiteRules
 from agent.core.skew import Pairing, paired
-from agent.core.snapshot import BELIEVABLE, BatterySample, MeterSample, PvSample, Reading
+from agent.core.snapshot import BELIEVABLE, BatterySample, MeterSample, PvSample, Reading, all_stand
 
 SOC_READING_SLACK_PCT = 1.0
 """A reported SoC up to this far outside 0..100 % is a full or empty battery; farther out it is not a SoC."""
@@ -60,8 +60,8 @@ def view(rules: SiteRules, inputs: Inputs, refusing: frozenset[str], state: Stat
     the last tick: readings need not be of the same instant.
     """
     at = inputs.mono_s
-    batteries = tuple(_aged_battery(sample, at) for sample in inputs.batteries)
-    pvs = tuple(_aged_pv(sample, at) for sample in inputs.pvs)
+    batteries = tuple([_aged_battery(sample, at) for sample in inputs.batteries])
+    pvs = tuple([_aged_pv(sample, at) for sample in inputs.pvs])
     meter = _aged_meter(inputs.meter, at, rules.nominal_hz) if inputs.meter is not None else None
     battery_w = _total([sample.power_w for sample in batteries])
     grid_w = meter.power_w.value if meter is not None else None
@@ -84,9 +84,9 @@ def view(rules: SiteRules, inputs: Inputs, refusing: frozenset[str], state: Stat
     others_w = grid_w - led_w if grid_w is not None else None
     pairing = None
     if led and meter is not None and (measured_w := meter.power_w.value) is not None:
-        rated_w = sum([battery.rated_discharge_w for battery in rules.batteries])
-        grid = (meter.power_w.read_mono_s, measured_w)
-        pairing = paired(state.pairing, state.told, grid, (led_mono_s, led_w), led=tuple(led), rated_w=rated_w)
+        grid, batteries_then = (meter.power_w.read_mono_s, measured_w), (led_mono_s, led_w)
+        rated_w = rules.rated_discharge_w
+        pairing = paired(state.pairing, state.told, grid, batteries_then, led=tuple(led), rated_w=rated_w)
         others_w = pairing.others_w
     soc_pct = _mean_soc_pct(batteries)
     return SiteView(
@@ -101,7 +101,7 @@ def _aged_battery(sample: BatterySample, at: float) -> BatterySample:
         sample.live_discharge_limit_w, sample.live_charge_limit_w, sample.ready, sample.held_setpoint_w,
         sample.temperature_c, sample.cell_min_v, sample.cell_max_v, sample.own_droop_from_hz, sample.alarms,
     )  # fmt: skip
-    aged = [reading.at(at) for reading in seen]
+    aged = list(seen) if all_stand(seen, at) else [reading.at(at) for reading in seen]
     aged[1] = aged[1].within(-SOC_READING_SLACK_PCT, 100.0 + SOC_READING_SLACK_PCT)
     aged[2] = aged[2].within(LEAST_CAPACITY_WH, BELIEVABLE)
     if tuple(aged) == seen:
@@ -113,6 +113,8 @@ def _aged_battery(sample: BatterySample, at: float) -> BatterySample:
 
 
 def _aged_pv(sample: PvSample, at: float) -> PvSample:
+    if all_stand((sample.power_w, sample.limited, sample.ceiling_w), at):
+        return sample
     return PvSample(
         sample.device_id,
         sample.power_w.at(at),
@@ -124,10 +126,13 @@ def _aged_pv(sample: PvSample, at: float) -> PvSample:
 
 
 def _aged_meter(sample: MeterSample, at: float, nominal_hz: float) -> MeterSample:
+    frequency = sample.frequency_hz.at(at).within(nominal_hz - MAX_AWAY_HZ, nominal_hz + MAX_AWAY_HZ)
+    if frequency is sample.frequency_hz and all_stand((sample.power_w, sample.export_wh, sample.import_wh), at):
+        return sample
     return MeterSample(
         sample.device_id,
         sample.power_w.at(at),
-        sample.frequency_hz.at(at).within(nominal_hz - MAX_AWAY_HZ, nominal_hz + MAX_AWAY_HZ),
+        frequency,
         sample.export_wh.at(at),
         sample.import_wh.at(at),
     )

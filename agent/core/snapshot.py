@@ -6,6 +6,7 @@ positive toward the grid, every time `*_mono_s` is on the monotonic clock, `*_ut
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -61,6 +62,18 @@ class Reading:
         if value is None or low <= value <= high:
             return self
         return Reading(None, self.read_mono_s, Quality.IMPLAUSIBLE)
+
+
+def all_stand(readings: Iterable[Reading], now_mono_s: float) -> bool:
+    """True when each of them seen now (`Reading.at`) is what it was when it was read, which is nearly always."""
+    for reading in readings:
+        if reading.quality is _GOOD:
+            value = reading.value
+            if value is None or not (
+                now_mono_s - reading.read_mono_s <= STALE_AFTER_S and -BELIEVABLE <= value <= BELIEVABLE
+            ):
+                return False
+    return True
 
 
 NEVER = Reading(None, float("-inf"), Quality.MISSING)

@@ -41,7 +41,7 @@ class SocRules:
     @property
     def floor_pct(self) -> float:
         """Where discharging ends in normal operation."""
-        return max(self.min_pct, self.reserve_pct or self.min_pct)
+        return self.min_pct if self.reserve_pct is None else max(self.min_pct, self.reserve_pct)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +144,10 @@ def _landing(rules: SocRules, now: SocNow, floor_pct: float, high_pct: float) ->
     """
     per_pct_w = now.capacity_wh / 100.0 * 3600.0 / now.ahead_s
     soc_pct = now.soc_pct if now.believed_pct is None else now.believed_pct
-    charge_w = max(high_pct - soc_pct, 0.0) * per_pct_w / rules.one_way_efficiency
-    discharge_w = max(soc_pct - floor_pct, 0.0) * per_pct_w * rules.one_way_efficiency
+    charge_w = (high_pct - soc_pct) * per_pct_w / rules.one_way_efficiency if high_pct > soc_pct else 0.0
+    discharge_w = (soc_pct - floor_pct) * per_pct_w * rules.one_way_efficiency if soc_pct > floor_pct else 0.0
+    if now.swing_w == 0.0:
+        return charge_w, discharge_w
     return max(charge_w - now.swing_w, 0.0), max(discharge_w + now.swing_w, 0.0)
 
 

@@ -34,7 +34,7 @@ from agent.core.slot_energy import (
 )
 from agent.core.snapshot import BatterySample
 from agent.core.trial import shifted
-from agent.core.units import fleet_now, site_bounds
+from agent.core.units import connection_limits, fleet_now, site_bounds
 from agent.core.writes import WriteReason, WriteState, due, let_be, refusing, sent, settled, watched
 
 
@@ -51,7 +51,7 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
     latches = latched(state.latches, now.batteries, utc_s)
     authority = decide(
         rules, inputs.plans, utc_s, clock_trusted=trusted, meter_good=now.grid_w is not None,
-        above=_above(rules, latches, inputs), mono_s=mono_s,
+        above=_above(rules, latches, inputs), mono_s=mono_s, before=state.planning,
     )  # fmt: skip
     # With a clock that may be wrong no award can be known to count.
     awards = inputs.awards if trusted else NO_AWARDS
@@ -66,7 +66,8 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
     ahead_s = projection_s(rules, authority.slot.end_utc_s if authority.slot else None, utc_s)
     fleet = fleet_now(rules, state, inputs, now, ahead_s=ahead_s, dt_s=dt_s, latches=latches)
     handed = _handed(rules, state, inputs, now, duty) if rules.delegated else NOBODY
-    bounds = site_bounds(rules, inputs, now, state.writes, handed)
+    limits = connection_limits(rules, inputs)
+    bounds = site_bounds(rules, inputs, now, state.writes, handed, limits=limits)
     batteries = zip(rules.batteries, now.batteries, fleet.units, strict=True)
     reserved, short = award_bounds(duty, awards, batteries, bounds, utc_s=utc_s, ahead_s=ahead_s)
     owed_w, by_device_w = duty.response.power_w, handed.answers_w(fleet.units)
@@ -79,7 +80,7 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
     if rules.delegated:
         tick = Tick(utc_s, mono_s, now.batteries, fleet.units, ledger, inputs.outcomes, writes, awards, owed_w)
         droops = hand_over(rules, handed, tick)
-    pv = pv_tick(rules, state.pv, inputs, now, done)
+    pv = pv_tick(rules, state.pv, inputs, now, done, limits=limits)
     reserve, evidence = afterwards(
         state.reserve, duty, utc_s=utc_s, battery_w=now.battery_w,
         baseline_w=done.baseline_w, setpoint_w=done.power_w, clock_trusted=trusted, played=trial is not None,
@@ -98,14 +99,15 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
         rules, now, ledger, decision, pv,
         duty=duty, short=short, models=fleet.models, clock_trusted=trusted, before=state.conditions, handed=handed,
     )  # fmt: skip
-    told = (*droops.conditions, *_latch_conditions(latches), *inputs.notices)
-    conditions |= {(notice.code, notice.subject): notice for notice in told}
+    if told := (*droops.conditions, *_latch_conditions(latches), *inputs.notices):
+        conditions |= {(notice.code, notice.subject): notice for notice in told}
     events += transitions(state.conditions, conditions, utc_s)
     events += _source_change(state, authority, utc_s)
     after = State(
         mono_s, utc_s, authority.source, account, ledger, fleet.memories, fleet.models, dispatching, reserve,
         conditions, pv.state, latches, droops.lines,
         now.pairing, with_setpoint(state.told, now.pairing, mono_s, done.power_w) if now.pairing is not None else (),
+        authority.planning,
     )  # fmt: skip
     return after, Effects(decision, writes, tuple(events), account, closed, evidence, pv.writes, droops.writes)
 
@@ -214,7 +216,7 @@ def _write(
 ) -> tuple[tuple[WriteState, ...], tuple[SetpointWrite, ...], list[Event]]:
     """The ledger brought up to date, the writes that are due, and what was noticed on the way."""
     held = {line.device_id: line for line in state.writes}
-    outcomes = {outcome.device_id: outcome for outcome in inputs.outcomes}
+    outcomes = {outcome.device_id: outcome for outcome in inputs.outcomes} if inputs.outcomes else {}
     ledger: list[WriteState] = []
     writes: list[SetpointWrite] = []
     events: list[Event] = []

@@ -106,14 +106,19 @@ def _standing(inputs: Inputs) -> Sequence[Narrowing]:
 
 
 def site_bounds(
-    rules: SiteRules, inputs: Inputs, now: SiteView, writes: tuple[WriteState, ...], handed: Handed = NOBODY
+    rules: SiteRules,
+    inputs: Inputs,
+    now: SiteView,
+    writes: tuple[WriteState, ...],
+    handed: Handed = NOBODY,
+    *,
+    limits: ConnectionLimits,
 ) -> tuple[Bound, ...]:
-    """What curtailment orders and the connection point leave to all batteries together, softest first.
+    """What curtailment orders and the connection point (`limits`) leave to all batteries together, softest first.
 
     A battery that fell silent or refuses setpoints may still hold what it was last told, until its dead-man ends it; a
     write that it did not confirm may yet be taken.
     """
-    limits = connection_limits(rules, inputs)
     silent_w: tuple[float, ...] = ()
     if now.battery_w is None or any(map(refused, writes)):
         silent_w = tuple(
@@ -123,7 +128,7 @@ def site_bounds(
             for move_w in _may_end(_may_give(line, battery_rules, inputs.mono_s, handed), sample.power_w.value)
         )
     bounds = connection_bounds(rules, limits, now.others_w, silent_w)
-    narrow = battery_limits_bound(_standing(inputs))
+    narrow = battery_limits_bound(_standing(inputs)) if inputs.narrowings else None
     found = bounds if narrow is None else (narrow, *bounds)
     return allowing(found, handed.answers) if handed.answers else found
 

@@ -68,7 +68,7 @@ def refused(state: WriteState) -> bool:
 
 def refusing(writes: Sequence[WriteState]) -> frozenset[str]:
     """The devices that take no setpoints now."""
-    return frozenset(line.device_id for line in writes if refused(line))
+    return frozenset([line.device_id for line in writes if refused(line)])
 
 
 def sent(state: WriteState, power_w: float, measured_w: float) -> WriteState:

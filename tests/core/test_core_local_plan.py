@@ -203,3 +203,38 @@ def test_a_plan_without_slots_ends_when_it_was_made():
 def test_a_slot_of_the_cloud_itself_promises_its_own_power():
     slot = Slot(T0, T0 + 1800.0, 5e3, Target.GRID)
     assert (slot.promise_w, replace(slot, promised_w=0.0).promise_w) == (5e3, 0.0)
+
+
+YEARLY = plan(20e3, 30e3, kind=PlanKind.YEARLY, version=9)
+CLOUDS = (
+    Plans(plan(100e3, None, 100e3, None, version=3), YEARLY),
+    Plans(plan(100e3, None, 100e3, None, version=4), YEARLY),
+    Plans(None, YEARLY),
+)
+SEEN = (*CLOUDS, laid(CLOUDS[0], 5e3, 6e3, 7e3), laid(CLOUDS[0], 8e3, 6e3), laid(CLOUDS[2], 9e3, begin=600.0))
+
+
+@given(st.lists(st.tuples(st.sampled_from(SEEN), st.integers(-60, 8000), st.booleans(), st.booleans()), max_size=12))
+def test_what_the_last_tick_decided_changes_no_decision(ticks):
+    before = None
+    for plans, t, trusted, meter_good in ticks:
+        told = {"clock_trusted": trusted, "meter_good": meter_good}
+        afresh = decide(SITE, plans, T0 + t, **told)
+        found = decide(SITE, plans, T0 + t, **told, before=before)
+        assert found == afresh
+        before = found.planning
+
+
+def test_while_a_slot_runs_its_authority_is_worked_out_once():
+    first = decide(SITE, CLOUDS[0], T0, clock_trusted=True, meter_good=True)
+    again = decide(SITE, CLOUDS[0], T0 + 1799.9, clock_trusted=True, meter_good=True, before=first)
+    then = decide(SITE, CLOUDS[0], T0 + 1800.0, clock_trusted=True, meter_good=True, before=again)
+    assert again is first
+    assert (then.power_w, then.source) == (30e3, Source.YEARLY)
+
+
+def test_why_the_plan_above_is_silent_is_told_anew():
+    first = decide(SITE, CLOUDS[0], T0 + 1800.0, clock_trusted=True, meter_good=True)
+    then = decide(SITE, CLOUDS[2], T0 + 1900.0, clock_trusted=True, meter_good=True, before=first)
+    assert first.why.startswith("rolling plan 3 has no slot for now; yearly plan 9")
+    assert then.why.startswith("no rolling plan held; yearly plan 9")

@@ -568,16 +568,26 @@ async def test_a_droop_of_the_owner_that_had_ended_by_its_timer_is_not_switched_
     assert (device["Ena"], device["Ctl.1.KOf"]) == (0, 500)
 
 
+NOTHING = {
+    "DbOf": 0xFFFFFFFF,
+    "DbUf": 0xFFFFFFFF,
+    "KOf": 0xFFFF,
+    "KUf": 0xFFFF,
+    "RspTms": 0xFFFFFFFF,
+    "PMin": 0x8000,
+}
+
+
+async def test_a_set_in_force_that_held_nothing_is_left_with_the_droop_off():
+    device = Device(THEIRS, (STORED | NOTHING, STORED, STORED))
+    await device.told()
+    device["RvrtRem"] = device.memory.registers[device.address("RvrtRem") + 1] = 0  # ours has ended by its timer
+    assert await device.driver.give_back_droop() == ""
+    assert (device["Ena"], device["Ctl.2.KOf"]) == (0, 500)
+
+
 async def test_a_spare_set_that_held_nothing_is_left():
-    nothing = {
-        "DbOf": 0xFFFFFFFF,
-        "DbUf": 0xFFFFFFFF,
-        "KOf": 0xFFFF,
-        "KUf": 0xFFFF,
-        "RspTms": 0xFFFFFFFF,
-        "PMin": 0x8000,
-    }
-    device = Device(THEIRS, (STORED, STORED | nothing, STORED))
+    device = Device(THEIRS, (STORED, STORED | NOTHING, STORED))
     await device.told()
     assert await device.driver.give_back_droop() == ""
     assert (device["Ena"], device["Ctl.1.KOf"], device["Ctl.2.KOf"]) == (1, 500, 500)

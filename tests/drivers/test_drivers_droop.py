@@ -584,6 +584,21 @@ async def test_a_set_in_force_that_held_nothing_is_left_with_the_droop_off():
     device["RvrtRem"] = device.memory.registers[device.address("RvrtRem") + 1] = 0  # ours has ended by its timer
     assert await device.driver.give_back_droop() == ""
     assert (device["Ena"], device["Ctl.2.KOf"]) == (0, 500)
+    assert all(values for _, values in device.memory.writes), "no frame without registers"
+
+
+async def test_a_curve_that_only_its_registers_still_show_is_adopted_anew_when_it_is_given_back():
+    device = Device(THEIRS)
+    await device.told()
+    for name, raw in (("DbOf", 36), ("DbUf", 36)):  # what an attempt before had put back
+        device.memory.registers[device.address(f"Ctl.1.{name}") + 1] = raw
+    for name, raw in (("KOf", 500), ("KUf", 500), ("PMin", 0)):
+        device[f"Ctl.1.{name}"] = raw
+    device.memory.registers[device.address("Ctl.1.RspTms") + 1] = 50
+    device["RvrtRem"] = device.memory.registers[device.address("RvrtRem") + 1] = 0
+    device.memory.writes.clear()
+    assert await device.driver.give_back_droop() == ""
+    assert "AdptCtlReq" in [name for name, _ in device.written]
 
 
 async def test_a_spare_set_that_held_nothing_is_left():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from drivers.profile.model import Control, Profile
 from simulators.plant import Plant
+from simulators.profile_device import ProfileDevice
 from simulators.sunspec_devices import BatteryDevice
 from simulators.sunspec_image import MAX_INT16
 
@@ -27,11 +29,15 @@ class Lies:
     reverts_after_s: float | None = None
     """It ends a setpoint after this, whatever reversion time it was told."""
     serial: str = "SIM-BATTERY-1"
+    """Of the SunSpec battery."""
 
     @property
     def none(self) -> bool:
         """Whether it tells the truth."""
-        return self == Lies()
+        return self == HONEST
+
+
+HONEST = Lies()
 
 
 class LyingBattery(BatteryDevice):
@@ -57,15 +63,51 @@ class LyingBattery(BatteryDevice):
 
     def apply_setpoint(self) -> None:
         """Hands the plant what the inverter makes of the setpoint."""
-        wanted_w = self.control.wanted_w
-        battery = self._plant.config.battery
-        told_w = None if wanted_w is None else self._lies.told_factor * wanted_w
-        if told_w is not None:
-            told_w = max(-battery.rated_charge_w, min(battery.rated_discharge_w, told_w))
-        self._plant.setpoint_w = told_w
+        self._plant.setpoint_w = _misunderstood_w(self._plant, self.control.wanted_w, self._lies)
 
     def _show(self) -> None:
         super()._show()
         largest_w = MAX_INT16 * self.image.resolution("701.W")
         shown_w = self._lies.shown_factor * self._plant.battery_w
         self.image.number("701.W", max(-largest_w, min(largest_w, shown_w)))
+
+
+class LyingProfileDevice(ProfileDevice):
+    """A battery made from its profile, with these lies."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        plant: Plant,
+        bring_to_now: Callable[[], None],
+        unit_id: int,
+        *,
+        unit_ids: Mapping[str, int] | None,
+        positive: str,
+        lies: Lies,
+    ) -> None:
+        self._lies = lies
+        super().__init__(profile, plant, bring_to_now, unit_id, unit_ids=unit_ids, positive=positive)
+
+    def _arm(self, role: str, control: Control) -> None:
+        super()._arm(role, control)
+        if not self._lies.dead_man_works:
+            self._revert_at_utc_s.pop(role, None)
+        elif self._lies.reverts_after_s is not None:
+            self._revert_at_utc_s[role] = self._plant.utc_s + self._lies.reverts_after_s
+
+    def _wanted_w(self, control: Control) -> float | None:
+        wanted_w = super()._wanted_w(control)
+        return _misunderstood_w(self._plant, wanted_w, self._lies) if control is self._control else wanted_w
+
+    def _readings(self, role: str) -> dict[str, float]:
+        found = super()._readings(role)
+        return found | {"power_w": self._lies.shown_factor * found["power_w"]} if role == "battery" else found
+
+
+def _misunderstood_w(plant: Plant, wanted_w: float | None, lies: Lies) -> float | None:
+    """What the inverter makes of a setpoint; None where it has none."""
+    if wanted_w is None:
+        return None
+    battery = plant.config.battery
+    return max(-battery.rated_charge_w, min(battery.rated_discharge_w, lies.told_factor * wanted_w))

@@ -21,6 +21,7 @@ from drivers.profile.load import find, load
 from drivers.profile.model import Profile
 from drivers.profile.problem import BadProfile
 from simulators.battery import BatteryConfig
+from simulators.lying_battery import HONEST, Lies, LyingProfileDevice
 from simulators.modbus_server import ModbusServer
 from simulators.plant import DayConfig, GridConfig, LoadConfig, Plant, PlantConfig, PvConfig
 from simulators.profile_device import ProfileDevice
@@ -61,7 +62,9 @@ class ProfileSite:
         host: str = "127.0.0.1",
         port: int = 0,
         monotonic_s: Callable[[], float] = time.monotonic,
+        lies: Lies = HONEST,
     ) -> None:
+        """`lies` are those of a battery whose registers the profile itself lays out, not SunSpec's models."""
         day = DayConfig(day_offset_s=NOON_S, day_epoch_utc_s=time.time(), solar_time_factor=1e-3)
         pv = PvConfig(config.pv.peak_w, config.pv.inverter_limit_w, irradiance_w_per_m2=measured_irradiance())
         self._monotonic_s = monotonic_s
@@ -71,9 +74,11 @@ class ProfileSite:
         if profile.sunspec is not None:
             self.device = SunSpecProfileDevice(profile, self.plant, self.advance_to_now, unit_id, positive=positive)
         else:
-            self.device = ProfileDevice(
-                profile, self.plant, self.advance_to_now, unit_id, unit_ids=unit_ids, positive=positive
-            )
+            place = (profile, self.plant, self.advance_to_now, unit_id)
+            if lies.none:
+                self.device = ProfileDevice(*place, unit_ids=unit_ids, positive=positive)
+            else:
+                self.device = LyingProfileDevice(*place, unit_ids=unit_ids, positive=positive, lies=lies)
         self._server = ModbusServer(self.device.units, host, port, inputs=self.device.inputs)
         self._ticking: asyncio.Task[None] | None = None
 

@@ -22,7 +22,7 @@ from agent.core.commissioning_limits import (
     PROBE_SHARE,
     READINGS_AT_REST,
     READINGS_TAIL,
-    TELL_WITHIN_S,
+    SIGN_TELL_WITHIN_S,
     WORK_SHARE,
 )
 from agent.core.commissioning_log import (
@@ -82,7 +82,7 @@ def script(scene: Scene, rows: Sequence[Row], _moment: Moment) -> Phase | None:
     if last == DISCHARGE and _which_is_open(scene, rows):
         tell_w = WORK_SHARE * scene.rated_w
         allowed_w = scene.rated_w
-        return Phase(TELL, tell_w, TELL_WITHIN_S, _soc_tells, allowed_w=(-allowed_w, allowed_w))
+        return Phase(TELL, tell_w, SIGN_TELL_WITHIN_S, _soc_tells, allowed_w=(-allowed_w, allowed_w))
     return None if last == HOME else rest_phase(scene, HOME)
 
 

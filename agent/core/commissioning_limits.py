@@ -56,8 +56,8 @@ BLIND_RATIO = 0.03
 TELL_WITHIN_S = 60.0
 """The SoC is watched so long to compare it with the energy."""
 SIGN_TELL_WITHIN_S = 240.0
-"""And so long to tell a reversed meter from a reversed battery: a battery of four hours moves by 0.3 % in it, three steps
-of registers that count tenths of a percent, as most do. It is over as soon as they are seen."""
+"""And so long to tell a reversed meter from a reversed battery: a battery of four hours moves by 0.3 % meanwhile, three
+steps of registers that count tenths of a percent, as most do. It is over as soon as they are seen."""
 SOC_STEPS = 4
 """Steps of the SoC register that are enough to compare it with the energy."""
 SOC_MARGIN_PCT = 2.0

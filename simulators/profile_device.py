@@ -306,7 +306,7 @@ class ProfileDevice:
         """A step that writes words to be kept, such as a mode, brings what it waits for; taking them back ends it."""
         for step in self._control.take_over if self._control is not None else []:
             kept = [write for write in step.writes if self._places[write.point].point.write != "command"]
-            if step.until is not None and len(kept) == len(step.writes) and written & {one.point for one in kept}:
+            if step.until is not None and written & {one.point for one in kept}:
                 self._make(step.until, holds=all(self._says(write) for write in kept))
 
     def _arm(self, role: str, control: Control) -> None:

@@ -26,6 +26,7 @@ OPEN_CIRCUIT_PER_UNIT = (
     (100.0, 1.05),
 )
 """(SoC %, open-circuit voltage over nominal): the flat shape of iron phosphate cells, no product's curve."""
+OPEN_CIRCUIT_PARTS = tuple(itertools.pairwise(OPEN_CIRCUIT_PER_UNIT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,7 @@ class Battery:
     @property
     def current_a(self) -> float:
         """DC current, + = discharge."""
-        return self._current_a(self._dc_w(self.power_w))
+        return self._current_a(self._dc_w(self.power_w), self._open_circuit_v())
 
     @property
     def voltage_v(self) -> float:
@@ -177,7 +178,8 @@ class Battery:
     def step(self, target_w: float, dt_s: float) -> float:
         """The AC energy of the next `dt_s`, Wh, while following `target_w` within ratings and BMS limits."""
         config = self.config
-        wanted_w = max(-self.charge_limit_w, min(self.discharge_limit_w, target_w))
+        lowest_w, highest_w = self._limits_w()
+        wanted_w = max(lowest_w, min(highest_w, target_w))
         end_w, energy_ws = followed(self.power_w, wanted_w, dt_s, config.lag_s, config.ramp_w_per_s)
         mean_w = energy_ws / dt_s
         chemical_w = self._chemical_w(mean_w)
@@ -198,6 +200,16 @@ class Battery:
         self._warm(lost_w, dt_s)
         return mean_w * hours
 
+    def _limits_w(self) -> tuple[float, float]:
+        """The most charging (<= 0) and discharging that the BMS allows now."""
+        config, soc_pct = self.config, self.soc_pct
+        if config.discharge_taper_from_soc_pct <= soc_pct <= config.charge_taper_from_soc_pct and (
+            self.temperature_c <= config.derate_from_c
+        ):
+            # Nothing fades, which is nearly always.
+            return -config.rated_charge_w, config.rated_discharge_w
+        return -self.charge_limit_w, self.discharge_limit_w
+
     def _warm(self, lost_w: float, dt_s: float) -> None:
         """All losses heat one mass that cools toward ambient (exact for constant loss)."""
         config = self.config
@@ -214,7 +226,7 @@ class Battery:
 
     def _open_circuit_v(self) -> float:
         soc_pct = self.soc_pct
-        for (low_pct, low), (high_pct, high) in itertools.pairwise(OPEN_CIRCUIT_PER_UNIT):
+        for (low_pct, low), (high_pct, high) in OPEN_CIRCUIT_PARTS:
             if soc_pct <= high_pct:
                 share = (soc_pct - low_pct) / (high_pct - low_pct)
                 return self.config.nominal_voltage_v * (low + share * (high - low))
@@ -224,15 +236,15 @@ class Battery:
         """DC terminal power that an AC power takes: inverter loss and standby on top."""
         return ac_w + self._inverter_loss * abs(ac_w) + self.config.standby_loss_w
 
-    def _current_a(self, dc_w: float) -> float:
+    def _current_a(self, dc_w: float, open_v: float) -> float:
         """The smaller solution of P = V_oc I - R I², in the form that holds for R = 0 and tiny R too."""
-        open_v = self._open_circuit_v()
         root = open_v * open_v - 4.0 * self._resistance_ohm * dc_w
         assert root >= 0.0, f"{dc_w} W is beyond what the internal resistance lets through"
         return 2.0 * dc_w / (open_v + math.sqrt(root))
 
     def _chemical_w(self, ac_w: float) -> float:
-        return self._open_circuit_v() * self._current_a(self._dc_w(ac_w))
+        open_v = self._open_circuit_v()
+        return open_v * self._current_a(self._dc_w(ac_w), open_v)
 
     def _ac_w(self, chemical_w: float) -> float:
         """The inverse of `_chemical_w`; an empty store means that the grid feeds the standby consumption."""

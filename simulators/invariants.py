@@ -15,12 +15,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from agent.core.authority import Source
+from agent.core.authority import PowerOrder, Source
 from agent.core.bounds import Rank
 from agent.core.decision import Decision, Effects, Inputs, SetpointWrite, State
 from agent.core.events import Severity
 from agent.core.latch import why_stopped
 from agent.core.orders import Direction
+from agent.core.override import Override
 from agent.core.plan import Plan
 from agent.core.rules import BatteryRules, SiteRules
 from agent.core.snapshot import BatterySample, Reading
@@ -340,7 +341,11 @@ class Invariants:
         for device_id, share_w in decision.shares_w.items():
             if why_stopped(state.latches, device_id) and share_w != 0.0:
                 self._broken(12, tick, f"{device_id} is latched and told {share_w:.0f} W")
-        standing = {Source.OVERRIDE: inputs.override, Source.COMMAND: inputs.order}.get(decision.source)
+        standing: Override | PowerOrder | None = None
+        if decision.source is Source.OVERRIDE:
+            standing = inputs.override
+        elif decision.source is Source.COMMAND:
+            standing = inputs.order
         trusted = inputs.clock_trusted
         if standing is not None and standing.term.over(inputs.utc_s, inputs.mono_s, clock_trusted=trusted):
             self._broken(8, tick, f"the {decision.source} decides, whose time is over")

@@ -72,6 +72,8 @@ class Series:
         cumulated = np.concatenate([[0.0], np.cumsum((closed[1:] + closed[:-1]) / 2.0)])
         self._values: list[float] = closed.tolist()
         self._cumulated: list[float] = cumulated.tolist()
+        self._end = (0.0, 0.0)
+        """The end of the last stretch that was asked for, and the integral to there: mostly the next one's begin."""
 
     def at(self, second: float) -> float:
         """The value at `second` of the day."""
@@ -82,7 +84,11 @@ class Series:
 
     def total(self, begin_s: float, end_s: float) -> float:
         """The integral (value times seconds) from `begin_s` to `end_s`."""
-        return self._to(end_s) - self._to(begin_s)
+        before_s, before = self._end
+        to_begin = before if begin_s == before_s else self._to(begin_s)
+        to_end = self._to(end_s)
+        self._end = (end_s, to_end)
+        return to_end - to_begin
 
     def _to(self, second: float) -> float:
         days, second = divmod(second, SECONDS_PER_DAY)
@@ -179,6 +185,8 @@ class BatteryDevice:
         self.setpoint_w: float | None = None
         rated_w = max(rules.rated_charge_w, rules.rated_discharge_w)
         self._told_wh = scenario.sizes.capacity_wh * rated_w / total_rated_w(scenario)
+        self._longest_s = max(1.0, MAX_SUBSTEP_SOC_PCT * 36.0 * self._told_wh / rules.rated_discharge_w)
+        """A longer time is passed in parts."""
         self._power_step_w = 10.0 ** finest_scale(HEADROOM * rated_w, MAX_INT16)
         self._dead_man_s = max(rules.dead_man_s, 3.0 * scenario.tick_s)
         self._revert_mono_s = math.inf
@@ -205,10 +213,9 @@ class BatteryDevice:
         if trouble.derate < 1.0:
             limit_w = trouble.derate * self.rules.rated_discharge_w
             target_w = max(-trouble.derate * self.rules.rated_charge_w, min(limit_w, target_w))
-        longest_s = max(1.0, MAX_SUBSTEP_SOC_PCT * 36.0 * self._told_wh / self.rules.rated_discharge_w)
-        parts = math.ceil(dt_s / longest_s)
-        if parts == 1:
+        if dt_s <= self._longest_s:
             return self.physics.step(target_w, dt_s)
+        parts = math.ceil(dt_s / self._longest_s)
         return sum(self.physics.step(target_w, dt_s / parts) for _ in range(parts))
 
     def write(self, power_w: float, mono_s: float) -> WriteOutcome:
@@ -285,6 +292,7 @@ class SitePlant:
             self.devices.append(BatteryDevice(scenario, rules, soc_pct, error))
         self.now_s = 0.0
         self.slowest_lag_s = max(device.physics.config.lag_s for device in self.devices)
+        self._capacity_wh = sum(device.physics.config.capacity_wh for device in self.devices)
         self.inverters = Inverters(scenario.rules, scenario.tick_s)
         self.battery_wh = self.pv_wh = self.load_wh = 0.0
         self.export_wh = self.import_wh = 1_000_000.0
@@ -305,7 +313,7 @@ class SitePlant:
     @property
     def battery_w(self) -> float:
         """True battery power now."""
-        return sum(device.physics.power_w for device in self.devices)
+        return sum([device.physics.power_w for device in self.devices])
 
     @property
     def pv_w(self) -> float:
@@ -340,12 +348,12 @@ class SitePlant:
     @property
     def stored_wh(self) -> float:
         """True energy in all batteries."""
-        return sum(device.physics.stored_wh for device in self.devices)
+        return sum([device.physics.stored_wh for device in self.devices])
 
     @property
     def soc_pct(self) -> float:
         """True state of charge of all batteries together."""
-        return 100.0 * self.stored_wh / sum(device.physics.config.capacity_wh for device in self.devices)
+        return 100.0 * self.stored_wh / self._capacity_wh
 
     def advance_to(self, end_s: float) -> None:
         """Let the time until `end_s` pass."""

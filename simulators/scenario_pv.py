@@ -56,8 +56,10 @@ class Inverters:
             return ()
         each_w = sun_w / len(self._ids)
         return tuple(
-            self._sample(device_id, each_w, self._ceiling_w(device_id, now_s), step_w, mono_s)
-            for device_id in self._ids
+            [
+                self._sample(device_id, each_w, self._ceiling_w(device_id, now_s), step_w, mono_s)
+                for device_id in self._ids
+            ]
         )
 
     def _sample(self, device_id: str, sun_w: float, ceiling_w: float, step_w: float, mono_s: float) -> PvSample:

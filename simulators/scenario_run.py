@@ -15,7 +15,6 @@ import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from operator import itemgetter
 
 from agent.core.authority import Source, cloud_slot_at
 from agent.core.awards import awarded_tick_s
@@ -44,6 +43,8 @@ CHART_POINTS = 2_880
 CHART_DAYS = 3
 """The charts show this many days; the numbers cover all."""
 PROGRESS_EVERY_S = 900.0
+_LANDS, _DEVICES, _METER = range(3)
+"""What happens between two ticks, in this order where it happens at once."""
 YEARLY_AFTER_S = 48 * 3600.0
 """A rolling plan reaches this far: later in an outage the yearly plan decides."""
 
@@ -273,23 +274,28 @@ class Run:
         devices_s = next_s - min(READ_AGE_S, gap_s / 2)
         meter_s = devices_s if self._meter is None else next_s - self._meter_age_share * min(gap_s, LONGEST_POLL_S)
         land_s = now_s + min(WRITE_DELAY_S, gap_s / 2)
-        parts: list[tuple[float, Callable[[], None]]] = [
-            (land_s, lambda: self._land(effects)),
-            (devices_s, self._poll_devices),
-            (meter_s, self._poll_meter),
-        ]
-        for at_s, happens in sorted(parts, key=itemgetter(0)):
+        for at_s, part in sorted(((land_s, _LANDS), (devices_s, _DEVICES), (meter_s, _METER))):
             plant.advance_to(at_s)
-            happens()
+            if part == _LANDS:
+                self._land(effects)
+            elif part == _DEVICES:
+                self._poll_devices()
+            else:
+                self._poll_meter()
 
     def _land(self, effects: Effects) -> None:
         """The writes of a tick reach their devices."""
         plant = self.plant
         land_s, mono_s = plant.now_s, START_MONO_S + plant.now_s
-        by_id = {device.rules.device_id: device for device in plant.devices} if effects.writes else {}
-        self._outcomes = tuple(by_id[write.device_id].write(write.power_w, mono_s) for write in effects.writes)
-        self._droop_outcomes = plant.write_droops(effects.droop_writes, mono_s)
-        self._ceiling_outcomes = tuple(plant.inverters.write(write, land_s, mono_s) for write in effects.ceiling_writes)
+        self._outcomes, self._droop_outcomes, self._ceiling_outcomes = (), (), ()
+        if effects.writes:
+            by_id = {device.rules.device_id: device for device in plant.devices}
+            self._outcomes = tuple([by_id[write.device_id].write(write.power_w, mono_s) for write in effects.writes])
+        if effects.droop_writes:
+            self._droop_outcomes = plant.write_droops(effects.droop_writes, mono_s)
+        if effects.ceiling_writes:
+            writes = effects.ceiling_writes
+            self._ceiling_outcomes = tuple([plant.inverters.write(write, land_s, mono_s) for write in writes])
 
     def _poll_devices(self) -> None:
         """The newest readings of batteries and PV; what does not answer keeps its old ones."""

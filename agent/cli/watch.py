@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 
@@ -16,6 +17,8 @@ from agent.cli.text import COLUMNS
 CLEAR_LINE = "\x1b[K"
 HOME = "\x1b[H"
 CLEAR_BELOW = "\x1b[J"
+LAST_SHARE = 2
+"""Of a screen that is too small, one part in so many is for the last lines: what is wrong stands there."""
 
 
 def watch(
@@ -37,7 +40,9 @@ def watch(
             shown = ['{"ok": false}'] if as_json else ["the daemon does not answer; waiting for it to come back"]
         if on_screen:
             # Only what changed costs bytes on a slow line: no full clear, each line ends what was longer before.
-            sys.stdout.write(HOME + "".join(f"{line[:COLUMNS]}{CLEAR_LINE}\n" for line in shown) + CLEAR_BELOW)
+            rows = shutil.get_terminal_size().lines - 1
+            seen = within(shown, rows)
+            sys.stdout.write(HOME + "".join(f"{line[:COLUMNS]}{CLEAR_LINE}\n" for line in seen) + CLEAR_BELOW)
         else:
             sys.stdout.write("\n".join(shown) + "\n")
         sys.stdout.flush()
@@ -45,3 +50,12 @@ def watch(
             time.sleep(every)
         except KeyboardInterrupt:
             return
+
+
+def within(lines: list[str], rows: int) -> list[str]:
+    """As many of the lines as a screen has rows: the first and the last; one that scrolled would only flicker."""
+    if len(lines) <= rows:
+        return lines
+    last = max(rows // LAST_SHARE, 1)
+    first = max(rows - 1 - last, 0)
+    return [*lines[:first], f"...      {len(lines) - first - last} lines more: ems status", *lines[-last:]]

@@ -325,11 +325,13 @@ class SiteDesk:
                 self.commands.take(message.get("id"), stage, self._now())
         else:
             stored.stages[stage] += 1
-            stored.acks[message["kind"], message["version"], stage] = None
+            answer = (message["kind"], message["version"], stage)
+            again = answer in stored.acks
+            stored.acks[answer] = None
             if len(stored.acks) > KEPT_SLOTS:
                 stored.acks.popitem(last=False)
             published_s = self._told.published_s.get((message["kind"], message["version"] or 0))
-            if stage == "stored" and numbered and published_s is not None:
+            if stage == "stored" and numbered and published_s is not None and not again:
                 self.delays["plan"].take(self._now() - published_s)
             elif stage == "stored" and message["version"] > self._told.versions.get(
                 message["kind"], message["version"]

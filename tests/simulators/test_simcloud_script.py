@@ -191,6 +191,14 @@ class TestTheDesk:
             "worst_s": 2.0,
         }
 
+    def test_a_plan_that_comes_again_and_is_answered_again_is_not_measured_again(self, world):
+        world.order("withdraw awards")
+        (version,) = world.desk.counts().versions.values()
+        for seq, after_s in ((1, 1.0), (2, 600.0)):
+            world.now += after_s
+            world.answer(seq, "stored", version=version, kind="awards")
+        assert (world.desk.delays["plan"].count, world.desk.delays["plan"].worst_s) == (1, 1.0)
+
     def test_a_document_that_was_stored_and_never_sent_was_forged(self, world):
         world.desk.start(int(NOW))
         version = world.desk.counts().versions["rolling"]

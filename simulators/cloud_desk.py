@@ -325,14 +325,14 @@ class SiteDesk:
                 self.commands.take(message.get("id"), stage, self._now())
         else:
             stored.stages[stage] += 1
-            answer = (message["kind"], message["version"], stage)
-            again = answer in stored.acks
-            stored.acks[answer] = None
+            stored.acks[message["kind"], message["version"], stage] = None
             if len(stored.acks) > KEPT_SLOTS:
                 stored.acks.popitem(last=False)
-            published_s = self._told.published_s.get((message["kind"], message["version"] or 0))
-            if stage == "stored" and numbered and published_s is not None and not again:
+            document = (message["kind"], message["version"] or 0)
+            published_s = self._told.published_s.get(document)
+            if stage == "stored" and numbered and published_s is not None:
                 self.delays["plan"].take(self._now() - published_s)
+                del self._told.published_s[document]  # what comes again is answered again
             elif stage == "stored" and message["version"] > self._told.versions.get(
                 message["kind"], message["version"]
             ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 
 from agent.core.snapshot import (
@@ -45,10 +46,9 @@ MAX_FREQUENCY_HZ = 69.0
 """The measuring range that IEC 61000-4-30 asks for, 50 and 60 Hz grids together."""
 
 
-class _ProfileDevice:
+class _ProfileDevice(ABC):
     """What the roles share: the link's pace, the session, the registers of this device."""
 
-    session: ProfileSession
     _control: ProfileControl | None = None
 
     def __init__(
@@ -72,6 +72,11 @@ class _ProfileDevice:
         self._wears_out = any(point.write == "stored" for point in self._profile.points.values())
         self._no_control_budget = StoredBudget(spec.device_id, HAND_WRITES_PER_DAY, self._writes)
         link.pace(self._profile.pacing.between_requests, self._profile.pacing.after_connect)
+        self.session = self._session()
+
+    @abstractmethod
+    def _session(self) -> ProfileSession:
+        """The session that polls what the role needs; made once, with the role's control where it has one."""
 
     @property
     def budget(self) -> StoredBudget:
@@ -114,15 +119,7 @@ class _ProfileDevice:
 class ProfileBattery(_ProfileDevice):
     """Readings and setpoints of one battery system; + is discharge."""
 
-    def __init__(
-        self,
-        spec: DeviceSpec,
-        link: Registers,
-        clock: Callable[[], float],
-        settings: OwnersSettings | None = None,
-        writes: StoredWrites | None = None,
-    ) -> None:
-        super().__init__(spec, link, clock, settings, writes)
+    def _session(self) -> ProfileSession:
         assert self._profile.battery is not None
         self._role = role = self._profile.battery
         self._control = self._controlled(role.control)
@@ -131,7 +128,7 @@ class ProfileBattery(_ProfileDevice):
             self._ready.append(role.control.remote)
         alarmed = [condition.point for name in ALARMS for condition in getattr(role.alarms, name)]
         watched = [*(condition.point for condition in self._ready), *alarmed]
-        self.session = self._known(role, [*watched, *(self._control.names if self._control is not None else [])])
+        return self._known(role, [*watched, *(self._control.names if self._control is not None else [])])
 
     @property
     def has_dead_man(self) -> bool | None:
@@ -210,22 +207,14 @@ class ProfileBattery(_ProfileDevice):
 class ProfilePv(_ProfileDevice):
     """Power and ceiling of one PV inverter; + is generation."""
 
-    def __init__(
-        self,
-        spec: DeviceSpec,
-        link: Registers,
-        clock: Callable[[], float],
-        settings: OwnersSettings | None = None,
-        writes: StoredWrites | None = None,
-    ) -> None:
-        super().__init__(spec, link, clock, settings, writes)
+    def _session(self) -> ProfileSession:
         assert self._profile.pv is not None
         self._role = role = self._profile.pv
         self._control = self._controlled(role.control)
         self._beside = self._profile.beside_pv if self._control is not None else None
         self._beside_w = 0.0
         """Battery power that the limit last written includes."""
-        self.session = self._known(role, self._control.names if self._control is not None else [])
+        return self._known(role, self._control.names if self._control is not None else [])
 
     @property
     def has_limit(self) -> bool:
@@ -295,17 +284,10 @@ class ProfileMeter(_ProfileDevice):
     What the site file states about the sign wins over the profile: the wiring may differ.
     """
 
-    def __init__(
-        self,
-        spec: DeviceSpec,
-        link: Registers,
-        clock: Callable[[], float],
-        writes: StoredWrites | None = None,
-    ) -> None:
-        super().__init__(spec, link, clock, writes=writes)
+    def _session(self) -> ProfileSession:
         assert self._profile.meter is not None
         self._role = self._profile.meter
-        self.session = self._known(self._role)
+        return self._known(self._role)
 
     async def read(self) -> MeterSample:
         """The newest readings; errors are `DeviceError`s."""
@@ -337,7 +319,7 @@ def open_profile_device(
         case "pv":
             return ProfilePv(spec, link, clock, settings, writes)
         case "meter":
-            return ProfileMeter(spec, link, clock, writes)
+            return ProfileMeter(spec, link, clock, settings, writes)
 
 
 def _magnitude(reading: Reading) -> Reading:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from core_checkup import named_graded_and_with_a_next_step
 
 from agent.core.checkup import (
     BrokerFacts,
@@ -167,11 +168,7 @@ CASES = {
 
 @pytest.mark.parametrize(("changes", "where", "grade", "words"), CASES.values(), ids=CASES)
 def test_each_trouble_is_named_graded_and_has_a_next_step(changes, where, grade, words):
-    found = judged(**changes)[where]
-    assert found.grade is grade
-    assert words in found.text
-    if grade in {Grade.WARNING, Grade.FAILED}:
-        assert found.todo
+    assert named_graded_and_with_a_next_step(judged(**changes)[where], grade, words)
 
 
 def test_one_trouble_does_not_colour_the_other_lines():

@@ -1,6 +1,7 @@
 """The doctor's verdicts on devices, energy, plans and whoever decides."""
 
 import pytest
+from core_checkup import named_graded_and_with_a_next_step
 
 from agent.core.checkup import Grade
 from agent.core.checkup_site import site
@@ -153,11 +154,7 @@ CASES = {
 
 @pytest.mark.parametrize(("changes", "where", "grade", "words"), CASES.values(), ids=CASES)
 def test_each_trouble_is_named_graded_and_has_a_next_step(changes, where, grade, words):
-    found = judged(**changes)[where]
-    assert found.grade is grade
-    assert words in found.text
-    if grade in {Grade.WARNING, Grade.FAILED}:
-        assert found.todo
+    assert named_graded_and_with_a_next_step(judged(**changes)[where], grade, words)
 
 
 def test_a_device_that_does_not_tell_is_not_judged():

@@ -72,6 +72,17 @@ poll = "200 ms"
 timeout = "{timeout}"
 positive = "export"
 """
+EASTRON = """\
+[[device]]
+id = "grid-meter"
+role = "meter"
+profile = "eastron-sdm630"
+url = "{meter_url}"
+unit_id = {meter_unit}
+poll = "500 ms"
+timeout = "1 s"
+positive = "import"
+"""
 TAIL = """\
 [store]
 directory = "{state}"

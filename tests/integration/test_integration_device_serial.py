@@ -1,29 +1,14 @@
 """A meter on a serial line under the daemon: listed, read and traced like any other device."""
 
 import pytest
-from integration_site import BATTERY, HEAD, TAIL, ems, until
+from integration_site import BATTERY, EASTRON, HEAD, TAIL, ems, until
 
 from drivers.profile.load import find
 from simulators.profile_site import ProfileSite
 from simulators.serial_line import SerialLine
 from tests.in_thread import InThread
 
-SITE_FILE = (
-    HEAD
-    + BATTERY
-    + """\
-[[device]]
-id = "grid-meter"
-role = "meter"
-profile = "eastron-sdm630"
-url = "{meter_url}"
-unit_id = 4
-poll = "500 ms"
-timeout = "1 s"
-positive = "import"
-"""
-    + TAIL
-)
+SITE_FILE = HEAD + BATTERY + EASTRON + TAIL
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +22,7 @@ def meter():
 @pytest.fixture(scope="module")
 def agent(module_parts, meter):
     url = f"serial://{meter.device}?baud=19200&parity=N"
-    agent = module_parts.agent(module_parts.plant(), text=SITE_FILE, meter_url=url).start()
+    agent = module_parts.agent(module_parts.plant(), text=SITE_FILE, meter_url=url, meter_unit=4).start()
     until(lambda: agent.device("grid-meter")["health"] == "good", "the meter is read")
     return agent
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from integration_site import BATTERY, HEAD, TAIL, ems, until
+from integration_site import BATTERY, EASTRON, HEAD, TAIL, ems, until
 from own_ca import Authority
 from typer.testing import CliRunner
 
@@ -17,25 +17,13 @@ from simulators.modbus_server import ModbusServer
 from simulators.profile_site import ProfileSite
 from tests.in_thread import InThread
 
-SITE_FILE = (
-    HEAD
-    + BATTERY
-    + """\
-[[device]]
-id = "grid-meter"
-role = "meter"
-profile = "eastron-sdm630"
-url = "tls://127.0.0.1:{meter_port}"
-poll = "500 ms"
-timeout = "1 s"
-positive = "import"
+MODBUS_TLS = """\
 [modbus_tls]
 ca = "{ca}"
 certificate = "{certificate}"
 key = "{key}"
 """
-    + TAIL
-)
+SITE_FILE = HEAD + BATTERY + EASTRON + MODBUS_TLS + TAIL
 
 
 @pytest.fixture
@@ -50,7 +38,9 @@ def site(tmp_path):
     context.load_cert_chain(pem, private)
     device = ProfileSite(find("eastron-sdm630", None), unit_id=1).device
     with InThread(ModbusServer(device.units, inputs=device.inputs, tls=context)) as meter:
-        yield {"ca": ca.path, "certificate": certificate, "key": key, "meter_port": meter.port}
+        url = f"tls://127.0.0.1:{meter.port}"
+        files = {"ca": ca.path, "certificate": certificate, "key": key}
+        yield {**files, "meter_port": meter.port, "meter_url": url, "meter_unit": 1}
     del meter
     gc.collect()
 

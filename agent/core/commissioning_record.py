@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import Field, asdict, dataclass, field, fields, replace
 from typing import Any
 
 from agent.core.commissioning_terms import DeviceFacts, Finding, Result, Word
 from agent.core.decision import Condition
 from agent.core.events import Severity
+from agent.core.kept_text import moment, number, text_of
 from agent.core.measured import Measured
 from agent.core.rules import SiteRules
 
@@ -115,7 +116,10 @@ def record_json(record: Record) -> dict[str, Any]:
     """The record as it is kept on disk, and told."""
     return {
         "results": {key: result_json(result) for key, result in record.results.items()},
-        "measured": {device_id: asdict(found) for device_id, found in record.measured.items()},
+        "measured": {
+            device_id: {key: _plain(value) for key, value in asdict(found).items()}
+            for device_id, found in record.measured.items()
+        },
         "devices": [asdict(device) for device in record.devices],
         "word": record.word,
         "why": record.why,
@@ -137,6 +141,11 @@ def result_json(result: Result) -> dict[str, Any]:
     }
 
 
+def _plain(value: Any) -> Any:
+    """Without what JSON cannot write: a measurement that did not come to an end is none."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _figure(value: float | None) -> float | None:
     return round(value, 4) if value is not None and math.isfinite(value) else None
 
@@ -150,10 +159,10 @@ def restored_record(content: object) -> Record | None:
             {device_id: _restored(Measured, found) for device_id, found in content["measured"].items()},
             tuple(_restored(DeviceFacts, device) for device in content["devices"]),
             Word(content["word"]) if content["word"] is not None else None,
-            str(content["why"]),
-            str(content["who"]),
-            float(content["begun_utc_s"]),
-            None if content["ended_utc_s"] is None else float(content["ended_utc_s"]),
+            text_of(content["why"]),
+            text_of(content["who"]),
+            moment(content["begun_utc_s"]),
+            None if content["ended_utc_s"] is None else moment(content["ended_utc_s"]),
         )
     except (AssertionError, KeyError, TypeError, ValueError, AttributeError):
         return None
@@ -161,19 +170,44 @@ def restored_record(content: object) -> Record | None:
 
 def _restored(kind: Any, content: Mapping[str, Any]) -> Any:
     """A flat record; what a later version added is left out."""
-    names = {one.name for one in fields(kind)}
-    return kind(**{key: value for key, value in content.items() if key in names})
+    return kind(**{one.name: _as_declared(one, content[one.name]) for one in fields(kind) if one.name in content})
+
+
+def _as_declared(one: Field[Any], value: Any) -> Any:
+    """The value, if it is of the kind that the field is declared as."""
+    kind, _, none = str(one.type).partition(" | ")
+    if value is None and none == "None":
+        return None
+    if kind == "bool":
+        return _truth(value)
+    if kind == "str":
+        return text_of(value)
+    assert kind == "float", f"{one.name} is kept as {one.type}"
+    found = moment(value) if one.name.endswith("_utc_s") else number(value)
+    if one.name.endswith("_s") and found < 0.0:
+        raise ValueError(f"{one.name} is a time")
+    return found
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false is wanted")  # noqa: TRY004 (one kind of error for whoever reads)
+    return value
+
+
+def _maybe_number(value: object) -> float | None:
+    return None if value is None else number(value)
 
 
 def _restored_result(content: Mapping[str, Any]) -> Result:
     return Result(
         Word(content["word"]),
         tuple(
-            Finding(Word(one["word"]), str(one["code"]), str(one["text"]), str(one["hint"]))
+            Finding(Word(one["word"]), text_of(one["code"]), text_of(one["text"]), text_of(one["hint"]))
             for one in content["findings"]
         ),
-        dict(content["measures"]),
-        float(content["begun_utc_s"]),
-        float(content["ended_utc_s"]),
-        tuple(tuple(row) for row in content["series"]),
+        {text_of(key): _maybe_number(value) for key, value in content["measures"].items()},
+        moment(content["begun_utc_s"]),
+        moment(content["ended_utc_s"]),
+        tuple(tuple(map(_maybe_number, row)) for row in content["series"]),
     )

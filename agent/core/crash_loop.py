@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from agent.core.kept_text import moment
+
 CRASHES = 5
 WITHIN_S = 600.0
 """A start that follows so many others within this time, none of which ended by a clean stop, is in safe mode."""
@@ -42,7 +44,8 @@ def restored_starts(record: object) -> Starts:
     """What `starts_record` wrote; no starts where there is nothing, or nothing that can be read."""
     if not isinstance(record, dict):
         return Starts()
-    unclean, until = record.get("unclean_utc_s"), record.get("safe_until_utc_s")
-    if not isinstance(unclean, list) or not all(isinstance(at_s, float | int) for at_s in unclean):
+    until = record.get("safe_until_utc_s")
+    try:
+        return Starts(tuple(map(moment, record["unclean_utc_s"])), None if until is None else moment(until))
+    except (KeyError, TypeError, ValueError):
         return Starts()
-    return Starts(tuple(map(float, unclean)), float(until) if isinstance(until, float | int) else None)

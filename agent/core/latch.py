@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import IntFlag
 from typing import Any
 
+from agent.core.kept_text import moment
 from agent.core.snapshot import BatterySample, Quality
 
 
@@ -138,10 +139,17 @@ def restored_latches(record: object, device_ids: Iterable[str]) -> Latches:
         device_id = entry.get("device_id") if isinstance(entry, dict) else None
         if not isinstance(device_id, str) or device_id not in known:
             continue
-        alarms, since = entry.get("alarms"), entry.get("since_utc_s")
+        alarms = entry.get("alarms")
         found[device_id] = Latch(
             device_id,
             Alarm(alarms & _ALL) if type(alarms) is int and alarms & _ALL else Alarm.BMS_FAULT,
-            since if isinstance(since, float) else 0.0,
+            _since(entry.get("since_utc_s")),
         )
     return found
+
+
+def _since(kept: object) -> float:
+    try:
+        return moment(kept)
+    except ValueError:
+        return 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from agent.core.battery_model import (
@@ -14,6 +13,7 @@ from agent.core.battery_model import (
     BatteryModel,
     Ratio,
 )
+from agent.core.kept_text import number
 
 ModelRecord = Mapping[str, str | float | int | None]
 
@@ -52,8 +52,9 @@ def restored_model(record: ModelRecord) -> BatteryModel | None:
         "lost_wh",
         "rest_s",
     )
-    numbers = [float(v) for v in (record.get(key) for key in keys) if isinstance(v, int | float) and math.isfinite(v)]
-    if len(numbers) != len(keys):
+    try:
+        numbers = [number(record.get(key)) for key in keys]
+    except ValueError:
         return None
     capacity_wh, efficiency, in_wh, in_pct, out_wh, out_pct, lost_wh, rest_s = numbers
     moved = PRIOR_PCT <= in_pct <= MEMORY_PCT + 1.0 and PRIOR_PCT <= out_pct <= MEMORY_PCT + 1.0

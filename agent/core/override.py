@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from agent.core.admission import PlanLimits, Refused, refuse_power
+from agent.core.kept_text import moment, number, text_of
 from agent.core.plan import Target
 from agent.core.term import Term, resumed
 
@@ -63,15 +63,14 @@ def restored_override(record: object, at_least_utc_s: float, mono_s: float) -> O
     try:
         override = Override(
             Target(record["target"]),
-            float(record["power_w"]),
-            resumed(float(record["until_utc_s"]), at_least_utc_s, mono_s),
-            float(record["set_utc_s"]),
-            str(record["who"]),
-            str(record["reason"]),
-            bool(record["suspends_awards"]),
+            number(record["power_w"]),
+            resumed(moment(record["until_utc_s"]), at_least_utc_s, mono_s),
+            moment(record["set_utc_s"]),
+            text_of(record["who"]),
+            text_of(record["reason"]),
+            record["suspends_awards"] is True,
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, ValueError):
         return None
     left_s = override.term.left_s(at_least_utc_s, mono_s, clock_trusted=False)
-    usable = math.isfinite(override.power_w) and 0.0 < left_s <= LONGEST_OVERRIDE_S
-    return override if usable else None
+    return override if 0.0 < left_s <= LONGEST_OVERRIDE_S else None

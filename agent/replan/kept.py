@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
 from agent.core.forecast import BINS, DayProfile
+from agent.core.kept_text import moment, number, read_back, text_of
 from agent.core.plan import LocalPlan, Slot, Target
 from agent.core.replan_request import MAX_SLOTS
 
@@ -31,10 +31,10 @@ def kept_json(kept: Kept) -> str:
 def kept_from_json(text: str | None) -> Kept:
     """What was kept; what does not read well (an older agent wrote it, or the disk garbled it) is left out."""
     try:
-        content = json.loads(text or "{}")
+        content = read_back(text or "{}")
         if not isinstance(content, dict):
             return Kept()
-    except (ValueError, RecursionError):
+    except ValueError:
         return Kept()
     return Kept(_local(content.get("local")), _profile(content.get("others_w")))
 
@@ -42,13 +42,13 @@ def kept_from_json(text: str | None) -> Kept:
 def _local(content: Any) -> LocalPlan | None:
     try:
         slots = tuple(_slot(slot) for slot in content["slots"])
-        rolling, yearly = (None if sha256 is None else _text(sha256) for sha256 in content["basis"])
+        rolling, yearly = (None if sha256 is None else text_of(sha256) for sha256 in content["basis"])
         local = LocalPlan(
-            _number(content["made_utc_s"]),
+            moment(content["made_utc_s"]),
             (rolling, yearly),
             slots,
             content["by_rule"] is True,
-            _text(content["why"]),
+            text_of(content["why"]),
             _optional(content["soc_pct"]),
         )
     except (KeyError, TypeError, ValueError):
@@ -58,13 +58,13 @@ def _local(content: Any) -> LocalPlan | None:
 
 
 def _slot(content: Any) -> Slot:
-    start_utc_s, end_utc_s = _number(content["start_utc_s"]), _number(content["end_utc_s"])
+    start_utc_s, end_utc_s = moment(content["start_utc_s"]), moment(content["end_utc_s"])
     if not start_utc_s < end_utc_s:
         raise ValueError("a slot ends after it begins")
     return Slot(
         start_utc_s,
         end_utc_s,
-        _number(content["power_w"]),
+        number(content["power_w"]),
         Target(content["target"]),
         _optional(content["soc_end_pct"]),
         _optional(content["promised_w"]),
@@ -79,17 +79,5 @@ def _profile(content: Any) -> DayProfile:
     return DayProfile(others_w) if len(others_w) == BINS else DayProfile()
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError("a text is wanted")
-    return value
-
-
 def _optional(value: Any) -> float | None:
-    return None if value is None else _number(value)
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("a finite number is wanted")
-    return float(value)
+    return None if value is None else number(value)

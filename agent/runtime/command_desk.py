@@ -113,6 +113,8 @@ class CommandDesk:
         self.since(since_utc_s)
         for record in records:
             parsed = parse_command(record.document or b"", self._site_id)
+            if isinstance(parsed, ParsedCommand) and parsed.command.sha256 != record.sha256:
+                parsed = RefusedCommand(Refused("bad_value", None, "it is damaged on the disk"), record.sha256)
             until_utc_s = record.until_utc_s
             if isinstance(parsed, ParsedCommand) and _goes_on(parsed.command, record, at_least_utc_s):
                 self._jobs.put_nowait(parsed.command)
@@ -121,6 +123,8 @@ class CommandDesk:
                 detail = "the agent was away for too long to finish it; send it again under a new id"
                 self._queue(CommandEnd(record.command_id, Stage.FAILED, self._clock.utc_s(), "interrupted", detail))
                 continue
+            # No longer than it said itself, whatever its row has become on the disk.
+            until_utc_s = min(until_utc_s, at_least_utc_s + (parsed.command.duration_s or 0.0))
             term = resumed(until_utc_s, at_least_utc_s, self._clock.mono_s())
             self.book = self.book.with_(in_force_again(parsed.command, term))
             if isinstance(parsed.command.params, Live):

@@ -27,6 +27,7 @@ from agent.core.commissioning_steps import BY_NAME, StepKey, about, site_steps
 from agent.core.commissioning_terms import Result, Word
 from agent.core.decision import Condition, Effects
 from agent.core.events import Event, EventState, Severity
+from agent.core.kept_text import read_back
 from agent.core.records import StorageFailed
 from agent.core.rules import SiteRules
 from agent.runtime.clock import Clock
@@ -338,7 +339,7 @@ def _read(text: str | None) -> Record | None:
     if text is None:
         return None
     try:
-        content = json.loads(text)
+        content = read_back(text)
     except ValueError:
         content = None
     record = restored_record(content)

@@ -15,7 +15,8 @@ def documents_held(held: Held, site_id: str) -> tuple[Plans, OrderDocuments]:
     plans, orders = Plans(), OrderDocuments()
     for kind in DOCUMENT_KINDS:
         documents = [document for document in held.documents if document.kind == kind.value]
-        found = next((read for d in documents if (read := parse(kind, d.document)) is not None), None)
+        # Of another version than its row says: the row was damaged, and may come before newer ones.
+        found = next((read for d in documents if (read := parse(kind, d.document)) and read.version == d.version), None)
         if isinstance(found, OrderDocument):
             orders = orders.replaced(found)
         elif found is not None:

@@ -11,6 +11,7 @@ import structlog
 
 from agent.core.battery_model import BatteryModel
 from agent.core.events import Event, EventState, Severity
+from agent.core.kept_text import read_back
 from agent.core.model_record import ModelRecord, begun_anew, model_facts, model_record, restored_model
 from agent.core.records import StorageFailed
 from agent.runtime.clock import Clock
@@ -31,7 +32,7 @@ def models_held(records: Mapping[str, str]) -> dict[str, BatteryModel]:
     models: dict[str, BatteryModel] = {}
     for device_id, body in records.items():
         try:
-            record = json.loads(body)
+            record = read_back(body)
         except ValueError:
             record = None
         model = restored_model(record) if isinstance(record, dict) else None

@@ -13,6 +13,7 @@ from agent.core.authority import clock as time_of_day
 from agent.core.crash_loop import CRASHES, SAFE_FOR_S, WITHIN_S, Starts, restored_starts, started, starts_record
 from agent.core.decision import Condition, Effects
 from agent.core.events import Event, EventState, Severity
+from agent.core.kept_text import read_back
 from agent.core.records import StorageFailed
 from agent.core.term import Term, begun
 from agent.runtime.clock import Clock
@@ -119,7 +120,7 @@ class SafeMode:
 def _read(text: str | None) -> tuple[Starts, str]:
     """The starts that were kept, and the version that they were of, "" where that is not known."""
     try:
-        record = json.loads(text) if text is not None else None
+        record = read_back(text) if text is not None else None
     except ValueError:
         return Starts(), ""
     software = record.get("software") if isinstance(record, dict) else None

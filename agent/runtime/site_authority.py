@@ -16,6 +16,7 @@ from agent.cloud.messages import iso
 from agent.core.admission import PlanLimits
 from agent.core.decision import Effects
 from agent.core.events import Event, EventState, Severity
+from agent.core.kept_text import read_back
 from agent.core.latch import Latches, latches_record, reset, restored_latches
 from agent.core.override import (
     DEFAULT_OVERRIDE_S,
@@ -252,6 +253,6 @@ def _read(text: str | None) -> object:
     if text is None:
         return None
     try:
-        return json.loads(text)
+        return read_back(text)
     except ValueError:
         return text

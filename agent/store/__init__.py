@@ -7,9 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from agent.store.held import Held
     from agent.store.instance_lock import AlreadyRunning
     from agent.store.outbox import Quota
-    from agent.store.store import Held, Store
+    from agent.store.store import Store
     from agent.store.telemetry import BuildFrame, BuildFromFrames
     from agent.store.writer import Announce
 
@@ -20,7 +21,7 @@ _PLACES = {
     "Announce": "writer",
     "BuildFrame": "telemetry",
     "BuildFromFrames": "telemetry",
-    "Held": "store",
+    "Held": "held",
     "Quota": "outbox",
     "Store": "store",
 }

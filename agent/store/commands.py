@@ -6,7 +6,9 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from agent.core.kept_text import moment, text_of
 from agent.core.records import CommandEnd, CommandRecord, Outcome, Stage, StorageFailed
+from agent.store.cells import blob, maybe, time_kept
 
 LAST_UTC = "last_trusted_utc_s"
 """Where the newest time known to be good is kept."""
@@ -74,7 +76,8 @@ def _known(db: sqlite3.Connection, command_id: str) -> CommandRecord | None:
 def _known_good_utc_s(db: sqlite3.Connection) -> float:
     """The newest time of a clock that was proven: one that is wrong for a moment has nothing forgotten."""
     row = db.execute("SELECT value FROM meta WHERE key = ?", (LAST_UTC,)).fetchone()
-    return float(row[0]) if row else float("-inf")
+    utc_s = time_kept(row[0]) if row else None
+    return float("-inf") if utc_s is None else utc_s
 
 
 def _forget(db: sqlite3.Connection, now_utc_s: float) -> None:
@@ -86,7 +89,17 @@ def _forget(db: sqlite3.Connection, now_utc_s: float) -> None:
 
 
 def _record(row: Sequence[Any]) -> CommandRecord:
+    """The command; of one that the disk garbled its id alone, so that it is not taken again, and has no effect."""
     command_id, sha256, kind, received, expires, stage, document, until, at, reason, field, detail = row
-    return CommandRecord(
-        command_id, sha256, kind, received, expires, Stage(stage), document, until, at, reason, field, detail
-    )
+    try:
+        return CommandRecord(
+            text_of(command_id), text_of(sha256), text_of(kind), moment(received), moment(expires), Stage(stage),
+            maybe(blob, document), maybe(moment, until), moment(at), maybe(text_of, reason), maybe(text_of, field),
+            maybe(text_of, detail),
+        )  # fmt: skip
+    except ValueError:
+        kept = Stage.ACCEPTED if stage == Stage.ACCEPTED.value else Stage.FAILED
+        garbled = "what was kept of this command is damaged on the disk"
+        return CommandRecord(
+            str(command_id), "", "unknown", 0.0, 0.0, kept, None, None, 0.0, "interrupted", None, garbled
+        )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from agent.core.events import Event, EventState, Severity
+from agent.core.kept_text import moment, read_back, text_of
 from agent.core.records import CommandEnd, CommandRecord, Document, HeldDocument, Outcome, Stage, Stream
 from agent.store import commands
+from agent.store.cells import all_sound, maybe, whole
 from agent.store.database import FILE_MODE, Damaged, Database
 
 KEEP_DOCUMENTS = 4
@@ -115,10 +118,7 @@ class ControlDb:
             f"SELECT id, {_OUTCOME_COLUMNS} FROM outcomes WHERE {where} ORDER BY id LIMIT ?",  # noqa: S608 - constants
             (*values, limit),
         )
-        return [
-            (row_id, Outcome(at, kind, version, sha256, Stage(stage), reason, field, detail, subject, command_id))
-            for row_id, at, subject, kind, version, sha256, stage, reason, field, detail, command_id in rows
-        ]
+        return all_sound(_outcome, rows)
 
     # Commands
 
@@ -148,7 +148,7 @@ class ControlDb:
                 "code": event.code,
                 "subject": event.subject,
                 "text": event.text,
-                "data": dict(event.data),
+                "data": {key: _writable(value) for key, value in event.data.items()},
             },
             sort_keys=True,
             separators=(",", ":"),
@@ -195,12 +195,14 @@ class ControlDb:
     def newest_decisions(self, limit: int) -> list[tuple[float, dict[str, object]]]:
         """The newest decisions with their times, newest first."""
         rows = self._all("SELECT at_utc_s, body FROM decisions ORDER BY id DESC LIMIT ?", (limit,))
-        return [(row[0], json.loads(row[1])) for row in rows]
+        return all_sound(lambda at_utc_s, body: (moment(at_utc_s), dict(read_back(body))), rows)
 
     def reserved(self, stream: Stream) -> tuple[int, int]:
         """The highest sequence ever promised, and the id of the newest row that the cloud is known to have."""
         rows = self._all("SELECT reserved_to, settled_id FROM sequences WHERE stream = ?", (stream.value,))
-        return (int(rows[0][0]), int(rows[0][1])) if rows else (0, 0)
+        # A row that cannot be read is written anew above what telemetry.db has given out.
+        found = all_sound(lambda reserved_to, settled_id: (whole(reserved_to), whole(settled_id)), rows)
+        return found[0] if found else (0, 0)
 
     def reserve(self, stream: Stream, last_seq: int) -> int:
         """The new highest sequence that may be used; durable before any of them is."""
@@ -236,7 +238,8 @@ class ControlDb:
 
     def models(self) -> dict[str, str]:
         """What is kept of each battery's model, by device."""
-        return dict(self._all("SELECT device_id, body FROM models"))
+        rows = self._all("SELECT device_id, body FROM models")
+        return dict(all_sound(lambda device_id, body: (text_of(device_id), text_of(body)), rows))
 
     def save_models(self, bodies: Mapping[str, str], now_utc_s: float) -> None:
         """These models are kept in the place of earlier ones, all or none."""
@@ -339,14 +342,46 @@ def _chained(before: str, row_id: int, at_utc_s: float, body: str) -> str:
     return hashlib.sha256(f"{before}|{row_id}|{at_utc_s!r}|{body}".encode()).hexdigest()
 
 
-def _event(at_utc_s: float, body: str) -> Event:
-    content = json.loads(body)
-    return Event(
-        at_utc_s,
-        EventState(content["state"]),
-        Severity(content["severity"]),
-        content["code"],
-        content["subject"],
-        content["text"],
-        content["data"],
-    )
+def _event(at_utc_s: object, body: object) -> Event:
+    """The event; in the place of one that the disk garbled, that it was there: the chain of hashes names it too."""
+    try:
+        at_s, content = moment(at_utc_s), read_back(text_of(body))
+        return Event(
+            at_s,
+            EventState(content["state"]),
+            Severity(content["severity"]),
+            text_of(content["code"]),
+            text_of(content["subject"]),
+            text_of(content["text"]),
+            {key: _datum(value) for key, value in content["data"].items()},
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):
+        text = "an event stood here that is damaged on the disk and cannot be read. Check the disk"
+        return Event(_date(at_utc_s), EventState.NOTED, Severity.WARNING, "event_damaged", "site", text, {})
+
+
+def _writable(value: str | float | None) -> str | float | int | None:
+    """What JSON has no word for is not known."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _datum(value: object) -> str | float | int | None:
+    if value is not None and not isinstance(value, (str, int, float)):
+        raise TypeError("what an event tells is flat")
+    return value
+
+
+def _date(at_utc_s: object) -> float:
+    try:
+        return moment(at_utc_s)
+    except ValueError:
+        return 0.0
+
+
+def _outcome(*cells: object) -> tuple[int, Outcome]:
+    row_id, at, subject, kind, version, sha256, stage, reason, field, detail, command_id = cells
+    return whole(row_id), Outcome(
+        moment(at), text_of(kind), maybe(whole, version), text_of(sha256), Stage(text_of(stage)),
+        maybe(text_of, reason), maybe(text_of, field), maybe(text_of, detail), text_of(subject),
+        maybe(text_of, command_id),
+    )  # fmt: skip

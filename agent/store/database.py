@@ -121,6 +121,7 @@ class Database:
         os.fchmod(descriptor, FILE_MODE)
         os.close(descriptor)
         connection = sqlite3.connect(self.path, isolation_level=None, timeout=1.0)
+        connection.text_factory = _text  # else one garbled text makes its whole table unreadable
         try:
             self._look_through(connection)
             bring_up_to_date(connection, self.name)
@@ -164,3 +165,7 @@ class Database:
         if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
             self.close()
         return StorageFailed(self.name, _WORDS.get(code, str(error)))
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")

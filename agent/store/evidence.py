@@ -10,6 +10,8 @@ from typing import Any
 
 from agent.core.evidence import EvidenceRow
 from agent.core.frequency import Trouble
+from agent.core.kept_text import number, read_back, text_of
+from agent.store.cells import all_sound, maybe, whole
 
 KEEP_SECONDS = 60 * 86_400
 """Rows kept: 60 days of awards without a pause. Counted, not dated: a clock that jumps ahead erases none."""
@@ -44,7 +46,7 @@ def read(db: sqlite3.Connection, from_utc_s: float, to_utc_s: float, limit: int)
         f"SELECT {_COLUMNS} FROM evidence WHERE utc_s >= ? AND utc_s < ? ORDER BY utc_s LIMIT ?",  # noqa: S608 - our own
         (from_utc_s, to_utc_s, limit),
     )
-    return [_row(*row) for row in rows.fetchall()]
+    return all_sound(_row, rows.fetchall())
 
 
 def _values(row: EvidenceRow) -> tuple[object, ...]:
@@ -66,15 +68,15 @@ def _values(row: EvidenceRow) -> tuple[object, ...]:
 def _row(*cells: Any) -> EvidenceRow:
     utc_s, frequency_hz, power_w, baseline_w, up_w, down_w, response_w, trusted, award_ids, trouble, ticks = cells
     return EvidenceRow(
-        utc_s,
-        frequency_hz,
-        power_w,
-        baseline_w,
-        up_w,
-        down_w,
-        response_w,
-        bool(trusted),
-        tuple(json.loads(award_ids)),
+        whole(utc_s),
+        maybe(number, frequency_hz),
+        maybe(number, power_w),
+        maybe(number, baseline_w),
+        number(up_w),
+        number(down_w),
+        maybe(number, response_w),
+        bool(whole(trusted)),
+        tuple(map(text_of, read_back(text_of(award_ids)))),
         Trouble(trouble) if trouble is not None else None,
-        ticks,
+        whole(ticks),
     )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.core.records import Stream
+from agent.store.database import Damaged
 
 ROWS_PER_MB = 2000
 
@@ -88,14 +89,19 @@ def state_of(db: sqlite3.Connection, stream: Stream) -> StreamState:
         "SELECT last_seq, announced_id, confirmed_seq FROM streams WHERE stream = ?", (stream.value,)
     ).fetchone()
     assert row is not None, "begin_streams makes a row for each stream"
+    if not all(type(cell) is int for cell in row):
+        raise Damaged("telemetry", f"the file is damaged: nobody can tell where the {stream} stream stands")
     return StreamState(*row)
 
 
 def held(db: sqlite3.Connection) -> dict[Stream, Held]:
     """What is on disk, by stream."""
-    return {
-        Stream(row[0]): Held(*row[1:]) for row in db.execute("SELECT stream, rows, payload_bytes, waiting FROM held")
-    }
+    found: dict[Stream, Held] = {}
+    for name, *counts in db.execute("SELECT stream, rows, payload_bytes, waiting FROM held"):
+        if name not in tuple(Stream) or not all(type(count) is int for count in counts):
+            raise Damaged("telemetry", "the file is damaged: nobody can tell how much it holds")
+        found[Stream(name)] = Held(*counts)
+    return found
 
 
 def _count(db: sqlite3.Connection, stream: Stream) -> None:

@@ -5,16 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
 from agent.core.events import Event
 from agent.core.evidence import EvidenceRow
 from agent.core.ledger import SlotRow
-from agent.core.records import CommandEnd, CommandRecord, Document, HeldDocument, Outcome, Sample, StorageFailed, Stream
+from agent.core.records import CommandEnd, CommandRecord, Document, Outcome, Sample, StorageFailed, Stream
 from agent.store.commands import LAST_UTC
 from agent.store.control import COMMANDS_SINCE
+from agent.store.held import (
+    COMMISSIONING,
+    LATCHES,
+    OVERRIDE,
+    REPLANNING,
+    SETTINGS,
+    STARTS,
+    STORED_WRITES,
+    Held,
+    load,
+)
 from agent.store.instance_lock import InstanceLock
 from agent.store.opening import Opened, open_files
 from agent.store.outbox import Quota
@@ -24,47 +34,9 @@ from agent.store.writer import Announce, Writer
 MAX_WAITING_JOBS = 1_000
 """Calls that may wait for a slow disk, about 15 minutes of ticks; beyond it a call fails at once."""
 DIRECTORY_MODE = 0o750
-REPLANNING = "replanning"
-SETTINGS = "owners_settings"
-STORED_WRITES = "stored_writes"
-OVERRIDE = "override"
-LATCHES = "latches"
-STARTS = "starts"
-COMMISSIONING = "commissioning"
 
 _Args = TypeVarTuple("_Args")
 _R = TypeVar("_R")
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What a start begins with."""
-
-    documents: tuple[HeldDocument, ...]
-    """Newest version first within each kind; the first of a kind that still parses is the one in force."""
-    last_trusted_utc_s: float | None
-    replanning: str | None
-    """What the re-planner kept, as `agent.replan.kept` writes it."""
-    last_sample: Sample | None
-    open_slot: SlotRow | None
-    models: Mapping[str, str] = field(default_factory=dict)
-    """What is kept of each learned battery model, by device."""
-    settings: str | None = None
-    """The owners' settings that devices were taken over from, as `drivers.profile.settings` writes them."""
-    commands: tuple[CommandRecord, ...] = ()
-    """Those without a terminal outcome, oldest first."""
-    commands_since_utc_s: float = 0.0
-    """Ids of commands issued before this are not remembered: the file was lost."""
-    override: str | None = None
-    """The technician's override, as `agent.core.override` writes it."""
-    latches: str | None = None
-    """The safety latches that fell, as `agent.core.latch` writes them."""
-    stored_writes: str | None = None
-    """When registers that wear out were written, as `drivers.profile.wear` writes it."""
-    starts: str | None = None
-    """The last starts, as `agent.core.crash_loop` writes them."""
-    commissioning: str | None = None
-    """The last commissioning and what it measured, as `agent.core.commissioning_record` writes it."""
 
 
 class Store:
@@ -115,25 +87,7 @@ class Store:
 
     async def load(self) -> Held:
         """What a start begins with; a telemetry.db that cannot be read counts as empty."""
-        documents = await self._run(self._writer.documents)
-        mark = await self._run(self._writer.control.mark, LAST_UTC)
-        replanning = await self._run(self._writer.control.mark, REPLANNING)
-        sample, slot = await self._run(self._writer.unfinished)
-        models = await self._run(self._writer.control.models)
-        settings = await self._run(self._writer.control.mark, SETTINGS)
-        last_utc_s = None if mark is None else float(mark)
-        commands = await self._run(self._writer.control.open_commands)
-        since = await self._run(self._writer.control.mark, COMMANDS_SINCE)
-        override = await self._run(self._writer.control.mark, OVERRIDE)
-        latches = await self._run(self._writer.control.mark, LATCHES)
-        stored_writes = await self._run(self._writer.control.mark, STORED_WRITES)
-        commissioning = await self._run(self._writer.control.mark, COMMISSIONING)
-        starts = await self._run(self._writer.control.mark, STARTS)
-        return Held(
-            tuple(documents), last_utc_s, replanning, sample, slot, models, settings, tuple(commands),
-            0.0 if since is None else float(since), override, latches, stored_writes, starts,
-            commissioning,
-        )  # fmt: skip
+        return await self._run(load, self._writer)
 
     async def save_document(self, content: Document, document: bytes, outcome: Outcome) -> None:
         """The document and its `stored` outcome survive a power cut once this returns, and the ack is in the outbox."""

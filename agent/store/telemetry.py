@@ -10,11 +10,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from agent.core.authority import Source
 from agent.core.energy_paths import EnergyPaths
 from agent.core.evidence import EvidenceRow
+from agent.core.kept_text import moment, number, read_back, text_of
 from agent.core.ledger import SlotRow
+from agent.core.plan import Target
 from agent.core.records import Sample, Stream
 from agent.store import evidence, outbox
+from agent.store.cells import BadCell, all_sound, maybe, whole
 from agent.store.database import Database
 from agent.store.outbox import Quota, StreamState
 
@@ -30,6 +34,13 @@ KEEP_SLOTS = 200_000
 _SAMPLE_FIELDS = tuple(f.name for f in fields(Sample) if f.name != "points")
 SAMPLE_COLUMNS = ", ".join((*_SAMPLE_FIELDS, "points"))
 _SLOT_FIELDS = tuple(f.name for f in fields(SlotRow) if f.name not in ("closed", "paths"))
+_SLOT_KINDS: dict[str, Callable[[object], object]] = {
+    "start_utc_s": moment, "end_utc_s": moment, "version": whole,
+    "target": lambda cell: Target(text_of(cell)).value,
+    "source": lambda cell: Source(text_of(cell)).value,
+}  # fmt: skip
+"""What each cell of a slot is, where it is not a number."""
+_SLOT_NEEDS = ("start_utc_s", "end_utc_s", "target", "power_w", "source", "battery_wh", "covered_s", "grid_wh")
 _PATH_FIELDS = tuple(f.name for f in fields(EnergyPaths))
 _SLOT_COLUMNS = ", ".join((*_SLOT_FIELDS, "closed", *_PATH_FIELDS))
 _SLOT_MARKS = ", ".join("?" for _ in (*_SLOT_FIELDS, "closed", *_PATH_FIELDS))
@@ -148,7 +159,7 @@ class TelemetryDb:
         db = self.database.connection()
         with self.database.failures_named():
             row = db.execute(f"SELECT {SAMPLE_COLUMNS} FROM staged ORDER BY id DESC LIMIT 1").fetchone()  # noqa: S608
-        return sample_of(row) if row else None
+        return next(iter(samples_of([row])), None) if row else None
 
     def seal_frame(self, build: BuildFrame, now_utc_s: float, stream: Stream) -> int | None:
         """The sequence of the frame made of the oldest samples, or None when none wait.
@@ -161,13 +172,14 @@ class TelemetryDb:
                 f"SELECT id, {SAMPLE_COLUMNS} FROM staged ORDER BY id LIMIT ?",  # noqa: S608 - constants
                 (MAX_FRAME_SAMPLES,),
             ).fetchall()
-            samples = _first_run([sample_of(row[1:]) for row in rows])
+            sound = all_sound(lambda row_id, *cells: (whole(row_id), sample_of(cells)), rows)
+            samples = _first_run([sample for _, sample in sound])
             if not samples:
                 return None
             outbox.make_room(db, self._quota, now_utc_s)
             span = (samples[0].at_utc_s, samples[-1].at_utc_s)
             seq = outbox.insert(db, stream, lambda seq: build(seq, samples), now_utc_s, span=span)
-            db.execute("DELETE FROM staged WHERE id <= ?", (rows[len(samples) - 1][0],))
+            db.execute("DELETE FROM staged WHERE id <= ?", (sound[len(samples) - 1][0],))
         self._look_at_outbox()
         return seq
 
@@ -258,7 +270,7 @@ class TelemetryDb:
 def slots_where(db: sqlite3.Connection, where: str, values: tuple[float, ...]) -> list[SlotRow]:
     """The slots of the ledger that meet a condition of ours."""
     rows = db.execute(f"SELECT {_SLOT_COLUMNS} FROM slots WHERE {where}", values).fetchall()  # noqa: S608
-    return [_slot(row) for row in rows]
+    return all_sound(_slot, rows)
 
 
 def _take_over_samples(db: sqlite3.Connection) -> None:
@@ -269,9 +281,17 @@ def _take_over_samples(db: sqlite3.Connection) -> None:
 
 
 def sample_of(values: Sequence[Any]) -> Sample:
-    """A row of `SAMPLE_COLUMNS` as the sample that it was."""
+    """A row of `SAMPLE_COLUMNS` as the sample that it was; ValueError where it cannot be one."""
     told = dict(zip(_SAMPLE_FIELDS, values[:-1], strict=True))
-    return Sample(**told, points=json.loads(values[-1]))
+    known: dict[str, Any] = {"boot_id": text_of(told.pop("boot_id")), "at_utc_s": moment(told.pop("at_utc_s"))}
+    known |= {"source": text_of(told.pop("source"))} | {name: maybe(number, value) for name, value in told.items()}
+    points = dict(read_back(text_of(values[-1]))).items()
+    return Sample(**known, points={text_of(name): maybe(number, value) for name, value in points})
+
+
+def samples_of(rows: Iterable[tuple[Any, ...]]) -> list[Sample]:
+    """The samples of these rows of `SAMPLE_COLUMNS`; what the disk garbled is left out."""
+    return all_sound(lambda *cells: sample_of(cells), rows)
 
 
 def _slot_values(row: SlotRow) -> tuple[object, ...]:
@@ -279,14 +299,18 @@ def _slot_values(row: SlotRow) -> tuple[object, ...]:
     return (*(getattr(row, f) for f in _SLOT_FIELDS), row.closed, *paths)
 
 
-def _slot(values: tuple[Any, ...]) -> SlotRow:
+def _slot(*values: object) -> SlotRow:
+    """The slot of a row; ValueError where it cannot be one."""
     count = len(_SLOT_FIELDS)
+    told: dict[str, Any] = {
+        name: _SLOT_KINDS.get(name, number)(value) if value is not None else None
+        for name, value in zip(_SLOT_FIELDS, values[:count], strict=True)
+    }
+    if any(told[name] is None for name in _SLOT_NEEDS) or not told["start_utc_s"] < told["end_utc_s"]:
+        raise BadCell("a slot has a time, a target and a source")
     paths = values[count + 1 :]
-    return SlotRow(
-        **dict(zip(_SLOT_FIELDS, values[:count], strict=True)),
-        closed=bool(values[count]),
-        paths=None if None in paths else EnergyPaths(*paths),
-    )
+    split = None if None in paths else EnergyPaths(*map(number, paths))
+    return SlotRow(**told, closed=bool(whole(values[count])), paths=split)
 
 
 def _first_run(samples: Sequence[Sample]) -> Sequence[Sample]:

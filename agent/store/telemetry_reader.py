@@ -12,7 +12,7 @@ from agent.core.ledger import SlotRow
 from agent.core.records import Sample, Stream
 from agent.store import evidence
 from agent.store.outbox import table_of
-from agent.store.telemetry import SAMPLE_COLUMNS, sample_of, slots_where
+from agent.store.telemetry import SAMPLE_COLUMNS, samples_of, slots_where
 
 PAGE_FRAMES = 200
 LONGEST_FRAME_S = 3600.0
@@ -70,7 +70,7 @@ class TelemetryReader:
         self._all("BEGIN", ())
         try:
             last = {Stream(name): int(seq) for name, seq in self._all("SELECT stream, last_seq FROM streams", ())}
-            staged = [sample_of(row) for row in self._all(sql, (from_utc_s, to_utc_s))]
+            staged = samples_of(self._all(sql, (from_utc_s, to_utc_s)))
         finally:
             self._all("COMMIT", ())
         return {stream: last.get(stream, 0) for stream in streams}, staged

@@ -70,7 +70,7 @@ class Writer:
         self.telemetry_fault: str | None = None
         self._telemetry = telemetry
         self._announce_as = announce
-        self._utc_s = utc_s
+        self.utc_s = utc_s
         self._started = False
         self._behind = True
         self._reserved: dict[Stream, int] = {}
@@ -99,15 +99,15 @@ class Writer:
         """The documents held, newest version first within each kind; a damaged one is left out, and told."""
         sound = []
         for held in self.control.documents():
-            # Damage may have made it something else than bytes, too.
-            if isinstance(held.document, bytes) and hashlib.sha256(held.document).hexdigest() == held.sha256:
+            if _as_written(held):
                 sound.append(held)
                 continue
             text = (
                 f"the {held.kind} document, version {held.version}, is damaged on the disk and not used; "
                 "the one before it counts until the cloud sends one. Check the disk"
             )
-            data: EventData = {"kind": held.kind, "version": held.version}
+            version = held.version if type(held.version) is int else None
+            data: EventData = {"kind": str(held.kind), "version": version}
             self.append_event(self._event("document_damaged", Severity.ALARM, text, data))
         return sound
 
@@ -143,7 +143,7 @@ class Writer:
 
     def save_models(self, bodies: Mapping[str, str]) -> None:
         """The learned battery models are durable."""
-        self.control.save_models(bodies, self._utc_s())
+        self.control.save_models(bodies, self.utc_s())
 
     def set_last_utc(self, key: str, utc_s: float) -> None:
         """The time is durable; once a day a snapshot of control.db is made too."""
@@ -177,11 +177,11 @@ class Writer:
 
     def seal_frame(self, build: BuildFrame, stream: Stream) -> int | None:
         """The staged samples became a frame; frames dropped for it are told as an event."""
-        return self._seal(stream, lambda: self._telemetry.seal_frame(build, self._utc_s(), stream))
+        return self._seal(stream, lambda: self._telemetry.seal_frame(build, self.utc_s(), stream))
 
     def seal_summary(self, build: BuildFromFrames, frames: int) -> int | None:
         """Full-rate frames became one frame that sums them up; frames dropped for it are told as an event."""
-        return self._seal(Stream.TELEMETRY, lambda: self._telemetry.seal_summary(build, self._utc_s(), frames))
+        return self._seal(Stream.TELEMETRY, lambda: self._telemetry.seal_summary(build, self.utc_s(), frames))
 
     def _seal(self, stream: Stream, seal: Callable[[], int | None]) -> int | None:
         def numbered() -> int | None:
@@ -201,7 +201,7 @@ class Writer:
 
         def close() -> None:
             self._ensure_reserved(Stream.LEDGER)
-            self._telemetry.close_slot(row, build, self._utc_s())
+            self._telemetry.close_slot(row, build, self.utc_s())
 
         self._bulk(close)
         self._tell_gaps()
@@ -273,7 +273,7 @@ class Writer:
         return result
 
     def _replace_telemetry(self, damage: Damaged) -> None:
-        kept_as = self._telemetry.database.quarantine(self._utc_s())
+        kept_as = self._telemetry.database.quarantine(self.utc_s())
         self._started = False
         self._start_telemetry()
         text = f"{damage}; it is kept as {kept_as.name} and a fresh one is in use. What was not sent is lost"
@@ -325,7 +325,7 @@ class Writer:
             messages = self._messages_after(stream, after)
             for row_id, build in messages:
                 self._ensure_reserved(stream)
-                self._telemetry.enqueue(stream, build, self._utc_s(), row_id)
+                self._telemetry.enqueue(stream, build, self.utc_s(), row_id)
             if not messages:
                 return
         self._behind = True
@@ -362,4 +362,11 @@ class Writer:
             self._behind = True
 
     def _event(self, code: str, severity: Severity, text: str, data: EventData | None = None) -> Event:
-        return Event(self._utc_s(), EventState.NOTED, severity, code, "site", text, data or {})
+        return Event(self.utc_s(), EventState.NOTED, severity, code, "site", text, data or {})
+
+
+def _as_written(held: HeldDocument) -> bool:
+    """Whether a row of documents is what it was when it was stored; damage may change the kind of any cell too."""
+    kinds = (str, int, str, float, bytes)
+    cells = (held.kind, held.version, held.sha256, held.received_utc_s, held.document)
+    return tuple(map(type, cells)) == kinds and hashlib.sha256(held.document).hexdigest() == held.sha256

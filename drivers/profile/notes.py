@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import math
 from typing import Any, TypeGuard
+
+from agent.core.kept_text import number, read_back
 
 
 def by_device(text: str | None) -> dict[str, Any]:
     """The entry of each device; a text that cannot be read counts as nothing."""
     try:
-        notes = json.loads(text) if text else {}
+        notes = read_back(text) if text else {}
     except ValueError:
         return {}
     return notes if isinstance(notes, dict) else {}
@@ -18,4 +18,8 @@ def by_device(text: str | None) -> dict[str, Any]:
 
 def is_number(value: object) -> TypeGuard[float]:
     """Whether an entry's value is a finite number, and no truth value."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        number(value)
+    except ValueError:
+        return False
+    return True

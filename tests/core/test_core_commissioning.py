@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from core_step_site import rules_of
@@ -361,6 +361,20 @@ def test_the_record_reads_back_as_it_was_written():
     assert restored_record(json.loads(json.dumps(record_json(record)))) == record
     assert restored_record({"results": 5}) is None
     assert restored_record(None) is None
+    endless = replace(record, measured={"b0": replace(FOUND, settling_s=math.inf)})
+    kept = json.loads(json.dumps(record_json(endless), allow_nan=False))
+    assert restored_record(kept) == replace(record, measured={"b0": replace(FOUND, settling_s=None)})
+    for garbled in (
+        {"measured": {"b0": asdict(FOUND) | {"lag_s": "8"}}},
+        {"measured": {"b0": asdict(FOUND) | {"dead_man_s": -1.0}}},
+        {"measured": {"b0": asdict(FOUND) | {"has_dead_man": 1}}},
+        {"measured": {"b0": asdict(FOUND) | {"at_utc_s": 1e300}}},
+        {"devices": [{"device_id": 7, "role": "battery", "endpoint": "x"}]},
+        {"begun_utc_s": 10**400},
+        {"results": {"identity": kept["results"]["identity"] | {"series": ["abc"]}}},
+        {"results": {"identity": kept["results"]["identity"] | {"measures": {"x": True}}}},
+    ):
+        assert restored_record(kept | garbled) is None, garbled
     assert [one.code for one in failed_condition(record)] == ["commissioning_failed"]
     assert failed_condition(Record()) == ()
 

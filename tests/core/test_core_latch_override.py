@@ -100,6 +100,11 @@ class TestLatchesOnDisk:
         found = restored_latches([{"device_id": "a", **entry}, "nonsense", {"device_id": 5}], ["a", "b"])
         assert {name: latch.alarms for name, latch in found.items()} == {"a": Alarm.BMS_FAULT}
 
+    @pytest.mark.parametrize("since", [1e300, math.nan, -1.0, "x", None])
+    def test_a_time_without_a_date_is_not_told(self, since):
+        kept = [{"device_id": "a", "alarms": 1, "since_utc_s": since}]
+        assert restored_latches(kept, ["a"])["a"].since_utc_s == 0.0
+
 
 class TestOverride:
     @pytest.mark.parametrize(
@@ -138,7 +143,8 @@ class TestOverride:
         "record",
         [
             None, "nonsense", {}, {"target": "grid"}, {"target": "moon"}, {"power_w": "x"}, {"power_w": math.inf},
-            {"until_utc_s": T0 + 100.0}, {"until_utc_s": T0 + 1e6}, {"until_utc_s": None},
+            {"until_utc_s": T0 + 100.0}, {"until_utc_s": T0 + 1e6}, {"until_utc_s": None}, {"power_w": 10**400},
+            {"set_utc_s": 1e300}, {"set_utc_s": "1705287600"}, {"who": ["anna"]},
         ],
     )  # fmt: skip
     def test_what_is_over_unreadable_or_endless_does_not(self, record):

@@ -74,6 +74,7 @@ def test_a_damaged_record_is_no_model_or_one_within_bounds(key, value):
         ("rest_s", 0.0),
         ("serial", 5),
         ("lost_wh", "x"),
+        ("lost_wh", 10**400),
     ],
 )
 def test_a_record_that_cannot_be_is_refused(key, value):

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from runtime_commands import NOW, Clock, Site, iso, message
@@ -359,6 +360,25 @@ class TestRestart:
             later.tick("c1")
             await until(lambda: all(len(later.stages(one)) == 2 for one in ("c1", "n", "l")))
         assert {later.last(one).stage for one in ("c1", "n", "l")} == {Stage.DONE}
+
+    async def test_what_the_disk_garbled_is_not_in_force_again(self, site):
+        await site.send(message("set_power"))
+        (record,) = site.store.open()
+        other = record.document.replace(b'"power": ', b'"power": 1')
+        assert other != record.document
+        later = Site(site.store, Clock())
+        later.desk.restore([replace(record, document=other)], NOW)
+        assert later.book.order is None
+        async with running(later):
+            await until(lambda: later.stages("c1")[-1] is Stage.FAILED)
+        assert later.last("c1").reason == "interrupted"
+
+    async def test_no_end_on_disk_makes_it_longer_than_it_said_itself(self, site):
+        await site.send(message("set_power", duration_s=60.0))
+        (record,) = site.store.open()
+        later = Site(site.store, Clock())
+        later.desk.restore([replace(record, until_utc_s=NOW + 1e6)], NOW + 20.0)
+        assert later.book.move.term.until_utc_s == NOW + 80.0
 
     async def test_what_ran_out_meanwhile_is_expired_and_decides_nothing(self, site):
         await site.send(message("set_power"))

@@ -7,10 +7,13 @@ PEERS ?=
 # Tests wait for devices more than they compute: three at a time suit two cores.
 WORKERS ?= 3
 SEEDS ?= 20
+TARGET ?=
+SECONDS ?=
+RUNS ?=
 HOURS ?= 1
 JOBS ?= 2
 
-.PHONY: help demo test test-install check mutants fuzz faults swarm endurance bench bundle lock clean
+.PHONY: help demo test test-install check mutants fuzz fuzz-guided faults swarm endurance bench bundle lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -36,6 +39,14 @@ mutants: $(VENV)/ready  ## each guard of the core taken out: do its tests notice
 
 fuzz: $(VENV)/ready  ## a million mutated messages at each parser of the cloud side: make fuzz [ARGS="--count 10000000"] (five minutes)
 	@$(BIN)/python -m tests.fuzz.cloud_messages --count 1000000 --jobs $(JOBS) $(ARGS)
+
+# Not in requirements.lock: it has wheels for x86-64 and Python 3.11 to 3.13 alone, and nothing else needs it.
+ATHERIS := atheris==3.0.0
+
+fuzz-guided: $(VENV)/ready  ## coverage-guided, every parser that meets the outside: make fuzz-guided [TARGET=plan] [SECONDS=60] [RUNS=1000000]
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install -q --disable-pip-version-check --only-binary :all: $(ATHERIS) >&2 \
+	  || { echo "fuzz-guided needs $(ATHERIS), which comes for x86-64 with Python 3.11 to 3.13 only"; exit 1; }
+	@$(BIN)/python -m tests.fuzz.guided $(if $(TARGET),--target $(TARGET)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(RUNS),--runs $(RUNS)) $(ARGS)
 
 faults: $(VENV)/ready  ## every row of the fault matrix, results into docs/reliability.md: make faults [ARGS="--area disk"] (some minutes)
 	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m tests.faults.campaign $(ARGS)

@@ -18,6 +18,7 @@ import traceback
 from importlib import import_module
 from pathlib import Path
 
+from cli_site_file import BATTERY_ALONE
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -25,26 +26,16 @@ from agent.cli.main import app, main
 
 WITHIN_S = 10
 """Whatever takes longer hangs."""
-GOOD = """\
+GOOD = f"""\
 schema = 1
 [site]
 id = "walked"
-[connection_point]
-export_limit = "500 kW"
-import_limit = "500 kW"
-[[device]]
-id = "bess"
-role = "battery"
-url = "tcp://127.0.0.1:1"
-unit_id = 1
-rated_power = "500 kW"
-dead_man = "30 s"
-[cloud]
+{BATTERY_ALONE}[cloud]
 broker = "mqtt://127.0.0.1:1"
 [store]
-directory = "{store}"
+directory = "{{store}}"
 [api]
-socket = "{socket}"
+socket = "{{socket}}"
 """
 BROKEN = 'schema = 1\n[site]\nid = 5 kW\n"'
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from cli_site_file import BATTERY_ALONE
 from typer.testing import CliRunner
 
 from agent.cli import doctor
@@ -23,21 +24,15 @@ CANARIES = {
     "environment": "canary-environment-7", "unknown key": "canary-unknown-8", "address": "canary-address-9",
     "not a file": "canary-not-a-file-10", "proxy": "canary-proxy-11", "query": "canary-query-12",
 }  # fmt: skip
-GOOD = """\
+GOOD = (
+    """\
 schema = 1
 # the password is {comment}
 [site]
 id = "canary-site"
-[connection_point]
-export_limit = "500 kW"
-import_limit = "500 kW"
-[[device]]
-id = "bess"
-role = "battery"
-url = "tcp://127.0.0.1:1"
-unit_id = 1
-rated_power = "500 kW"
-dead_man = "30 s"
+"""
+    + BATTERY_ALONE
+    + """\
 [cloud]
 broker = "wss://127.0.0.1:1/mqtt?signature={query}"
 user = "site"
@@ -55,6 +50,7 @@ directory = "{folder}/store"
 [api]
 socket = "{folder}/none.sock"
 """
+)
 BROKEN = GOOD.replace("[site]", 'password = "{unknown key}"\n[site]').replace(
     'user = "site"\npassword_file = "{folder}/proxy"',
     'user = "site"\npassword_file = "{not a file}"\ntoken = {{ deep = ["{unknown key}"] }}',

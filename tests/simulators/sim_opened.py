@@ -4,6 +4,8 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 
+import pytest
+
 from drivers.device import DeviceSpec, open_device
 from drivers.endpoint import TcpEndpoint
 from drivers.link import Link
@@ -19,6 +21,20 @@ async def opened(port, role, unit_id=1, **spec):
         yield open_device(DeviceSpec("dut", role, unit_id, **spec), link, time.monotonic)
     finally:
         await link.close()
+
+
+async def driven(battery, power_w, within_w):
+    """A setpoint is taken, read back, and followed to so many W."""
+    outcome = await battery.write_setpoint(power_w)
+    assert (outcome.ok, outcome.reason) == (True, "")
+    assert outcome.held_w == pytest.approx(power_w, abs=100.0)
+
+    async def followed():
+        sample = await battery.read()
+        assert sample.held_setpoint_w.value == pytest.approx(power_w, abs=100.0)
+        return sample.power_w.value == pytest.approx(power_w, abs=within_w)
+
+    await until(followed)
 
 
 async def until(condition):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sim_opened import opened, until
+from sim_opened import driven, opened, until
 
 from drivers.endpoint import TcpEndpoint
 from drivers.errors import DeviceError, ModbusRefused
@@ -78,16 +78,7 @@ async def test_every_reading_of_every_profile_agrees_with_the_plant(name, role):
 @pytest.mark.parametrize("name", CONTROLLED)
 async def test_a_setpoint_moves_the_plant_the_right_way_and_is_read_back(name, power_w):
     async with a_site(name) as site, by_profile(site, name, "battery") as battery:
-        outcome = await battery.write_setpoint(power_w)
-        assert (outcome.ok, outcome.reason) == (True, "")
-        assert outcome.held_w == pytest.approx(power_w, abs=100.0)
-
-        async def followed():
-            sample = await battery.read()
-            assert sample.held_setpoint_w.value == pytest.approx(power_w, abs=100.0)
-            return sample.power_w.value == pytest.approx(power_w, abs=100.0)
-
-        await until(followed)
+        await driven(battery, power_w, within_w=100.0)
         assert site.plant.battery_w == pytest.approx(power_w, abs=200.0)  # the sample may be one step ahead of it
         assert (await battery.write_setpoint(0.0)).ok
 

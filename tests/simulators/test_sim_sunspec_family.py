@@ -4,7 +4,7 @@ import asyncio
 import time
 
 import pytest
-from sim_opened import opened, until
+from sim_opened import driven, opened, until
 from sunspec2.modbus.client import SunSpecModbusClientDeviceTCP
 
 from simulators.battery import BatteryConfig
@@ -30,16 +30,7 @@ def a_site(kind="storage", pv_model=103, meter_model=203):
 @pytest.mark.parametrize("power_w", [120_000.0, -80_000.0])
 async def test_a_setpoint_moves_the_plant_the_right_way_and_is_read_back(kind, power_w):
     async with a_site(kind) as site, opened(site.battery_port, "battery", 1) as battery:
-        outcome = await battery.write_setpoint(power_w)
-        assert (outcome.ok, outcome.reason) == (True, "")
-        assert outcome.held_w == pytest.approx(power_w, abs=100.0)
-
-        async def followed():
-            sample = await battery.read()
-            assert sample.held_setpoint_w.value == pytest.approx(power_w, abs=100.0)
-            return sample.power_w.value == pytest.approx(power_w, abs=200.0)
-
-        await until(followed)
+        await driven(battery, power_w, within_w=200.0)
         assert site.plant.battery_w == pytest.approx(power_w, abs=500.0)
 
 

@@ -12,7 +12,7 @@ from agent.core.decision import Decision, Inputs, State
 from agent.core.forecast import DayProfile
 from agent.core.local_plan import overlay
 from agent.core.plan import Plans
-from agent.core.replan_request import ReplanRequest, refusal
+from agent.core.replan_request import PlannedSlot, ReplanRequest, refusal
 from agent.core.replan_rules import (
     WORDS,
     Due,
@@ -87,7 +87,8 @@ class Replanner:
         return self._replanned(due, request, plans) if request.slots else plans
 
     def _replanned(self, due: Due, request: ReplanRequest, plans: Plans) -> Plans:
-        slots, failure = rule_plan(request), ""
+        slots: tuple[PlannedSlot, ...] = ()
+        failure = ""
         if (refused := refusal(request)) is not None:
             failure = f"request refused: {refused}"
         else:
@@ -99,6 +100,8 @@ class Replanner:
                 failure = checked
             else:
                 slots = checked
+        if failure:
+            slots = rule_plan(request)
         self.runs += 1
         self.occasions.update(WORDS[occasion] for occasion in due.occasions)
         if failure:

@@ -222,7 +222,9 @@ def sold_w(lines: Iterable[Sold]) -> tuple[float, float]:
 
 def added_up(lines: tuple[Sold, ...], part: Callable[[Sold], tuple[float, float]]) -> tuple[float, float]:
     """One part (up, down) of these awards, added up as `summed` says."""
-    # One award at a time is the rule; it needs no adding up.
+    # None or one at a time is the rule; that needs no adding up.
+    if not lines:
+        return 0.0, 0.0
     return part(lines[0]) if len(lines) == 1 else summed(lines, [part(line) for line in lines])
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from agent.core.made_often import made_often
 from agent.core.plan import Slot, Target
 
 MAX_SLOTS = 1000
@@ -24,6 +25,7 @@ MAX_PRICE_PER_KWH = 1e6
 MAX_UTC_S = 1e11
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class ReplanSlot:
     """One slot `[start, end)`: what was promised, what it is worth, what else happens, what is possible."""
@@ -109,6 +111,7 @@ class ReplanRequest:
         return self.capacity_wh * self.soc_max_pct / 100.0
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class PlannedSlot:
     """One slot of the answer."""
@@ -178,7 +181,7 @@ def physics_refusal(request: ReplanRequest) -> Refusal | None:
 
 
 def _slot_refusal(slot: ReplanSlot, begins_utc_s: float) -> Refusal | None:
-    for name, low in (("pv_w", -MAX_POWER_W), ("load_w", -MAX_POWER_W), *((name, 0.0) for name in _LIMITS)):
+    for name, low in _POWERS:
         if why := _outside(getattr(slot, name), low, MAX_POWER_W):
             return Refusal(name, why)
     if slot.sold_w is not None and (why := _outside(slot.sold_w, -MAX_POWER_W, MAX_POWER_W)):
@@ -196,6 +199,8 @@ _LIMITS = (
     "charge_limit_w", "discharge_limit_w", "export_limit_w", "import_limit_w",
     "award_up_w", "award_down_w", "award_up_wh", "award_down_wh",
 )  # fmt: skip
+_POWERS = (("pv_w", -MAX_POWER_W), ("load_w", -MAX_POWER_W), *((name, 0.0) for name in _LIMITS))
+"""What each may be at least."""
 
 
 def _money_refusal(request: ReplanRequest) -> Refusal | None:
@@ -213,15 +218,18 @@ def _money_refusal(request: ReplanRequest) -> Refusal | None:
 
 
 def _outside(value: float, low: float, high: float) -> str | None:
+    if low <= value <= high:
+        return None
     if not math.isfinite(value):
         return "is not a finite number; a value that is not known is null"
-    return None if low <= value <= high else f"{value:g} is outside {low:g} to {high:g}"
+    return f"{value:g} is outside {low:g} to {high:g}"
 
 
 WAY_BACK_S = 6 * 3600.0
 """A SoC outside its band is brought back at the best price of this time, not at any price at once."""
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class SlotRoom:
     """What the battery may do in one slot. Resting at 0 W is always inside: nothing can make a plan impossible."""

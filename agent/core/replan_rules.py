@@ -245,7 +245,7 @@ def first_shortfall(request: ReplanRequest) -> Shortfall | None:
     """The first slot whose promise the site cannot keep when it just goes on; None when the plan is feasible."""
     if physics_refusal(request) is not None:
         return None
-    for asked, planned in zip(request.slots, rule_plan(request), strict=True):
+    for asked, planned in zip(request.slots, _by_rule(request), strict=True):
         if asked.sold_w is None:
             continue
         kept_w = planned.battery_w if asked.target is Target.BATTERY else planned.grid_w
@@ -266,6 +266,11 @@ def rule_plan(request: ReplanRequest) -> tuple[PlannedSlot, ...]:
         return tuple(
             PlannedSlot(slot.start_utc_s, slot.end_utc_s, Target.BATTERY, 0.0, 0.0, None) for slot in request.slots
         )
+    return _by_rule(request)
+
+
+def _by_rule(request: ReplanRequest) -> tuple[PlannedSlot, ...]:
+    """The rule-based plan of a request that makes sense."""
     energy_wh = request.energy_now_wh
     planned: list[PlannedSlot] = []
     for asked, room in zip(request.slots, rooms(request), strict=True):

@@ -50,6 +50,7 @@ class SimulatedCloud:
         self._mqtt.on_message = self._on_message
         self._mqtt.on_subscribe = lambda *_: self._on_subscribed()
         self._mqtt.on_disconnect = lambda _c, _u, _f, reason, _p: self._on_disconnect(str(reason))
+        self._mqtt.on_connect_fail = lambda *_: self._on_disconnect(f"nobody answers at {access.url}; it is tried on")
         self._desks = {planner.site.site_id: self._new_desk(planner) for planner in planners}
         self.trouble: str | None = None
         """Why there is no connection, or no plan."""

@@ -33,7 +33,8 @@ def check(config: Path = ConfigOption, as_json: bool = JsonOption) -> None:
         if as_json:
             show_json({"usable": False, "problems": list(error.problems)})
         else:
-            typer.echo("\n".join(error.problems), err=True)
+            todo = f"mend {config}" if config.exists() else "name the site file with --config FILE"
+            typer.echo("\n".join((*error.problems, f"next: {todo}, then: ems config check")), err=True)
         raise typer.Exit(EXIT_REFUSED) from None
     from agent.cli.commissioned import commissioned_limits  # noqa: PLC0415 (as above)
     from agent.cli.config_limits import limits_in_force  # noqa: PLC0415 (as above)

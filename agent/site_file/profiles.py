@@ -6,11 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agent.site_file.device import DeviceSection
-from drivers.profile.load import SITE_FOLDER, find
 from drivers.profile.model import Profile
 from drivers.profile.problem import BadProfile
-from drivers.profile.reads import Spots
-from drivers.profile.writing import dead_man_misfit
 from drivers.spec import BadSpec, DeviceSpec
 
 
@@ -25,6 +22,9 @@ def device_profiles(devices: Sequence[DeviceSection], site_folder: Path) -> tupl
             if device.unit_ids:
                 problems.append(f"{where}.unit_ids: is for devices with a profile")
             continue
+        # Sites of SunSpec devices do without: half of what it takes to read a site file.
+        from drivers.profile.load import SITE_FOLDER, find  # noqa: PLC0415
+
         try:
             if device.profile not in loaded:  # many devices of one kind share it
                 loaded[device.profile] = find(device.profile, site_folder / SITE_FOLDER)
@@ -56,6 +56,9 @@ def device_spec(section: DeviceSection, profile: Profile | None) -> DeviceSpec:
     control = getattr(getattr(profile, section.role, None), "control", None)
     written_to = section.role == "battery" or section.can_be_limited
     if profile is not None and control is not None and written_to:
+        from drivers.profile.reads import Spots  # noqa: PLC0415 (as above)
+        from drivers.profile.writing import dead_man_misfit  # noqa: PLC0415 (as above)
+
         misfit = dead_man_misfit(Spots(profile, section.unit_id, section.unit_ids), control, section.dead_man)
         if misfit:
             raise BadSpec(f"{section.id}: {misfit}")

@@ -42,6 +42,7 @@ PARTS = {
     "day": Part("wire, disk and syncs of the demo's site", "wire_and_disk", lambda m: m.measure(180), 195),
     "simulate": Part("simulated days", "sim_speed", lambda m: m.measure(1), 40),
     "flood": Part("a flood of messages", "flood", lambda m: m.measure(20), 75),
+    "cli": Part("the first answer of each command", "cli_answer", lambda m: m.measure(), 180),
     "year": Part("a year's plan", "year_plan", lambda m: asyncio.run(m.measure(m.RUNS)), 20),
 }
 

@@ -32,3 +32,4 @@ def test_without_a_broker_the_account_is_not_complete_and_says_why():
     done = CliRunner().invoke(app, ["cloud-sim", "--broker", "mqtt://127.0.0.1:9", "--seconds", "1", "--no-yearly"])
     assert done.exit_code == 1
     assert "not complete: no site was heard" in done.output
+    assert "nobody answers at mqtt://127.0.0.1:9" in " ".join(done.output.split())

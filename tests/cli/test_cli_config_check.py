@@ -143,3 +143,13 @@ def test_warnings_are_for_people_too_and_leave_the_file_usable(check):
 )  # fmt: skip
 def test_numbers_are_shown_in_the_unit_people_read(shown, expected):
     assert shown == expected
+
+
+@pytest.mark.parametrize(("text", "words"), [(None, "name the site file with --config FILE"), ("?", "mend ")])
+def test_a_file_that_cannot_be_used_is_told_with_what_to_do_next(text, words, tmp_path):
+    file = tmp_path / "site.toml"
+    if text is not None:
+        file.write_text(text)
+    done = CliRunner().invoke(app, ["config", "check", "--config", str(file)])
+    assert done.exit_code == 1
+    assert done.output.splitlines()[-1].startswith(f"next: {words}")

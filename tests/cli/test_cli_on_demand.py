@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -46,6 +47,19 @@ def test_one_command_does_not_load_the_others():
     assert "agent.cli.devices" not in loaded
     assert "agent.cli.simulate" not in loaded
     assert heavy == ""
+
+
+def test_a_site_file_of_sunspec_devices_is_read_without_what_reads_profiles():
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from agent.config import load\n"
+        "load(Path('config/stand-alone.toml'))\n"
+        "print(*sorted(name for name in sys.modules if name in ('drivers.profile.load', 'drivers.profile.writing', 'asyncio')))\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    assert done.stdout.split() == []
 
 
 def test_a_word_that_is_nearly_a_command_is_answered_with_that_command():

@@ -1,6 +1,6 @@
 """The mutation check: each guard of the core is taken out in turn, and the core's tests must notice.
 
-`python -m tests.mutants [--json] [--only TEXT]`. Each mutant is one replacement of text in one file of `agent/core`,
+`python -m tests.mutants [--json] [--only TEXT] [--skip N]`. Each mutant is one replacement of text in one file of `agent/core`,
 made in a copy of the tree. A text that is no longer found ends the check: the table must follow the code.
 """
 
@@ -122,8 +122,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Each guard of the core removed in turn must be noticed by its tests.")
     parser.add_argument("--json", action="store_true", help="print JSON alone")
     parser.add_argument("--only", default="", help="only mutants whose file or guard holds this text")
+    parser.add_argument("--skip", type=int, default=0, help="leave out so many of them, to go on where a run ended")
     options = parser.parse_args()
     chosen = [mutant for mutant in MUTANTS if options.only in mutant.file or options.only in mutant.guard]
+    chosen = chosen[options.skip :]
     lost = lost_texts(chosen)
     if lost:
         print(

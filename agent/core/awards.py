@@ -93,6 +93,8 @@ class AwardBook:
 
     def starting(self, after_utc_s: float, until_utc_s: float) -> tuple[Sold, ...]:
         """The awards that begin after `after_utc_s` and not later than `until_utc_s`."""
+        if not self.starts:
+            return ()
         return self.sold[bisect_right(self.starts, after_utc_s) : bisect_right(self.starts, until_utc_s)]
 
 

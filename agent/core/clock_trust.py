@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from agent.core.decision import Condition
 from agent.core.events import Severity
+from agent.core.made_often import made_often
 
 TOLERANCE_S = 2.0
 """A step back smaller than this is ordinary clock discipline."""
@@ -27,6 +28,7 @@ WATCH_WITHIN_S = 300.0
 """So far the clock may be from what somebody reads off a watch."""
 
 
+@made_often
 @dataclass(frozen=True, slots=True)
 class ClockTrust:
     """The verdict, and what the next reading is judged by."""

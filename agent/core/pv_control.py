@@ -65,7 +65,7 @@ def pv_tick(
     rest = _rest(before, now, samples, able, mono_s)
     rest_w = sorted([power_w for _, power_w in rest])[len(rest) // 2] if rest else None
     ceiling_w = pv_ceiling_w(
-        limits.export_w, rest_w, done.hard_lower_w, sum(pv.rated_w for pv in able), before.ceiling_w
+        limits.export_w, rest_w, done.hard_lower_w, sum([pv.rated_w for pv in able]), before.ceiling_w
     )
     kept_mono_s = before.kept_mono_s if _exceeds(now, limits, done) else mono_s
     if ceiling_w is None and len(before.lines) == len(able) and _idle(before, now):
@@ -132,7 +132,7 @@ def _rest(
         if power_w is None:
             return ()
         rest_w -= power_w
-    return (*(one for one in before.rest_w if mono_s - one[0] < STEADY_WITHIN_S), (mono_s, rest_w))
+    return (*[one for one in before.rest_w if mono_s - one[0] < STEADY_WITHIN_S], (mono_s, rest_w))
 
 
 def _beyond_help(rules: SiteRules, now: SiteView, limits: ConnectionLimits, done: Dispatch) -> list[Condition]:

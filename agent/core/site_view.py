@@ -96,19 +96,21 @@ def view(rules: SiteRules, inputs: Inputs, refusing: frozenset[str], state: Stat
 
 def _aged_battery(sample: BatterySample, at: float) -> BatterySample:
     """The sample seen now; itself while all of it still counts, which is nearly always."""
-    seen = (
-        sample.power_w, sample.soc_pct, sample.capacity_wh, sample.rated_discharge_w, sample.rated_charge_w,
-        sample.live_discharge_limit_w, sample.live_charge_limit_w, sample.ready, sample.held_setpoint_w,
-        sample.temperature_c, sample.cell_min_v, sample.cell_max_v, sample.own_droop_from_hz, sample.alarms,
+    soc = sample.soc_pct.at(at).within(-SOC_READING_SLACK_PCT, 100.0 + SOC_READING_SLACK_PCT)
+    capacity = sample.capacity_wh.at(at).within(LEAST_CAPACITY_WH, BELIEVABLE)
+    others = (
+        sample.power_w, sample.rated_discharge_w, sample.rated_charge_w, sample.live_discharge_limit_w,
+        sample.live_charge_limit_w, sample.ready, sample.held_setpoint_w, sample.temperature_c, sample.cell_min_v,
+        sample.cell_max_v, sample.own_droop_from_hz, sample.alarms,
     )  # fmt: skip
-    aged = list(seen) if all_stand(seen, at) else [reading.at(at) for reading in seen]
-    aged[1] = aged[1].within(-SOC_READING_SLACK_PCT, 100.0 + SOC_READING_SLACK_PCT)
-    aged[2] = aged[2].within(LEAST_CAPACITY_WH, BELIEVABLE)
-    if tuple(aged) == seen:
+    if soc is sample.soc_pct and capacity is sample.capacity_wh and all_stand(others, at):
         return sample
+    power, discharge, charge, live_discharge, live_charge, ready, held, degrees, low_v, high_v, droop, alarms = (
+        reading.at(at) for reading in others
+    )
     return BatterySample(
-        sample.device_id, aged[0], aged[1], aged[2], aged[3], aged[4], aged[5], aged[6], aged[7], aged[8],
-        sample.has_dead_man, aged[9], aged[10], aged[11], sample.serial, aged[12], aged[13], sample.droop_offer,
+        sample.device_id, power, soc, capacity, discharge, charge, live_discharge, live_charge, ready, held,
+        sample.has_dead_man, degrees, low_v, high_v, sample.serial, droop, alarms, sample.droop_offer,
     )  # fmt: skip
 
 

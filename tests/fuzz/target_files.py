@@ -39,7 +39,7 @@ def site_file(payload: bytes) -> None:
     path.write_bytes(payload)
     _shown(payload)
     try:
-        with mock.patch("agent.site_file.profiles.find", FOUND):
+        with mock.patch("drivers.profile.load.find", FOUND):
             site = load(path)
     except ConfigError as error:
         hold(error.problems, "a refusal names a problem")

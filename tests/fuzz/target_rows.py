@@ -223,8 +223,7 @@ def _damaged(name: str, sql: str, value: tuple[str, object], more: tuple[object,
     except sqlite3.Error:
         return  # such a cell cannot be: SQLite itself would call the file damaged
     try:
-        _start()
-        _shown()
+        READ[table]()
     finally:
         places = ", ".join("?" for _ in COLUMNS[table])
         db.execute(f"DELETE FROM {table}")
@@ -233,7 +232,16 @@ def _damaged(name: str, sql: str, value: tuple[str, object], more: tuple[object,
         OPEN["telemetry"].execute("DELETE FROM outbox WHERE stream = 'event' AND seq > 1")
 
 
-def _start() -> None:
+def _started() -> None:
+    """A start, as far as commands and marks are concerned."""
+    held = load(WRITER)
+    _time(held.last_trusted_utc_s)
+    hold(held.commands_since_utc_s >= 0.0, "ids are remembered from some time on")
+    _commands(held)
+    _marks(held)
+
+
+def _documents() -> None:
     held = load(WRITER)
     for one in held.documents:
         hold(one.sha256 in SHA256S, "a document that was not stored is not used")
@@ -242,13 +250,6 @@ def _start() -> None:
     for found, best in ((plans.rolling, BEST["rolling"]), (orders.awards, BEST["awards"])):
         hold(found is None or found.version <= best, "no document counts for more than it is")
         hold((found is not None and found.version == best) or _as_told(held, told), "what is lost is told")
-    _time(held.last_trusted_utc_s)
-    hold(held.commands_since_utc_s >= 0.0, "ids are remembered from some time on")
-    _commands(held)
-    _marks(held)
-    if held.open_slot is not None:
-        account = slot_account(held.open_slot)
-        hold(math.isfinite(account.slot.power_w) and account.slot.start_utc_s < account.slot.end_utc_s, "a slot is one")
 
 
 def _as_told(held: Any, told: set[str]) -> bool:
@@ -307,9 +308,9 @@ def _marks(held: Any) -> None:
         _told([iso(slot.start_utc_s), iso(slot.end_utc_s)])
 
 
-def _shown() -> None:
-    """What people and the cloud ask for."""
-    control, telemetry = WRITER.control, WRITER._telemetry
+def _told_again() -> None:
+    """What people and the cloud ask for of control.db."""
+    control = WRITER.control
     for event in control.newest_events(10):
         event_message(SITE, 1, event)
     for _, outcome in control.outcomes_after(0, 50):
@@ -318,16 +319,24 @@ def _shown() -> None:
     control.first_broken_event()
     for stream in Stream:
         control.reserved(stream)
-    for found in telemetry.slots(0.0, 1e12):
-        _told(ledger_line(found))
-    for second in telemetry.evidence(0.0, 1e12, 10):
-        _told(evidence_line(second))
-    sample = telemetry.last_sample()
-    hold(sample is None or _told(asdict(sample)) is None, "a sample can be told")
     for command_id in COMMANDS_OF:
         record = next((one for one in control.open_commands() if one.command_id == command_id), None)
         if record is not None:
             ack_message(SITE, 1, record.outcome)
+
+
+def _bulk() -> None:
+    """What is read of telemetry.db, at a start and by people."""
+    telemetry = WRITER._telemetry
+    sample, slot = WRITER.unfinished()
+    hold(sample is None or _told(asdict(sample)) is None, "a sample can be told")
+    if slot is not None:
+        account = slot_account(slot)
+        hold(math.isfinite(account.slot.power_w) and account.slot.start_utc_s < account.slot.end_utc_s, "a slot is one")
+    for found in telemetry.slots(0.0, 1e12):
+        _told(ledger_line(found))
+    for second in telemetry.evidence(0.0, 1e12, 10):
+        _told(evidence_line(second))
 
 
 def _told(content: object) -> None:
@@ -340,4 +349,12 @@ def _time(utc_s: float | None) -> None:
     _told(None if utc_s is None else iso(utc_s))
 
 
+READ = {
+    **dict.fromkeys(("events", "outcomes", "decisions", "sequences"), _told_again),
+    **dict.fromkeys(("staged", "slots", "evidence"), _bulk),
+    **dict.fromkeys(("meta", "models"), _started),
+    "plans": _documents,
+    "commands": lambda: (_started(), _told_again()),
+}
+"""What is read after a cell of a table was damaged."""
 FUNCTIONS = {"row": row}

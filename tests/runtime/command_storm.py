@@ -210,9 +210,10 @@ class Cloud:
     def read_acks(self):
         """The acks on disk that were not read before, by SQLite alone."""
         database = sqlite3.connect(self._directory / "telemetry.db")
-        rows = database.execute(
-            "SELECT seq, payload FROM outbox WHERE stream = 'ack' AND seq > ? ORDER BY seq", (self.heard_to,)
-        ).fetchall()
+        # Killed while it makes the file, the agent has no tables in it yet.
+        made = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'outbox'").fetchone()
+        sql = "SELECT seq, payload FROM outbox WHERE stream = 'ack' AND seq > ? ORDER BY seq"
+        rows = database.execute(sql, (self.heard_to,)).fetchall() if made else []
         database.close()
         for seq, payload in rows:
             assert seq == self.heard_to + 1, f"the sequence jumps from {self.heard_to} to {seq}"

@@ -45,6 +45,11 @@ def time_kept(cell: object) -> float | None:
     return utc_s if utc_s < LATEST_UTC_S else None
 
 
+def readable(raw: bytes) -> str:
+    """The text of a cell, also of a garbled one."""
+    return raw.decode("utf-8", "replace")
+
+
 def all_sound(make: Callable[..., _T], rows: Iterable[tuple[Any, ...]]) -> list[_T]:
     """What `make` makes of the rows; a row that it raises `ValueError` or `TypeError` for is left out."""
     found = []

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from agent.core.records import StorageFailed
+from agent.store.cells import readable
 from agent.store.schema import bring_up_to_date, lacking
 
 FILE_MODE = 0o640
@@ -121,7 +122,7 @@ class Database:
         os.fchmod(descriptor, FILE_MODE)
         os.close(descriptor)
         connection = sqlite3.connect(self.path, isolation_level=None, timeout=1.0)
-        connection.text_factory = _text  # else one garbled text makes its whole table unreadable
+        connection.text_factory = readable  # else one garbled text makes its whole table unreadable
         try:
             self._look_through(connection)
             bring_up_to_date(connection, self.name)
@@ -165,7 +166,3 @@ class Database:
         if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
             self.close()
         return StorageFailed(self.name, _WORDS.get(code, str(error)))
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "replace")

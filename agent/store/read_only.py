@@ -6,6 +6,8 @@ import os
 import sqlite3
 from pathlib import Path
 
+from agent.store.cells import readable
+
 
 def read_only(path: Path) -> sqlite3.Connection:
     """A connection that cannot write; without a daemon and without the right to make its side files too."""
@@ -21,6 +23,7 @@ def read_only(path: Path) -> sqlite3.Connection:
 
 def _opened(uri: str) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, timeout=2.0, isolation_level=None)
+    connection.text_factory = readable
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.DatabaseError as error:

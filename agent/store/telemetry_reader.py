@@ -11,6 +11,7 @@ from agent.core.evidence import EvidenceRow
 from agent.core.ledger import SlotRow
 from agent.core.records import Sample, Stream
 from agent.store import evidence
+from agent.store.cells import readable
 from agent.store.outbox import table_of
 from agent.store.telemetry import SAMPLE_COLUMNS, samples_of, slots_where
 
@@ -119,6 +120,7 @@ class TelemetryReader:
     def _connection(self) -> sqlite3.Connection:
         try:
             found = sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, timeout=BUSY_S, isolation_level=None)
+            found.text_factory = readable
             (version,) = found.execute("PRAGMA user_version").fetchone()
             found.execute("SELECT count(*) FROM streams").fetchone()
         except sqlite3.Error as error:

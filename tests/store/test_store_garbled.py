@@ -8,6 +8,7 @@ from store_values import BUILD_FRAME, NOW, event, messages, open_store, plan, sa
 
 from agent.core.records import CommandRecord, Outcome, Stage, Stream
 from agent.runtime.documents_held import documents_held
+from agent.store.control_reader import newest_events
 from tests.fuzz.cloud_messages import PLAN, SITE
 from tests.fuzz.target_rows import fill
 
@@ -135,7 +136,10 @@ async def test_garbled_samples_and_slots_are_left_out_and_the_rest_is_sealed(tmp
 
 @pytest.mark.parametrize(
     "sql",
-    ["UPDATE streams SET last_seq = 'x' WHERE stream = 'event'", "UPDATE held SET waiting = 'x' WHERE stream = 'event'"],
+    [
+        "UPDATE streams SET last_seq = 'x' WHERE stream = 'event'",
+        "UPDATE held SET waiting = 'x' WHERE stream = 'event'",
+    ],
 )
 async def test_telemetry_that_cannot_tell_where_it_stands_is_put_aside_and_told(tmp_path, sql):
     await filled(tmp_path)
@@ -158,3 +162,10 @@ async def test_a_sequence_or_model_that_is_garbled_counts_as_none(tmp_path):
     await store.append_event(event("goes on"))
     assert await store.last_seq(Stream.EVENT) == before + 1
     await store.close()
+
+
+@pytest.mark.parametrize("cell", [b"\xff\x00", b"{", b"[1]"])
+async def test_people_who_look_see_the_other_events(tmp_path, cell):
+    await filled(tmp_path)
+    garble(tmp_path, "control", "UPDATE events SET body = CAST(? AS TEXT) WHERE id = 1", cell)
+    assert [found["code"] for found in newest_events(tmp_path, 5)] == ["second"]

@@ -44,6 +44,12 @@ def test_a_parser_that_raises_or_takes_long_is_found(monkeypatch):
     assert "took" in fuzzer.fuzz("watermark", 3, seed=1)["faults"][0]
 
 
+def test_memory_that_is_too_much_for_a_while_is_found(monkeypatch):
+    peak = fuzzer.TARGET_PEAK_MB + 1.0
+    monkeypatch.setattr(fuzzer, "resident_mb", lambda *, settled=True: 50.0 if settled else 50.0 + peak)
+    assert "151 MB more memory for a while" in fuzzer.fuzz("watermark", 3, seed=1)["faults"][0]
+
+
 def test_ended_early_it_tells_what_came_so_far():
     asked = iter([False, False, True])
     found = fuzzer.fuzz("watermark", 10 * fuzzer.BLOCK, seed=1, stopped=lambda: next(asked))
@@ -51,8 +57,8 @@ def test_ended_early_it_tells_what_came_so_far():
 
 
 def test_memory_that_grows_is_found(monkeypatch):
-    grown = iter([50.0, 50.0 + fuzzer.TARGET_GROWTH_MB + 1.0])
-    monkeypatch.setattr(fuzzer, "resident_mb", lambda: next(grown))
+    grown = iter([50.0, 50.0, 50.0 + fuzzer.TARGET_GROWTH_MB + 1.0])
+    monkeypatch.setattr(fuzzer, "resident_mb", lambda *, settled=True: next(grown) if settled else 50.0)
     assert "memory grew" in fuzzer.fuzz("watermark", 3, seed=1)["faults"][0]
 
 

@@ -10,6 +10,8 @@ import os
 import resource
 import signal
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 MAX_MEMORY_BYTES = 1024**3
 """Address space; the solver with its libraries takes about a third."""
@@ -17,6 +19,8 @@ MAX_CPU_S = 20
 MAX_WALL_S = 90
 """The agent waits less. This ends a process whose agent was killed while it waited for something."""
 NICENESS = 10
+FIRST_TO_GO = "1000"
+"""Of /proc/PID/oom_score_adj: where memory ends the kernel takes this process, not the one that holds the battery."""
 
 
 def main() -> int:
@@ -41,12 +45,14 @@ def main() -> int:
 
 
 def bound_itself() -> None:
-    """Memory, CPU time, time at all, no core file, low priority, one thread for linear algebra."""
+    """Memory, CPU time, time at all, no core file, low priority, one thread for linear algebra, the first to go."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU_S, MAX_CPU_S))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(NICENESS)
+    with suppress(OSError):  # no Linux
+        Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
     signal.alarm(MAX_WALL_S)
 
 

@@ -141,6 +141,7 @@ async def test_the_process_bounds_itself():
         "assert resource.getrlimit(resource.RLIMIT_CPU)[0] == MAX_CPU_S\n"
         "assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0\n"
         "assert MAX_WALL_S - 5 <= signal.alarm(0) <= MAX_WALL_S\n"
+        "assert open('/proc/self/oom_score_adj').read().strip() == '1000'\n"
         "assert os.nice(0) >= NICENESS and os.environ['OPENBLAS_NUM_THREADS'] == '1'\n"
         "try:\n  bytearray(2 * MAX_MEMORY_BYTES)\nexcept MemoryError:\n  print('bounded')\n"
     )

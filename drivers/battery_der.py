@@ -10,7 +10,6 @@ what PV moves.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -21,7 +20,7 @@ from drivers.dc_ports import DcPorts, dc_ports
 from drivers.droop_control import DroopControl, answered_from_hz
 from drivers.profile.settings import OwnersSettings
 from drivers.read_plan import Place, Reads, make_plan
-from drivers.readings import first_present, reading, ready, smallest
+from drivers.readings import believable, first_present, reading, ready, smallest
 from drivers.registers import Registers
 from drivers.setpoint import CONTROL_POINTS, SetpointControl, Unwritable, held_w
 from drivers.spec import DeviceSpec
@@ -51,8 +50,6 @@ STATES: Final = (
     ("715.LocRemCtl", (0,), True),
     *bms.STATES,
 )
-POWER_MARGIN = 1.5
-"""More than this multiple of the rating is not a measurement."""
 
 
 class DerBattery:
@@ -96,11 +93,10 @@ class DerBattery:
         widest_w = reading(reads, "702.WMaxRtg")
         discharge_w = first_present(reading(reads, "702.WDisChaRteMaxRtg"), widest_w)
         charge_w = first_present(reading(reads, "702.WChaRteMaxRtg"), widest_w)
-        believable_w = POWER_MARGIN * max(discharge_w.value or 0.0, charge_w.value or 0.0) or math.inf
         power_w = self._ports.battery_w(reads) if self._ports.hybrid else reading(reads, "701.W")
         return BatterySample(
             device_id=self._spec.device_id,
-            power_w=power_w.within(-believable_w, believable_w),
+            power_w=believable(power_w, discharge_w, charge_w),
             soc_pct=first_present(reading(reads, "713.SoC", low=0.0, high=100.0), bms.soc_pct(reads)),
             capacity_wh=first_present(reading(reads, "713.WHRtg"), reading(reads, "802.WHRtg")),
             rated_discharge_w=discharge_w,

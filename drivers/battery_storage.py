@@ -6,7 +6,6 @@ Enumerations are those of the published models: St 1 = off, 3 = starting, 6 = sh
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -17,7 +16,7 @@ from drivers.dc_ports import DcPorts, dc_ports
 from drivers.pv import AC_MODELS
 from drivers.rate_control import CONTROL_POINTS, RateControl
 from drivers.read_plan import Place, Reads
-from drivers.readings import first_present, reading, ready, smallest
+from drivers.readings import believable, first_present, reading, ready, smallest
 from drivers.registers import Registers
 from drivers.spec import DeviceSpec
 from drivers.sunspec import Chain, require
@@ -33,8 +32,6 @@ POINTS: Final[Mapping[int, tuple[str, ...]]] = {
     **bms.POINTS,
 }
 REQUIRED_124: Final = ("WChaMax", "StorCtl_Mod", "OutWRte", "InWRte", "InOutWRte_SF")
-POWER_MARGIN = 1.5
-"""More than this multiple of the rating is not a measurement."""
 NO_DROOP = "a device of model 124 has no droop that the agent can set"
 
 
@@ -77,11 +74,10 @@ class StorageBattery:
         widest_w = reading(reads, "124.WChaMax")
         discharge_w = first_present(reading(reads, "120.MaxDisChaRte"), widest_w)
         charge_w = first_present(reading(reads, "120.MaxChaRte"), widest_w)
-        believable_w = POWER_MARGIN * max(discharge_w.value or 0.0, charge_w.value or 0.0) or math.inf
         power_w = self._ports.battery_w(reads) if self._ports.hybrid else reading(reads, f"{self._prefix}.W")
         return BatterySample(
             device_id=self._spec.device_id,
-            power_w=power_w.within(-believable_w, believable_w),
+            power_w=believable(power_w, discharge_w, charge_w),
             soc_pct=first_present(reading(reads, "124.ChaState", low=0.0, high=100.0), bms.soc_pct(reads)),
             capacity_wh=first_present(reading(reads, "120.WHRtg"), reading(reads, "802.WHRtg")),
             rated_discharge_w=discharge_w,

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from agent.core.snapshot import NEVER, Quality, Reading
 from drivers.read_plan import Read, Reads
 
+POWER_MARGIN = 1.5
+"""More than this multiple of the rating is not a measurement."""
+
 
 def number(reads: Reads, key: str) -> float | None:
     """The point as a number, None if the device does not have it."""
@@ -46,6 +49,12 @@ def or_stated(seen: Reading, stated: float | None, like: Reading) -> Reading:
     if stated is None or seen.quality is not Quality.MISSING or like.value is None:
         return seen
     return Reading(stated, like.read_mono_s)
+
+
+def believable(power_w: Reading, *ratings_w: Reading) -> Reading:
+    """The power, unless it is beyond `POWER_MARGIN` times the largest rating; without any rating it is believed."""
+    most_w = POWER_MARGIN * max(rating_w.value or 0.0 for rating_w in ratings_w) or math.inf
+    return power_w.within(-most_w, most_w)
 
 
 def smallest(*readings: Reading) -> Reading:

@@ -28,7 +28,7 @@ from drivers.profile.trial import Trial, trial
 from drivers.profile.values import ALARMS, Values, names_in
 from drivers.profile.wear import StoredBudget, StoredWrites, Wear
 from drivers.pv_ceiling import NO_BESIDE
-from drivers.readings import or_stated
+from drivers.readings import believable, or_stated
 from drivers.registers import Registers
 from drivers.setpoint import Unwritable
 from drivers.spec import DeviceSpec, Identity
@@ -39,8 +39,6 @@ NO_READINGS = frozenset({"ready", "alarms", "control", "limit_covers"})
 """Keys of a role that are not made of points."""
 HAND_WRITES_PER_DAY = 24
 """Of registers that wear out, where no control of the profile states a budget."""
-POWER_MARGIN = 1.5
-"""More than this multiple of the rating is not a measurement."""
 MIN_FREQUENCY_HZ = 42.5
 MAX_FREQUENCY_HZ = 69.0
 """The measuring range that IEC 61000-4-30 asks for, 50 and 60 Hz grids together."""
@@ -141,8 +139,7 @@ class ProfileBattery(_ProfileDevice):
         role, values, identity = self._role, Values(self._profile, reads), self.session.identity
         discharge_w = _magnitude(values.reading(role.rated_discharge_w))
         charge_w = _magnitude(values.reading(role.rated_charge_w))
-        believable_w = POWER_MARGIN * max(discharge_w.value or 0.0, charge_w.value or 0.0) or math.inf
-        power_w = values.reading(role.power_w).within(-believable_w, believable_w)
+        power_w = believable(values.reading(role.power_w), discharge_w, charge_w)
         return BatterySample(
             device_id=self.spec.device_id,
             serial=identity.serial if identity is not None else None,

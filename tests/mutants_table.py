@@ -86,7 +86,7 @@ MUTANTS: list[Mutant] = [
         ("it must be within the ratings", 'return refuse_power(power_w, target, limits, "power")', "return None"),
         ("one that is over does not come back", "0.0 < left_s <= LONGEST_OVERRIDE_S", "left_s <= LONGEST_OVERRIDE_S"),
         ("one without end does not come back", "0.0 < left_s <= LONGEST_OVERRIDE_S", "0.0 < left_s"),
-        ("one of no number does not come back", "math.isfinite(override.power_w) and ", ""),
+        ("one of no number does not come back", 'number(record["power_w"])', 'record["power_w"]'),
         first=("latch_override",),
     ),
     *_of(
@@ -356,7 +356,7 @@ MUTANTS: list[Mutant] = [
     ),
     *_of(
         "battery_model.py",
-        ("a jump of SoC is not learned", "if abs(soc_pct - stretch.soc_pct) > max(JUMP_PCT, 3.0 * explained_pct):", "if False:"),
+        ("a jump of SoC is not learned", "if jumped_pct > JUMP_PCT and", "if False and"),
         ("a contradiction is not learned", "if abs(moved_pct - expected_pct) > GROSS_SHARE * expected_pct + 2.0:", "if False:"),
         ("bounded", "return low if value < low else high if value > high else value", "return value"),
         ("a recalibrated SoC is believed at once", "if abs(away_pct) > BELIEF_GAP_PCT:", "if False:"),

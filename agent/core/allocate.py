@@ -72,8 +72,8 @@ def share_out(power_w: float, units: Sequence[Unit], in_use: frozenset[str]) -> 
         parts = _split(todo_w, free_w, units, shares, in_use, discharging=side == 1)
         shares = [at_w + sign * part for at_w, part in zip(shares, parts, strict=True)]
         break
-    working = frozenset(unit.device_id for unit, at_w in zip(units, shares, strict=True) if abs(at_w) > _DONE_W)
-    by_id = {unit.device_id: at_w for unit, at_w in zip(units, shares, strict=True)}
+    working = frozenset([unit.device_id for unit, at_w in zip(units, shares, strict=True) if abs(at_w) > _DONE_W])
+    by_id = dict(zip([unit.device_id for unit in units], shares, strict=True))
     # At rest the last ones in use keep their place, so that a power about 0 does not wander from unit to unit.
     return by_id, working or in_use
 
@@ -89,10 +89,14 @@ def paced(shares_w: dict[str, float], units: Sequence[Unit], lower_w: float, upp
         if unit.doing_w is None:
             continue
         share_w, (low_w, high_w) = shares_w[unit.device_id], unit.doing_w
-        rise_w += max(share_w - high_w, 0.0)
-        fall_w += max(low_w - share_w, 0.0)
-        highest_w += max(high_w, share_w)
-        lowest_w += min(low_w, share_w)
+        if share_w > high_w:
+            rise_w += share_w - high_w
+            high_w = share_w
+        elif share_w < low_w:
+            fall_w += low_w - share_w
+            low_w = share_w
+        highest_w += high_w
+        lowest_w += low_w
     over_w, under_w = max(highest_w - upper_w, 0.0), max(lower_w - lowest_w, 0.0)
     up = max(1.0 - over_w / rise_w, 0.0) if rise_w > _DONE_W else 1.0
     down = max(1.0 - under_w / fall_w, 0.0) if fall_w > _DONE_W else 1.0

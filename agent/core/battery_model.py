@@ -199,8 +199,8 @@ def observed(model: BatteryModel, dt_s: float, power_w: float | None, soc_pct: f
     stretch = model.stretch
     if stretch is None:
         return replace(model, stretch=Stretch(doing, soc_pct, soc_pct), believed_soc_pct=believed_pct)
-    explained_pct = abs(power_w) * dt_s / (36.0 * model.stated_capacity_wh)
-    if abs(soc_pct - stretch.soc_pct) > max(JUMP_PCT, 3.0 * explained_pct):
+    jumped_pct = abs(soc_pct - stretch.soc_pct)
+    if jumped_pct > JUMP_PCT and jumped_pct > 3.0 * (abs(power_w) * dt_s / (36.0 * model.stated_capacity_wh)):
         return replace(model, stretch=Stretch(doing, soc_pct, soc_pct), believed_soc_pct=believed_pct)
     if doing is not stretch.doing:
         begun = Stretch(doing, soc_pct, soc_pct)

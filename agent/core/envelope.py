@@ -223,7 +223,8 @@ def _power_bounds(
             most_charge_w = math.inf if up_to_charge_w is None else max(up_to_charge_w, 0.0)
             most_discharge_w = math.inf if up_to_discharge_w is None else max(up_to_discharge_w, 0.0)
             found.append(Bound(limit, owner, -most_charge_w, most_discharge_w))
-            charge_w, discharge_w = min(charge_w, most_charge_w), min(discharge_w, most_discharge_w)
+            charge_w = most_charge_w if most_charge_w < charge_w else charge_w
+            discharge_w = most_discharge_w if most_discharge_w < discharge_w else discharge_w
     return found, charge_w, discharge_w
 
 

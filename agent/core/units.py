@@ -59,7 +59,7 @@ def fleet_now(
     memories: dict[str, BatteryMemory] = {}
     models: dict[str, BatteryModel] = {}
     held = {line.device_id: line for line in state.writes}
-    reaction_s = rules.reaction_s
+    reaction_s, outages = rules.reaction_s, inputs.orders.outages
     for battery_rules, sample in zip(rules.batteries, now.batteries, strict=True):
         device_id = battery_rules.device_id
         line = held.get(device_id)
@@ -68,7 +68,6 @@ def fleet_now(
             models[device_id] = model
         learned = model if model is not None and model.stretches else None
         shared = battery_rules.limits.shared_inverter
-        outages = inputs.orders.outages
         moment = BatteryMoment(
             mono_s=inputs.mono_s,
             dt_s=dt_s,

@@ -346,8 +346,18 @@ class TestPresence:
             await until(lambda: site.uplink._connection is not None, "the connection")
             site.uplink._connection._client.socket().shutdown(socket.SHUT_RDWR)
             await until(lambda cuts=cuts: site.uplink._short_connections == cuts, "the loss")
-        await until(lambda: site.uplink.connected and site.uplink._twin._may_look, "its own status was seen and let go")
+        await until(lambda: site.uplink.connected and site.uplink._twin._may_look, "its own status was seen")
         assert site.uplink.raised == {}
+        seen, found = [], site.uplink._twin.found
+        site.uplink._twin.found = lambda *statuses: seen.append(statuses) or found(*statuses)
+        echoes = []
+        for _ in range(4):
+            site.now += 5
+            known = len(vpp.statuses)
+            site.uplink.status_changed()
+            await until(lambda known=known: len(vpp.statuses) > known, "a new status")
+            echoes.append(len(seen))
+        assert echoes[-1] == echoes[1], "none comes back any more"
 
     async def test_events_come_in_order_and_before_old_telemetry(self, mosquitto, edge, cloud, store):
         broker = mosquitto()

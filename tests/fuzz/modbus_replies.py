@@ -31,7 +31,10 @@ TIMEOUT_S = 0.005
 LOST_AFTER_S = 30.0
 """A request that takes so long is a task lost."""
 JUMP_S = 0.3
-"""The link's clock after each failure: back-offs and pauses are over."""
+"""The link's clock after each failure: back-offs and pauses are over..."""
+TURNS = 10
+"""...and what was on its way by then has come: so many turns of the loop, though the machine be busy. In that time the link
+leaves a line with RTU frames to fall silent."""
 LATEST_S = 9.0
 """An answer is never later than this by the link's clock; it states 10 s as its limit."""
 
@@ -207,6 +210,8 @@ async def ask(link: Link, source: random.Random, clock: Clock, tally: Tally) -> 
         clock.jumped_s += max(JUMP_S, resting_s if type(error).__name__ == "UnitResting" else 0.0)
         if type(error).__name__ == "LinkDown":
             clock.jumped_s += 5.0
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
     except Exception as error:  # noqa: BLE001  # that is what is looked for
         tally.crashes.append(repr(error))
     else:

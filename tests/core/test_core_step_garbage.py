@@ -50,13 +50,14 @@ def test_a_capacity_that_is_none_rests_the_battery_and_is_told(capacity_wh):
 
 
 @pytest.mark.parametrize("rated_w", [0.0, -5.0])
-def test_a_rating_of_nothing_allows_nothing_that_way_and_is_told(rated_w):
-    sample = replace(battery(), rated_discharge_w=good(rated_w))
-    decision, conditions, _ = after(inputs(plans=Plans(plan(100e3)), batteries=(sample,)))
+@pytest.mark.parametrize(("way", "asked_w"), [("rated_discharge_w", 100e3), ("rated_charge_w", -100e3)])
+def test_a_rating_of_nothing_allows_nothing_that_way_and_is_told(way, asked_w, rated_w):
+    sample = replace(battery(), **{way: good(rated_w)})
+    decision, conditions, _ = after(inputs(plans=Plans(plan(asked_w)), batteries=(sample,)))
     assert decision.setpoint_w == 0.0
     assert [clip.limit for clip in decision.clips] == ["nameplate"]
     assert ("rating_implausible", "bess") in conditions
-    assert after(inputs(plans=Plans(plan(-100e3)), batteries=(sample,)))[0].setpoint_w == -100e3
+    assert after(inputs(plans=Plans(plan(-asked_w)), batteries=(sample,)))[0].setpoint_w == -asked_w
 
 
 @pytest.mark.parametrize("rated_w", NOTHING[:3])

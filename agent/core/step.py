@@ -55,8 +55,7 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
     )  # fmt: skip
     # With a clock that may be wrong no award can be known to count.
     awards = inputs.awards if trusted else NO_AWARDS
-    trial = inputs.trial
-    reading = shifted(now.meter.frequency_hz if now.meter is not None else None, trial)
+    reading = shifted(now.meter.frequency_hz if now.meter is not None else None, inputs.trial)
     duty = duty_now(rules, state.reserve, awards, reading, utc_s=utc_s, mono_s=mono_s, dt_s=dt_s)
     if authority.suspends_awards:
         duty, awards = suspended(duty), NO_AWARDS
@@ -83,7 +82,7 @@ def step(rules: SiteRules, state: State, inputs: Inputs) -> tuple[State, Effects
     pv = pv_tick(rules, state.pv, inputs, now, done, limits=limits)
     reserve, evidence = afterwards(
         state.reserve, duty, utc_s=utc_s, battery_w=now.battery_w,
-        baseline_w=done.baseline_w, setpoint_w=done.power_w, clock_trusted=trusted, played=trial is not None,
+        baseline_w=done.baseline_w, setpoint_w=done.power_w, clock_trusted=trusted, played=inputs.trial is not None,
     )  # fmt: skip
     decision = Decision(
         utc_s=utc_s, mono_s=mono_s, source=authority.source, version=authority.version, why=authority.why,

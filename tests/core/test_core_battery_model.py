@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.core.battery_model import CAPACITY_BOUNDS, EFFICIENCY_BOUNDS, BatteryModel, fresh_model, observed
+from agent.core.battery_model import CAPACITY_BOUNDS, EFFICIENCY_BOUNDS, BatteryModel, Ratio, fresh_model, observed
 
 STATED_WH, STATED_ETA, STEP_S = 1e6, 0.95, 60.0
 
@@ -169,3 +169,13 @@ def test_the_belief_follows_the_energy_between_readings():
         model = observed(model, 60.0, 100e3, 50.0)
     # 3.33 % were given in 20 minutes; a reading that stands still draws it back by the part of that time.
     assert model.believed_soc_pct == pytest.approx(50.0 - 10.0 * (1.0 - 2.718281828 ** (-1 / 3)), abs=0.05)
+
+
+def test_an_estimate_beyond_belief_is_held_to_its_bounds():
+    def learned(wh_per_pct):
+        ratio = Ratio(150.0 * wh_per_pct, 150.0)
+        return replace(fresh_model(1e6, 0.95), charging=ratio, discharging=ratio)
+
+    low, high = CAPACITY_BOUNDS
+    assert (learned(1e6).capacity_wh, learned(1.0).capacity_wh) == (high * 1e6, low * 1e6)
+    assert learned(1e4).one_way_efficiency == EFFICIENCY_BOUNDS[1]

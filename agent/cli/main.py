@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any, ClassVar, NamedTuple
 
 import typer
@@ -140,6 +139,8 @@ def _nothing() -> None:
 
 def _tell_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version  # noqa: PLC0415 - no other command waits for it
+
         typer.echo(f"ems-agent {version('ems-agent')}")
         raise typer.Exit
 

@@ -171,8 +171,10 @@ class DroopControl:
         first, spare = _curve_of(kept, 1), self._spare()
         self._last = await self._read()
         in_force = not self._mismatch(1, first) and not reverted(self._last)
-        if first and not in_force and (
-            reason := await self._store(spare, first, generation) or await self._adopt(spare, first, generation)
+        if (
+            first
+            and not in_force
+            and (reason := await self._store(spare, first, generation) or await self._adopt(spare, first, generation))
         ):
             return reason
         theirs = _curve_of(kept, spare)

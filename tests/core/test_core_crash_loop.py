@@ -63,7 +63,9 @@ def test_the_record_comes_back_as_it_was_and_is_bounded():
     assert restored_starts(json.loads(json.dumps(starts_record(starts)))) == starts
 
 
-@pytest.mark.parametrize("record", [None, [], {"unclean_utc_s": 3}, {"unclean_utc_s": ["x"]}, {"unclean_utc_s": [10**400]}, "text"])
+@pytest.mark.parametrize(
+    "record", [None, [], {"unclean_utc_s": 3}, {"unclean_utc_s": ["x"]}, {"unclean_utc_s": [10**400]}, "text"]
+)
 def test_a_record_that_cannot_be_read_counts_nothing(record):
     assert restored_starts(record) == Starts()
 

@@ -82,7 +82,8 @@ def paced(shares_w: dict[str, float], units: Sequence[Unit], lower_w: float, upp
     """The shares to be set now, so that no mix of old and new powers of the batteries leaves `[lower_w, upper_w]`.
 
     Any battery may still be anywhere between what it does now and its new share: writes travel side by side. Growth is
-    held back by what the slower ones could still add. Where no step at all would fit, the shares move together.
+    held back by what the slower ones could still add. Where no step at all would fit, the shares move together. What a
+    battery must move to be within its own hard limits cannot be held back: the others make room for it.
     """
     rise_w = fall_w = highest_w = lowest_w = 0.0
     for unit in units:
@@ -90,10 +91,10 @@ def paced(shares_w: dict[str, float], units: Sequence[Unit], lower_w: float, upp
             continue
         share_w, (low_w, high_w) = shares_w[unit.device_id], unit.doing_w
         if share_w > high_w:
-            rise_w += share_w - high_w
+            rise_w += share_w - max(high_w, unit.room.hard[0])
             high_w = share_w
         elif share_w < low_w:
-            fall_w += low_w - share_w
+            fall_w += min(low_w, unit.room.hard[1]) - share_w
             low_w = share_w
         highest_w += high_w
         lowest_w += low_w
@@ -106,9 +107,11 @@ def paced(shares_w: dict[str, float], units: Sequence[Unit], lower_w: float, upp
     for unit in units:
         share_w, doing_w = shares_w[unit.device_id], unit.doing_w
         if doing_w is not None and share_w > doing_w[1]:
-            share_w = doing_w[1] + up * (share_w - doing_w[1])
+            from_w = max(doing_w[1], unit.room.hard[0])
+            share_w = from_w + up * (share_w - from_w)
         elif doing_w is not None and share_w < doing_w[0]:
-            share_w = doing_w[0] + down * (share_w - doing_w[0])
+            from_w = min(doing_w[0], unit.room.hard[1])
+            share_w = from_w + down * (share_w - from_w)
         after[unit.device_id] = min(max(share_w, unit.room.hard[0]), unit.room.hard[1])
     return after
 

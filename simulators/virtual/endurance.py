@@ -75,8 +75,10 @@ class Days:
         return self.looks[int(WARM_UP_SHARE * len(self.looks)) :]
 
     def slope(self, name: str) -> float:
-        """How much `name` grows a day, by least squares over the looks after the warm-up."""
+        """How much `name` grows a day, by least squares over the looks after the warm-up; 0 where one look is all."""
         looks = self.settled()
+        if len(looks) < 2:
+            return 0.0
         return linear_regression([look.day for look in looks], [float(getattr(look, name)) for look in looks]).slope
 
     def grows(self) -> list[str]:

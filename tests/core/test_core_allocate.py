@@ -187,6 +187,16 @@ def test_the_import_side_is_paced_alike():
     assert paced({"a": 0.0, "b": -80.0}, units, -100.0, 200.0) == {"a": 0.0, "b": -20.0}
 
 
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_what_a_battery_must_move_is_made_room_for_by_the_others(side):
+    """The first may still add 10 to its share; the second must rest and cannot be held back; the third waits for both."""
+    slow = unit("slow", doing=tuple(sorted((80.0 * side, 0.0))))
+    shut = unit("shut", 0.0, 0.0, doing=(-50.0 * side, -50.0 * side))
+    last = unit("last", doing=(-50.0 * side, -50.0 * side))
+    wanted = {"slow": 70.0 * side, "shut": 0.0, "last": 30.0 * side}
+    assert paced(wanted, (slow, shut, last), -100.0, 100.0) == wanted | {"last": 20.0 * side}
+
+
 def test_where_no_step_fits_the_shares_move_together():
     units = (unit("a", doing=(80.0, 80.0)), unit("b"))
     wanted = {"a": 0.0, "b": 80.0}

@@ -125,7 +125,7 @@ def test_every_command_of_the_socket_is_either_for_looking_or_for_operators_and_
     assert known >= READING, "a command for looking that there is not"
     assert known - READING == {
         "plan_import", "override_set", "override_clear", "latch_reset", "model_reset", "device_write", "reload",
-        "safe_mode_end", "commission_start", "commission_go", "commission_stop",
+        "safe_mode_end", "clock_trust", "commission_start", "commission_go", "commission_stop",
     }  # fmt: skip
 
 

@@ -173,8 +173,9 @@ def test_the_daemon_itself_limits_pv_and_lets_it_go_when_the_battery_is_back(par
     agent = parts.agent(plant, text=text).start()
     until(lambda: near(plant.truth().pv_w, 29e3), "PV gives what the load takes, less its dead band")
     until(lambda: ("pv_limited", "pv") in agent.conditions(), "it is told")
-    row = agent.ask("explain")["result"]
-    assert near(row["pv_ceiling_w"], 30e3)
+    # Readings of two instants may have it cut deeper for a moment, and raised again after its second.
+    settled = lambda: near((row := agent.ask("explain")["result"])["pv_ceiling_w"], 30e3) and row  # noqa: E731
+    row = until(settled, "the ceiling is what the load takes")
     assert row["last_outcomes"]["pv"]["confirmed"]
     plant.do(lambda: plant.site.set_ready(True))
     until(lambda: near(plant.truth().pv_w, 50e3), "the battery absorbs again")

@@ -92,7 +92,11 @@ def test_nobody_looks_means_nothing_is_kept(agent):
 
 
 def test_only_so_many_traces_run_at_once_and_a_stopped_one_makes_room(agent):
-    begun = [agent.ask("device_trace", device_id="acme", seconds=60) for _ in range(4)]
+    def begun_one():
+        asked = agent.ask("device_trace", device_id="acme", seconds=60)
+        return asked["ok"] and asked
+
+    begun = [until(begun_one, "the traces of the tests before are over") for _ in range(4)]
     refused = agent.ask("device_trace", device_id="bess", seconds=60)
     assert (refused["ok"], refused["error"]["why"]) == (False, "4 traces run already")
     for one in begun:

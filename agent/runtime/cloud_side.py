@@ -189,6 +189,7 @@ class CloudSide:
                 for code, (severity, text) in self._uplink.raised.items()
             ],
             "outbox_depth": self._store.outbox_depth,
+            "confirmed": self._store.confirmed,
             "certificates": self._renewal.facts() if self._renewal is not None else [],
         }
 

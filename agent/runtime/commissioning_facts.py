@@ -30,7 +30,7 @@ class SiteFacts:
     devices: Mapping[str, Device]
     health: Sequence[DeviceHealth]
     cloud: Callable[[], dict[str, Any] | None]
-    _waiting: int = 0
+    _confirmed: int | None = None
     _confirmed_mono_s: float = float("-inf")
 
     def device_facts(self) -> tuple[DeviceFacts, ...]:
@@ -82,10 +82,12 @@ class SiteFacts:
         facts = self.cloud()
         if facts is None:
             return None
-        waiting = int(facts["outbox_depth"])
-        if waiting < self._waiting:
+        # Counted where it happens: a quick cloud confirms between two ticks, and what waits looks the same at both.
+        confirmed = int(facts["confirmed"])
+        if self._confirmed is not None and confirmed > self._confirmed:
             self._confirmed_mono_s = mono_s
-        self._waiting = waiting
+        self._confirmed = confirmed
+        waiting = int(facts["outbox_depth"])
         return CloudFacts(bool(facts["connected"]), facts["trouble"], waiting, self._confirmed_mono_s)
 
 

@@ -85,6 +85,11 @@ class Store:
         """Messages on disk that the cloud has not confirmed."""
         return self._writer.outbox_depth
 
+    @property
+    def confirmed(self) -> int:
+        """Messages that the cloud confirmed since the start."""
+        return self._writer.confirmed
+
     async def load(self) -> Held:
         """What a start begins with; a telemetry.db that cannot be read counts as empty."""
         return await self._run(load, self._writer)

@@ -64,6 +64,8 @@ class TelemetryDb:
         self.database = Database(directory / "telemetry.db", durable=False, page_bytes=PAGE_BYTES)
         self._quota = quota
         self._held: dict[Stream, outbox.Held] = {}
+        self.confirmed = 0
+        """Messages that the cloud confirmed since the start."""
         self._appended = 0
         self._evidence_added = 0
 
@@ -133,14 +135,18 @@ class TelemetryDb:
         """Everything of the stream up to `seq` is the cloud's; the newest row announced by it."""
         with self.database.transaction() as db:
             row_id = outbox.confirm(db, stream, seq)
+        waited = self.outbox_depth
         self._look_at_outbox()
+        self.confirmed += waited - self.outbox_depth
         return row_id
 
     def forget(self, stream: Stream, seqs: Iterable[int]) -> int | None:
         """These messages were delivered; the newest row announced by them."""
         with self.database.transaction() as db:
             row_id = outbox.deliver(db, stream, seqs)
+        waited = self.outbox_depth
         self._look_at_outbox()
+        self.confirmed += waited - self.outbox_depth
         return row_id
 
     # Samples and frames

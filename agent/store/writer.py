@@ -93,6 +93,11 @@ class Writer:
         """Messages that wait for the cloud's word that it has them; a plain number, safe to read from any thread."""
         return self._telemetry.outbox_depth
 
+    @property
+    def confirmed(self) -> int:
+        """Messages that the cloud confirmed since the start; safe to read from any thread."""
+        return self._telemetry.confirmed
+
     # Control: raises StorageFailed only for control.db
 
     def documents(self) -> list[HeldDocument]:

@@ -421,11 +421,11 @@ async def test_a_full_battery_is_not_tried_and_the_report_says_what_to_do():
 
 
 async def test_the_cloud_must_confirm_what_was_sent():
-    cloud = {"connected": True, "trouble": None, "outbox_depth": 0}
+    cloud = {"connected": True, "trouble": None, "outbox_depth": 1, "confirmed": 0}
     site = VirtualSite(cloud=cloud)
     facts = await site.commission(step="cloud")
     assert codes(facts) == {"cloud_silent"}
-    site.each_tick = lambda: cloud.update(outbox_depth=(cloud["outbox_depth"] + 1) % 3)
+    site.each_tick = lambda: cloud.update(confirmed=cloud["confirmed"] + 1)
     facts = await site.commission(step="cloud")
     assert words(facts)["cloud"] == "passed"
     cloud.update(connected=False, trouble="no route")

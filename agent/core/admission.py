@@ -21,6 +21,14 @@ MAX_ROLLING_S = 48 * 3600.0
 MAX_YEARLY_S = 366 * 86400.0
 
 
+def replayable_before_utc_s(now_utc_s: float) -> float:
+    """Where ids of commands were lost, one issued before this may come a second time, and is refused.
+
+    A sender's clock may be ahead of ours by as much as is accepted.
+    """
+    return now_utc_s + MAX_ISSUED_AHEAD_S
+
+
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """The document may be stored and come into force."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from agent.cloud.messages import iso
-from agent.core.admission import MAX_ISSUED_AHEAD_S
+from agent.core.admission import replayable_before_utc_s
 from agent.core.clock_trust import mistaken
 from agent.core.events import Event, EventState, Severity
 from agent.core.records import StorageFailed
@@ -60,7 +60,7 @@ class ClockWord:
             hint = "set the clock first (timedatectl); ems status shows whether it is trusted"
             raise Refusal(WHAT, f"{why}; it shows {iso(utc_s)}", hint)
         # While the clock was ahead, ids of commands were forgotten before their time: those could be replayed now.
-        since_utc_s = utc_s + MAX_ISSUED_AHEAD_S
+        since_utc_s = replayable_before_utc_s(utc_s)
         try:
             await self._store.believe_clock(utc_s, since_utc_s)
         except StorageFailed as failure:

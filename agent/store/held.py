@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agent.core.admission import MAX_ISSUED_AHEAD_S
+from agent.core.admission import replayable_before_utc_s
 from agent.core.ledger import SlotRow
 from agent.core.records import CommandRecord, HeldDocument, Sample
 from agent.store.cells import time_kept
@@ -80,4 +80,4 @@ def load(writer: Writer) -> Held:
 def _since(text: str, now_utc_s: float) -> float:
     """From when on ids are remembered; where the disk garbled that, from now on."""
     found = time_kept(text)
-    return now_utc_s + MAX_ISSUED_AHEAD_S if found is None else found
+    return replayable_before_utc_s(now_utc_s) if found is None else found

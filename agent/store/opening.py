@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.core.admission import MAX_ISSUED_AHEAD_S
+from agent.core.admission import replayable_before_utc_s
 from agent.store.control import ControlDb
 from agent.store.database import Damaged
 from agent.store.outbox import Quota
@@ -40,7 +40,7 @@ def open_files(directory: Path, announce: Announce, utc_s: Callable[[], float], 
         # Killed anywhere in here, the next start finds no file in its place and does all of it again.
         quarantined = control.database.quarantine(utc_s())
         # Which commands were taken since the snapshot is not known, so those that could be replays have no effect.
-        restored = control.replace_lost(why, quarantined, commands_since_utc_s=utc_s() + MAX_ISSUED_AHEAD_S)
+        restored = control.replace_lost(why, quarantined, commands_since_utc_s=replayable_before_utc_s(utc_s()))
     control.database.connection()
     writer = Writer(control, TelemetryDb(directory, quota), announce, utc_s)
     writer.start()

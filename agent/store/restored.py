@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from agent.core.admission import MAX_ISSUED_AHEAD_S
+from agent.core.admission import replayable_before_utc_s
 from agent.core.events import Event, EventState, Severity
 from agent.core.records import StorageFailed, Stream
 from agent.store.control import COMMANDS_SINCE, SEQUENCE_BLOCK, ControlDb
@@ -46,7 +46,7 @@ def go_on_elsewhere(directory: Path, now_utc_s: float, made_utc_s: float, text: 
             control.reserve(stream, to_seq)
         with control.database.transaction() as db:
             db.execute("DELETE FROM commands WHERE stage = 'accepted'")
-        control.set_mark(COMMANDS_SINCE, repr(now_utc_s + MAX_ISSUED_AHEAD_S))
+        control.set_mark(COMMANDS_SINCE, repr(replayable_before_utc_s(now_utc_s)))
         noted = (EventState.NOTED, Severity.WARNING)
         control.add_event(Event(now_utc_s, *noted, "site_restored", "site", text, {}), announced_id)
         for stream, from_seq, to_seq in holes:

@@ -28,6 +28,8 @@ FRAMES_IN_ONE_GO = 5
 """Decoded before others may run: a frame of 125 SunSpec registers takes some 0.3 ms."""
 FETCH_WITHIN_S = 60.0
 """A trace that is over is forgotten so long after its end."""
+LEFT_ALONE_S = 5.0
+"""A trace that nobody has fetched from for so long makes room: `ems devices trace` asks three times a second."""
 
 Sink = Callable[[Direction, bytes, float], None]
 
@@ -65,6 +67,8 @@ class Trace:
 
     device: Device
     link: Link
+    asked_mono_s: float
+    """When somebody last fetched from it."""
     ends_mono_s: float
     reader: FrameReader
     waiting: deque[tuple[Direction, bytes, float]] = field(default_factory=lambda: deque(maxlen=MAX_CHUNKS))
@@ -101,11 +105,14 @@ class DeviceTraces:
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST_S:
             raise Refusal(WHAT, f"seconds must be a number above 0, at most {LONGEST_S:.0f}", "ask for less")
         self._forget()
-        if sum(not trace.over for trace in self._traces.values()) >= MAX_TRACES:
+        if self._running() >= MAX_TRACES:
+            self._end_left_alone()
+        if self._running() >= MAX_TRACES:
             raise Refusal(WHAT, f"{MAX_TRACES} traces run already", "wait until one of them is over")
         link = self._links[device.spec.device_id]
         reader = FrameReader(rtu=not has_transactions(link.endpoint))
-        trace = Trace(device, link, self._clock.mono_s() + seconds, reader)
+        now_s = self._clock.mono_s()
+        trace = Trace(device, link, now_s, now_s + seconds, reader)
         self._last += 1
         self._traces[self._last] = trace
         self._taps.open(link, trace.sink)
@@ -136,7 +143,18 @@ class DeviceTraces:
         trace = self._traces.get(number) if isinstance(number, int) else None
         if trace is None:
             raise Refusal(WHAT, f"there is no trace {number!r} any more", "begin anew")
+        trace.asked_mono_s = self._clock.mono_s()
         return trace
+
+    def _running(self) -> int:
+        return sum(not trace.over for trace in self._traces.values())
+
+    def _end_left_alone(self) -> None:
+        """Makes room: the terminal of a technician was closed, the program that asked was killed."""
+        now_s = self._clock.mono_s()
+        for trace in self._traces.values():
+            if not trace.over and now_s >= trace.asked_mono_s + LEFT_ALONE_S:
+                self._end(trace)
 
     def _end(self, trace: Trace) -> None:
         trace.over = True

@@ -25,6 +25,7 @@ sys.path[:0] = [str(HERE.parents[1]), str(HERE)]
 
 from agent_kill_storm import Load, quiet_broker  # noqa: E402 - the paths come first
 from integration_site import (  # noqa: E402
+    PLANNING_SITE_FILE,
     PREFIX,
     Agent,
     CountingCloud,
@@ -86,7 +87,7 @@ class Endurance:
     def __init__(self, place, seed):
         self.broker = quiet_broker(place)
         self.plant, self.cloud = SitePlant(), PatientCloud(self.broker)
-        self.agent = Agent(place, self.plant, broker=self.broker.url)
+        self.agent = Agent(place, self.plant, broker=self.broker.url, text=PLANNING_SITE_FILE)
         self._tasks = place / "tasks"
         self.agent.program = [sys.executable, "-c", PROGRAM.format(tasks=str(self._tasks))]
         self.agent.start()

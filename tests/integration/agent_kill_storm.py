@@ -26,7 +26,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE)]
 
-from integration_site import Agent, CountingCloud, SitePlant, document, until  # noqa: E402 - the paths come first
+from integration_site import PLANNING_SITE_FILE, Agent, CountingCloud, SitePlant, document, until  # noqa: E402 - the paths come first
 
 from tests.conftest import CONFIG, Mosquitto  # noqa: E402
 
@@ -86,7 +86,7 @@ class Storm:
     def __init__(self, place, broker, chance):
         self._chance = chance
         self.plant, self.cloud = SitePlant(), CountingCloud(broker)
-        self.agent = Agent(place, self.plant, broker=broker.url, dead_man="5 s")
+        self.agent = Agent(place, self.plant, broker=broker.url, dead_man="5 s", text=PLANNING_SITE_FILE)
         self.agent.program = [sys.executable, "-c", PROGRAM]
         self.agent.start()
         until(lambda: self.agent.status()["cloud"]["connected"], "the broker knows the site", 60.0)

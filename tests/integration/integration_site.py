@@ -106,7 +106,10 @@ frame = "1 s"
 reconnect_max = "1 s"
 resend_after = "2 s"
 """
-SITE_FILE = HEAD + "load = true\n" + BATTERY + PV + METER + CLOUD + TAIL
+PLANNING_SITE_FILE = HEAD + "load = true\n" + BATTERY + PV + METER + CLOUD + TAIL
+"""Plans anew by itself, as every site does, once a plan has not been kept for a minute."""
+SITE_FILE = PLANNING_SITE_FILE + "[replan]\nenabled = false\n"
+"""Goes by what it is sent however long a test keeps it from its plan: on a busy machine that may be a minute."""
 
 
 def until(condition, what, deadline_s=DEADLINE_S):

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from integration_acme import acme_agent, in_control
@@ -21,35 +22,43 @@ def agent(module_parts, acme):
     return in_control(acme_agent(module_parts.agent, module_parts.plant(), acme), acme)
 
 
+def traced(agent, device, *endings):
+    """The lines of a trace that is ended by Ctrl-C as soon as one with each of these endings has come."""
+    command = [sys.executable, "-m", "agent.cli.main", "devices", "trace", device, "--seconds", "60"]
+    environment = {**os.environ, "EMS_SOCKET": str(agent.socket), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as tracing:
+        lines, missing = [], set(endings)
+        while missing:
+            lines.append(tracing.stdout.readline())
+            assert lines[-1], f"it ended without {missing}"
+            missing = {ending for ending in missing if not lines[-1].endswith(ending + "\n")}
+        tracing.send_signal(signal.SIGINT)
+        lines.append(tracing.communicate(timeout=20)[0])
+    assert tracing.returncode == 0
+    return "".join(lines)
+
+
 def test_each_request_and_answer_is_shown_with_points_and_values(agent):
-    done = ems("devices", "trace", "acme", "--seconds", "1", socket_path=agent.socket)
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
-    assert any(line.endswith(" > unit 7 read holding 20+2") for line in lines)
-    assert any(line.endswith(" < unit 7 read holding 20+2: mode 1 (remote), setpoint 0 W") for line in lines)
-    assert all(len(line) < 80 for line in lines)
+    asked = " > unit 7 read holding 20+2"
+    text = traced(agent, "acme", asked, " < unit 7 read holding 20+2: mode 1 (remote), setpoint 0 W")
+    assert all(len(line) < 80 for line in text.splitlines())
 
 
 def test_a_sunspec_device_is_shown_by_models_and_points(agent):
-    done = ems("devices", "trace", "grid-meter", "--seconds", "1", socket_path=agent.socket)
-    assert done.returncode == 0
-    text = " ".join(done.stdout.split())
+    text = " ".join(traced(agent, "grid-meter", "without a value").split())
     assert "203.Hz 50 Hz, 203.Hz_SF -2, 203.W " in text
-    assert "without a value" in text
 
 
-def test_an_exception_is_told_with_its_meaning_and_ctrl_c_ends_it(agent):
-    command = [sys.executable, "-m", "agent.cli.main", "devices", "trace", "acme", "--seconds", "60"]
-    environment = {**os.environ, "EMS_SOCKET": str(agent.socket), "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as tracing:
-        assert " unit 7 " in tracing.stdout.readline()
-        refused = agent.ask("device_read", device_id="acme", points=["gone"])["result"]
-        assert "exception 2" in refused["points"][0]["note"]
-        wanted = "< unit 7 EXCEPTION 2 (illegal data address) to read holding 40\n"
-        assert any(line.endswith(wanted) for line in tracing.stdout)
-        tracing.send_signal(signal.SIGINT)
-        tracing.communicate(timeout=20)
-    assert tracing.returncode == 0
+def test_an_exception_is_told_with_its_meaning(agent):
+    def refused():
+        points = agent.ask("device_read", device_id="acme", points=["gone"])["result"]["points"]
+        return "exception 2" in points[0]["note"]
+
+    with ThreadPoolExecutor(1) as beside:
+        wanted = "< unit 7 EXCEPTION 2 (illegal data address) to read holding 40"
+        tracing = beside.submit(traced, agent, "acme", wanted)
+        until(lambda: refused() and tracing.done(), "it is seen")
+        tracing.result()
 
 
 def test_a_reader_who_has_seen_enough_is_not_told_that_the_daemon_is_away(agent):
@@ -65,11 +74,14 @@ def test_a_reader_who_has_seen_enough_is_not_told_that_the_daemon_is_away(agent)
 
 
 def test_for_programs_there_is_every_byte(agent):
-    done = ems("devices", "trace", "acme", "--seconds", "0.5", "--json", socket_path=agent.socket)
-    found = json.loads(done.stdout)["result"]
-    assert (found["device"]["device_id"], found["dropped"]) == ("acme", 0)
-    assert {frame["unit_id"] for frame in found["frames"]} == {7}
-    answer = next(frame for frame in found["frames"] if frame["registers"] and frame["address"] == 20)
+    def answer():
+        done = ems("devices", "trace", "acme", "--seconds", "1", "--json", socket_path=agent.socket)
+        found = json.loads(done.stdout)["result"]
+        assert (found["device"]["device_id"], found["dropped"]) == ("acme", 0)
+        assert {frame["unit_id"] for frame in found["frames"]} <= {7}
+        return next((frame for frame in found["frames"] if frame["registers"] and frame["address"] == 20), None)
+
+    answer = until(answer, "a second with an answer in it")
     assert bytes.fromhex(answer["bytes"])[6:] == bytes([7, 3, 4, 0, 1, 0, 0])
 
 
@@ -92,16 +104,21 @@ def test_nobody_looks_means_nothing_is_kept(agent):
 
 
 def test_only_so_many_traces_run_at_once_and_a_stopped_one_makes_room(agent):
-    def begun_one():
-        asked = agent.ask("device_trace", device_id="acme", seconds=60)
-        return asked["ok"] and asked
+    begun = []
 
-    begun = [until(begun_one, "the traces of the tests before are over") for _ in range(4)]
-    refused = agent.ask("device_trace", device_id="bess", seconds=60)
-    assert (refused["ok"], refused["error"]["why"]) == (False, "4 traces run already")
-    for one in begun:
-        agent.ask("device_trace_stop", trace=one["result"]["trace"])
-        until(lambda n=one["result"]["trace"]: agent.ask("device_trace_more", trace=n)["result"]["over"], "over")
+    def refused():
+        for number in begun:
+            agent.ask("device_trace_more", trace=number)
+        asked = agent.ask("device_trace", device_id="acme", seconds=600)
+        if asked["ok"]:
+            begun.append(asked["result"]["trace"])
+        return len(begun) == 4 and not asked["ok"] and asked["error"]
+
+    error = until(refused, "those of the tests before are over, and four of these run")
+    assert error["why"] == "4 traces run already"
+    for number in begun:
+        agent.ask("device_trace_stop", trace=number)
+        until(lambda n=number: agent.ask("device_trace_more", trace=n)["result"]["over"], "over")
     assert agent.ask("device_trace", device_id="bess", seconds=0.1)["ok"]
 
 

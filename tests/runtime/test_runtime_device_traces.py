@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from agent.runtime.device_traces import FETCH_WITHIN_S, MAX_CHUNKS, MAX_TRACES, DeviceTraces
+from agent.runtime.device_traces import FETCH_WITHIN_S, LEFT_ALONE_S, MAX_CHUNKS, MAX_TRACES, DeviceTraces
 from agent.runtime.local_socket import Peer, Refusal
 from drivers.device import DeviceSpec, open_device
 from drivers.endpoint import TcpEndpoint
@@ -91,6 +91,21 @@ async def test_only_so_many_run_at_once_and_finished_ones_do_not_count():
         await bench.begin()
     await bench.stop(running[0])
     assert await bench.begin()
+
+
+async def test_those_that_nobody_fetches_from_any_more_make_room_for_another():
+    """As after the terminal of a technician was closed."""
+    bench = Bench()
+    looked_at, left_alone = await bench.begin(600.0), [await bench.begin(600.0) for _ in range(MAX_TRACES - 1)]
+    bench.clock.now_s += LEFT_ALONE_S - 1.0
+    await bench.more(looked_at)
+    with pytest.raises(Refusal, match="traces run already"):
+        await bench.begin()
+    bench.clock.now_s += 1.0
+    await bench.begin()
+    bench.send()
+    assert [(await bench.more(number))["over"] for number in left_alone] == [True] * (MAX_TRACES - 1)
+    assert not (await bench.more(looked_at))["over"]
 
 
 async def test_a_finished_trace_is_forgotten_after_a_while_and_when_there_are_newer_ones():

@@ -43,6 +43,15 @@ def _laid_over(cloud: Slot, ours: Slot, *, runs: bool) -> Slot:
     return Slot(start_utc_s, ours.end_utc_s, power_w, ours.target, ours.soc_end_pct, cloud.power_w)
 
 
+def ended_because(local: LocalPlan, plans: Plans, utc_s: float | None) -> str | None:
+    """Why `local` has no word any more, for people; None while it has. `utc_s` is None while time is not believed."""
+    if plans.basis != local.basis:
+        return "a new plan of the cloud decides"
+    if utc_s is not None and utc_s >= local.end_utc_s:
+        return "the local plan's last slot has ended"
+    return None
+
+
 def changed_slots(local: LocalPlan) -> int:
     """How many slots differ from the cloud's plan."""
     return sum(abs(slot.power_w - slot.promise_w) > SAME_W for slot in local.slots)

@@ -18,7 +18,8 @@ MAX_MEMORY_BYTES = 1024**3
 MAX_CPU_S = 20
 MAX_WALL_S = 90
 """The agent waits less. This ends a process whose agent was killed while it waited for something."""
-NICENESS = 10
+NICENESS = 5
+"""The control loop comes first; what else runs on the gateway gets three times as much, and does not starve a plan."""
 FIRST_TO_GO = "1000"
 """Of /proc/PID/oom_score_adj: where memory ends the kernel takes this process, not the one that holds the battery."""
 

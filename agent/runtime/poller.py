@@ -10,12 +10,12 @@ import structlog
 
 from agent.core.events import Event, EventState, Severity
 from agent.core.snapshot import BatterySample
+from agent.core.stillness import Stillness
 from agent.runtime.board import Board, DeviceHealth, Sample
 from agent.runtime.clock import Clock
 from drivers.bisect import ASK_AGAIN_S
 from drivers.device import Device
 from drivers.errors import DeviceError, Frozen, IdentityMismatch, UnitResting
-from drivers.frozen import Stillness
 from drivers.link import Link
 from drivers.spec import Identity
 

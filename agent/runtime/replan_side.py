@@ -17,7 +17,7 @@ from agent.cloud.messages import iso
 from agent.core.awards import AwardBook
 from agent.core.events import Event, EventState, Severity
 from agent.core.forecast import DayProfile
-from agent.core.local_plan import changed_slots, changed_wh, overlay
+from agent.core.local_plan import changed_slots, changed_wh, ended_because, overlay
 from agent.core.orders import Orders
 from agent.core.plan import LocalPlan, Plans
 from agent.core.records import StorageFailed
@@ -214,19 +214,17 @@ class ReplanSide:
     async def _follow(self) -> None:
         """Notices that new plans of the cloud, or time, ended the local plan."""
         plans, local = self._control.plans, self._local
-        new_plans = plans.basis != self._basis
-        if new_plans:
+        if plans.basis != self._basis:
             self._basis = plans.basis
             self._watch = superseded(self._watch)
         if local is None:
             if self._clock.mono_s() - self._profile_kept_mono_s >= KEEP_PROFILE_EVERY_S:
                 await self._keep()
             return
-        over = self._control.trust.trusted and self._clock.utc_s() >= local.end_utc_s
-        if new_plans or over:
+        text = ended_because(local, plans, self._clock.utc_s() if self._control.trust.trusted else None)
+        if text is not None:
             self._local = None
             self._control.use_local(None)
-            text = "a new plan of the cloud decides" if new_plans else "the local plan's last slot has ended"
             self._tell(Severity.INFO, "local_plan_ended", text, {"made_at": iso(local.made_utc_s)})
             await self._keep()
 

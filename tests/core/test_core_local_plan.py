@@ -11,7 +11,7 @@ from agent.core.authority import Source, decide, next_slots
 from agent.core.decision import State
 from agent.core.deliverability import baseline_ahead
 from agent.core.ledger import open_slot_row, slot_row
-from agent.core.local_plan import changed_slots, changed_wh, overlay
+from agent.core.local_plan import changed_slots, changed_wh, ended_because, overlay
 from agent.core.plan import LocalPlan, PlanKind, Plans, Slot, Target
 from agent.core.replan_request import PlannedSlot
 from agent.core.step import step
@@ -193,6 +193,15 @@ def test_wherever_it_decides_the_cloud_has_a_slot_of_the_same_time_and_place(
         assert both == alone
         within = local_w and begin <= t < (begin // 1800 + len(local_w)) * 1800
         assert not within or alone.slot is None
+
+
+def test_it_ends_for_a_reason_that_people_are_told_and_not_by_a_clock_that_is_not_believed():
+    plans = laid(Plans(plan(100e3, 101e3)), 5e3, 6e3)
+    newer = plans.replaced(plan(1e3, version=2))
+    assert ended_because(plans.local, plans, T0 + 3599.9) is None
+    assert ended_because(plans.local, plans, T0 + 3600.0) == "the local plan's last slot has ended"
+    assert ended_because(plans.local, plans, None) is None
+    assert ended_because(plans.local, newer, T0 + 3600.0) == "a new plan of the cloud decides"
 
 
 def test_a_plan_without_slots_ends_when_it_was_made():

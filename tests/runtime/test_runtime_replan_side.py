@@ -77,7 +77,7 @@ class Site:
         )
         self.side = ReplanSide(
             control=self.control,
-            options=ReplanOptions(ReplanRules(**rule_changes), cycle_cost_per_kwh=0.5, time_limit_s=20.0),
+            options=ReplanOptions(ReplanRules(**rule_changes), cycle_cost_per_kwh=0.5, time_limit_s=80.0),
             orders=lambda: (self.orders, NO_AWARDS),
             profile=DayProfile(),
             keep=self.keep,
@@ -162,7 +162,7 @@ async def test_without_a_solver_the_rule_based_plan_is_used_told_as_a_warning_an
     event = site.told("replanned")[0]
     assert (event.severity, event.data["by"]) == (Severity.WARNING, "rules")
     assert event.data["reason"] == "there is none in this test"
-    assert solver.requests[0][1] == 20.0
+    assert solver.requests[0][1] == 80.0
     await site.run_for(301.0)
     assert len(solver.requests) == 2
     assert site.told("replanned")[1].data["occasions"] == "last_run_failed"

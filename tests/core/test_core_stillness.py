@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.snapshot import NEVER, BatterySample, Reading
-from drivers.frozen import CHANGES_UNTIL_JUDGED, UNCHANGED_S, Stillness
+from agent.core.stillness import CHANGES_UNTIL_JUDGED, UNCHANGED_S, Stillness
 
 
 def sample(power_w, soc_pct=50.0, held_w=70e3):

@@ -168,6 +168,9 @@ def test_report_brings_the_status_at_once(site):
 
 def test_resend_brings_kept_messages_once_more_and_says_how_many(site):
     _, _, cloud = site
+    for name in ("rs-a", "rs-b"):
+        cloud.command("report", name)
+        cloud.command_ack(name, "done")
     until(lambda: cloud.complete_to("ack") >= 3, "some acks")
     before = {seq: cloud.times_seen["ack", seq] for seq in (1, 2, 3)}
     cloud.command("resend", "rs-1", stream="ack", from_seq=1, to_seq=3)

@@ -4,7 +4,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -89,28 +88,16 @@ def test_a_second_agent_on_the_same_store_ends_at_once_naming_the_first_and_touc
     try:
         until(lambda: state(agent.process.pid) == "T", "the first agent holds still")
         before, requests = trace(agent.folder), plant.requests
-        # What loading the code takes depends on how busy the machine is; the refusal itself must not wait for anything.
-        loading_s, _ = shortest(lambda: ems("run", "--config", str(agent.folder / "none.toml")))
-        took_s, second = shortest(lambda: ems("run", "--config", str(agent.file)))
+        # The first one gives nothing up while it holds still: a second one that waited for it would not end.
+        second = ems("run", "--config", str(agent.file))
         assert second.returncode == 4
         assert f"process {agent.process.pid} already runs the agent" in second.stderr
-        assert took_s - loading_s < 0.5
         assert trace(agent.folder) == before
         assert plant.requests == requests
     finally:
         agent.process.send_signal(signal.SIGCONT)
     ticks = agent.status()["counters"]["ticks"]
     until(lambda: agent.status()["counters"]["ticks"] > ticks + 2, "the first agent goes on")
-
-
-def shortest(run):
-    """The shortest of two runs, s, and what the last one said."""
-    took_s = []
-    for _ in range(2):
-        began_s = time.monotonic()
-        done = run()
-        took_s.append(time.monotonic() - began_s)
-    return min(took_s), done
 
 
 def state(pid):

@@ -46,7 +46,7 @@ from agent.runtime.metrics import MetricsFile
 from agent.runtime.models import LearnedModels, models_held
 from agent.runtime.notify import Notifier
 from agent.runtime.outside import Outside
-from agent.runtime.poller import PHASE_S, EndpointPoller, Polled
+from agent.runtime.poller import EndpointPoller, Polled, phase_s
 from agent.runtime.pv_ceilings import PvCeilings
 from agent.runtime.recorder import Recorder, Summaries
 from agent.runtime.reload import LiveParts, Reloading
@@ -268,7 +268,7 @@ class Daemon:
             self._polled[device.id] = self._opened(device, endpoint)
             behind.setdefault(endpoint, []).append(self._polled[device.id])
         return [
-            EndpointPoller(polled, self._board, self._clock, self._tell, phase_s=index * PHASE_S)
+            EndpointPoller(polled, self._board, self._clock, self._tell, phase_s=phase_s(index))
             for index, polled in enumerate(behind.values())
         ]
 

@@ -10,7 +10,7 @@ from agent.core.rules import BatteryRules, LocalRule, SiteRules
 from agent.core.snapshot import BatterySample, Reading
 from agent.runtime.board import Board, DeviceHealth
 from agent.runtime.device_conditions import device_conditions
-from agent.runtime.poller import STRANGER_EVERY_S, EndpointPoller, Polled
+from agent.runtime.poller import STRANGER_EVERY_S, EndpointPoller, Polled, phase_s
 from drivers.errors import IdentityMismatch, LinkTimeout, ModbusRefused, UnitResting
 
 BATTERY = BatteryRules("bess", 500e3, 500e3, 10.0, 90.0, 0.95, 60.0, 500.0)
@@ -84,13 +84,15 @@ def sample(power_w, at_s=0.0):
     )
 
 
-async def polled(answer, seconds, *, line=None, refusals=None):
+async def polled(answer, seconds, *, line=None, refusals=None, index=0):
     """The device's health, the board, what was told, and the device, after so many seconds at one poll a second."""
     clock, told = Clock(seconds), []
     device, board = Device(clock, answer), Board(RULES)
     device.session.refusals = refusals or {}
     health = DeviceHealth("bess", "tcp://h:502 unit 7")
-    poller = EndpointPoller([Polled(device, 1.0, health, line or Line())], board, clock, told.append)
+    poller = EndpointPoller(
+        [Polled(device, 1.0, health, line or Line())], board, clock, told.append, phase_s=phase_s(index)
+    )
     with pytest.raises(Over):
         await poller.run()
     return health, board, told, device
@@ -104,6 +106,14 @@ async def test_a_battery_whose_values_stand_still_under_power_is_not_believed_an
     assert (condition.code, condition.subject) == ("readings_frozen", "bess")
     assert health.word == "failing"
     assert len(device.asked) > 160
+
+
+@pytest.mark.parametrize(
+    ("index", "times_s"), [(0, [0.0, 1.0]), (9, [0.0, 1.0]), (10, [0.01, 1.01]), (99, [0.09, 1.09])]
+)
+async def test_ten_pollers_ask_at_one_instant_and_the_next_ten_a_little_later(index, times_s):
+    _, _, _, device = await polled(lambda t: sample(1.0, t), 1.5, index=index)
+    assert device.asked == times_s
 
 
 async def test_a_battery_whose_values_move_again_is_believed_again():

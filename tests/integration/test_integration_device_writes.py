@@ -202,6 +202,7 @@ def test_an_override_that_suspends_awards_lets_writes_through(agent, acme):
     assert write(agent, "acme", "fan", "62").returncode == 0
     assert ems("override", "clear", socket_path=agent.socket).returncode == 0
     agent.import_plan(orders("awards", next(VERSIONS), []))
+    until(lambda: write(agent, "acme", "fan", "61").returncode == 0, "after it everything may be written again")
 
 
 def test_an_agent_that_only_reads_writes_nothing_by_hand_either(parts, acme):

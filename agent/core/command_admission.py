@@ -31,6 +31,8 @@ BURST = 100
 """Commands that may come at once."""
 PER_SECOND = 10.0
 """Commands that may come in the long run; each costs two to four writes to the disk."""
+MOST_JOBS = 8
+"""Ranges and reports of evidence that may wait to be worked off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,10 @@ class CommandLimits:
     """True while the site file forbids every write: nothing could move."""
     safe_mode: bool = False
     """True while nothing may move after a crash loop."""
+    remembered_since_utc_s: float = 0.0
+    """What was taken before is not remembered, for certain: a record was lost."""
+    jobs_waiting: int = 0
+    """Ranges and reports of evidence that wait to be worked off."""
 
 
 def admit_command(command: Command, book: CommandBook, limits: CommandLimits, now_utc_s: float) -> Accepted | Refused:
@@ -51,6 +57,7 @@ def admit_command(command: Command, book: CommandBook, limits: CommandLimits, no
     return (
         _refuse_time(command, now_utc_s, clock_trusted=limits.clock_trusted)
         or _refuse_params(command, book, limits, now_utc_s)
+        or _refuse_now(command, limits)
         or Accepted()
     )
 
@@ -101,6 +108,16 @@ def _refuse_params(command: Command, book: CommandBook, limits: CommandLimits, n
                 return Refused("bad_value", "params.from", "there is no evidence of a time to come")
         case _:
             pass
+    return None
+
+
+def _refuse_now(command: Command, limits: CommandLimits) -> Refused | None:
+    """What may be asked for, and yet not at this time."""
+    if command.issued_utc_s < limits.remembered_since_utc_s:
+        detail = "the site cannot know any more whether it came before; send it again under a new id"
+        return Refused("record_lost", "issued_at", detail)
+    if isinstance(command.params, Resend | FcrEvidence) and limits.jobs_waiting >= MOST_JOBS:
+        return Refused("too_many", None, f"{MOST_JOBS} such requests wait already: send it again later")
     return None
 
 

@@ -31,8 +31,6 @@ log = structlog.get_logger(__name__)
 
 RETRY_S = 5.0
 """A disk that refused a terminal outcome is asked again after this."""
-MOST_JOBS = 8
-"""Ranges and reports of evidence that may wait to be worked off."""
 
 
 class CommandStore(Protocol):
@@ -180,17 +178,12 @@ class CommandDesk:
             tasks.create_task(self._work())
 
     def _judge(self, command: Command) -> Refused | None:
-        now_utc_s = self._clock.utc_s()
-        limits = CommandLimits(self._limits(), self._reach.trusted(), self._read_only, self._reach.safe_mode())
-        verdict = admit_command(command, self.book, limits, now_utc_s)
-        if isinstance(verdict, Refused):
-            return verdict
-        if command.issued_utc_s < self._since_utc_s:
-            detail = "the site cannot know any more whether it came before; send it again under a new id"
-            return Refused("record_lost", "issued_at", detail)
-        if isinstance(command.params, Resend | FcrEvidence) and self._jobs.qsize() >= MOST_JOBS:
-            return Refused("too_many", None, f"{MOST_JOBS} such requests wait already: send it again later")
-        return None
+        limits = CommandLimits(
+            self._limits(), self._reach.trusted(), self._read_only, self._reach.safe_mode(),
+            self._since_utc_s, self._jobs.qsize(),
+        )  # fmt: skip
+        verdict = admit_command(command, self.book, limits, self._clock.utc_s())
+        return verdict if isinstance(verdict, Refused) else None
 
     async def _take(self, parsed: ParsedCommand) -> Outcome:
         command, utc_s, mono_s = parsed.command, self._clock.utc_s(), self._clock.mono_s()

@@ -25,6 +25,7 @@ from agent.core.command import (
 )
 from agent.core.command_admission import (
     BURST,
+    MOST_JOBS,
     MOST_NARROWINGS,
     MOST_RESENT,
     PER_SECOND,
@@ -67,6 +68,17 @@ def in_force(*commands, at=0.0):
 
 
 class TestAdmission:
+    def test_what_was_issued_before_a_lost_record_may_have_been_there_before(self):
+        limits = replace(LIMITS, remembered_since_utc_s=T0)
+        assert reason(issued=T0 - 0.1, limits=limits) == ("record_lost", "issued_at")
+        assert reason(issued=T0, limits=limits) is None
+
+    @pytest.mark.parametrize("params", [Resend(Stream.ACK, 1, 2), FcrEvidence(T0 - 60.0, T0)])
+    def test_only_so_much_work_may_wait(self, params):
+        assert reason(params, limits=replace(LIMITS, jobs_waiting=MOST_JOBS)) == ("too_many", None)
+        assert reason(params, limits=replace(LIMITS, jobs_waiting=MOST_JOBS - 1)) is None
+        assert reason(limits=replace(LIMITS, jobs_waiting=MOST_JOBS)) is None, "what moves power waits for nothing"
+
     @pytest.mark.parametrize(
         ("times", "now", "found"),
         [

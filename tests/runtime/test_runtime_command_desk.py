@@ -12,10 +12,9 @@ from agent.cloud.signatures import REASONS as SIGNATURE_REASONS
 from agent.cloud.signatures import Arrived
 from agent.core.admission import MAX_ISSUED_AHEAD_S, Refused
 from agent.core.command import LONGEST_COMMAND_S
-from agent.core.command_admission import BURST, MOST_NARROWINGS
+from agent.core.command_admission import BURST, MOST_JOBS, MOST_NARROWINGS
 from agent.core.reasons import COMMAND_ENDS, COMMANDS_ONLY, DOCUMENTS_AND_COMMANDS
 from agent.core.records import Stage
-from agent.runtime.command_desk import MOST_JOBS
 
 BAD = [
     ("too_large", None, b" " * 20_000),

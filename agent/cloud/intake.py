@@ -29,6 +29,8 @@ class Inbound:
     payload: bytes
     mid: int
     qos: int
+    retained: bool = False
+    """True when the broker had it before we subscribed; False when somebody sends it now."""
 
 
 class Intake:

@@ -263,7 +263,8 @@ class Connection:
 
     def _on_message(self, _c: mqtt.Client, _u: Any, message: mqtt.MQTTMessage) -> None:
         with suppress(UnicodeDecodeError):
-            self.intake.offer(Inbound(message.topic, bytes(message.payload), message.mid, message.qos))
+            payload = bytes(message.payload)
+            self.intake.offer(Inbound(message.topic, payload, message.mid, message.qos, retained=message.retain))
 
     # The event loop
 

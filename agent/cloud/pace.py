@@ -26,13 +26,16 @@ class Pace:
             most = max(1.0, self.per_s * BURST_S)
             self._credit = min(most, self._credit + max(0.0, now_s - self._at_s) * self.per_s)
         self._at_s = now_s
-        # Rounding may leave it a hair below a whole one, for which nobody need wait.
-        return math.floor(self._credit + ROUNDING)
+        return self._whole()
 
     def took(self, count: int) -> None:
         """So many went."""
         self._credit -= count
 
     def wait_s(self) -> float:
-        """Until the next may go, at the time of the last `available`."""
-        return max(0.0, (1.0 - self._credit) / self.per_s)
+        """Until the next may go, at the time of the last `available`; 0 exactly when one may go now."""
+        return 0.0 if self._whole() else (1.0 - self._credit) / self.per_s
+
+    def _whole(self) -> int:
+        # Rounding may leave it a hair below a whole one, for which nobody need wait: no clock resolves that time.
+        return math.floor(self._credit + ROUNDING)

@@ -6,7 +6,6 @@ Runs beside the control loop and never in its way: without a broker the outbox f
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,13 +29,13 @@ from agent.cloud.pace import Pace
 from agent.cloud.receiving import Receiving
 from agent.cloud.reconnect import LinkOptions
 from agent.cloud.resend import ResendTimer
-from agent.cloud.security import SecurityLog
+from agent.cloud.security import REASONS, SecurityLog
 from agent.cloud.signatures import Arrived, KeyRing
 from agent.cloud.topics import Topics
 from agent.cloud.transport import Transport
 from agent.cloud.twin import TwinWatch, taken_text
 from agent.cloud.wire import parse_watermark
-from agent.core.admission import Refused
+from agent.core.admission import Refused, admit_watermark
 from agent.core.events import Event, EventState, Severity
 from agent.core.records import DOCUMENT_KINDS, DocumentKind, Outcome, StorageFailed, Stream
 
@@ -124,7 +123,8 @@ class Uplink:
         self._short_connections = 0
         self._twin = TwinWatch(utc_s)
         self._accepted = False
-        self._flooded_at_s: float | None = None
+        self._disturbed_at_s: float | None = None
+        """When somebody last sent too much, or what a cloud in good order never sends."""
         self._chain: tuple[bytes, ...] = ()
         self.last_trouble: str | None = None
         """Why the last connection ended or did not come about."""
@@ -316,7 +316,7 @@ class Uplink:
 
     async def _receive(self, connection: Connection) -> None:
         async def too_many(topic: str, detail: str) -> None:
-            self._flooded_at_s = asyncio.get_running_loop().time()
+            self._disturbed_at_s = asyncio.get_running_loop().time()
             await self._tell_security(topic, "rate_limited", detail)
 
         async def take(message: Inbound) -> None:
@@ -326,7 +326,9 @@ class Uplink:
                 if other is not None:
                     await self._raise("client_id_taken", Severity.ALARM, taken_text(self._site_id, other))
                 return
-            await self._take(message.topic, self._keys.arrived(message.payload))
+            reason = await self._take(message.topic, self._keys.arrived(message.payload))
+            if reason in REASONS and not message.retained:
+                self._disturbed_at_s = asyncio.get_running_loop().time()
 
         receiving = Receiving(
             connection.intake, self._topics, take=take, acknowledge=connection.acknowledge, too_many=too_many
@@ -334,28 +336,36 @@ class Uplink:
         await receiving.run()
 
     async def _hear_again_after_a_flood(self, connection: Connection) -> None:
-        """A broker whose queue was full dropped what the cloud sent; subscribing anew brings what is retained."""
+        """A broker whose queue was full dropped what the cloud sent; subscribing anew brings what is retained.
+
+        A flood that the broker holds back looks like single forged messages here: each is reason enough.
+        """
         while True:
             await asyncio.sleep(self._options.calm_after_s / 4)
-            calm_s = asyncio.get_running_loop().time() - (self._flooded_at_s or math.inf)
-            if calm_s > self._options.calm_after_s:
-                self._flooded_at_s = None
+            if self._disturbed_at_s is None:
+                continue
+            if asyncio.get_running_loop().time() - self._disturbed_at_s > self._options.calm_after_s:
+                self._disturbed_at_s = None
                 with suppress(ConnectionLost):
                     await connection.subscribe(self._topics.subscribed)
 
-    async def _take(self, topic: str, arrived: Arrived) -> None:
-        """Hands one message to who answers it; whoever that is reads `arrived.content` and never the payload."""
+    async def _take(self, topic: str, arrived: Arrived) -> str | None:
+        """Hands one message to who answers it; whoever that is reads `arrived.content` and never the payload.
+
+        The reason, when it was refused.
+        """
         kind = self._document_kinds.get(topic)
+        answer: Outcome | Refused | None = None
         if kind is not None:
-            outcome = await self._on_document(kind, arrived)
-            await self._tell_security(topic, outcome.reason, outcome.detail)
+            answer = await self._on_document(kind, arrived)
         elif topic == self._topics.command:
-            outcome = await self._on_command(arrived)
-            await self._tell_security(topic, outcome.reason, outcome.detail)
+            answer = await self._on_command(arrived)
         elif topic == self._topics.watermark:
-            refused = await self._take_watermark(arrived.content)
-            if refused is not None:
-                await self._tell_security(topic, refused.reason, refused.detail)
+            answer = await self._take_watermark(arrived.content)
+        if answer is None:
+            return None
+        await self._tell_security(topic, answer.reason, answer.detail)
+        return answer.reason
 
     async def _tell_security(self, topic: str, reason: str | None, detail: str | None) -> None:
         name = topic.removeprefix(self._topics.prefix)
@@ -366,9 +376,8 @@ class Uplink:
                 self.notify()
 
     async def _take_watermark(self, content: bytes | Refused) -> Refused | None:
-        stored = content if isinstance(content, Refused) else parse_watermark(content, self._site_id)
-        if not isinstance(stored, Refused):
-            stored = self._never_above_what_was_sent(stored)
+        parsed = content if isinstance(content, Refused) else parse_watermark(content, self._site_id)
+        stored = parsed if isinstance(parsed, Refused) else admit_watermark(parsed, self._highest_sent)
         if isinstance(stored, Refused):
             if stored != self._told_refusal:
                 self._told_refusal = stored
@@ -381,14 +390,6 @@ class Uplink:
                 await self._outbox.confirm(stream, seq)
         self._watermark_seen.set()
         return None
-
-    def _never_above_what_was_sent(self, stored: dict[Stream, int]) -> dict[Stream, int] | Refused:
-        for stream, seq in stored.items():
-            sent = self._highest_sent.get(stream, seq)
-            if seq > sent:
-                detail = f"{stream.value} {seq} was never sent; the highest was {sent}"
-                return Refused("bad_value", f"stored.{stream.value}", detail)
-        return stored
 
     async def _watch_what_is_stored(self, drain: Drain) -> None:
         while self._options.confirm is Confirm.WATERMARK:

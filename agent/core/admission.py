@@ -7,11 +7,13 @@ what it holds, what it can do, what time it is. The reasons are listed in `docs/
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.core.orders import OrderDocument
 from agent.core.plan import Plan, PlanKind, Plans, Target
 from agent.core.reasons import REASONS
+from agent.core.records import Stream
 from agent.core.rules import SiteRules
 
 RATING_MARGIN = 1.05
@@ -154,3 +156,16 @@ def beyond_rating(power_w: float, target: Target, limits: PlanLimits, field: str
         f"({lower_w / 1000:g} to {upper_w / 1000:g} kW)"
     )
     return Refused("beyond_rating", field, detail)
+
+
+def admit_watermark(stored: Mapping[Stream, int], highest_sent: Mapping[Stream, int]) -> Mapping[Stream, int] | Refused:
+    """Up to where each stream is stored, as the cloud says; refused where it claims what was never sent.
+
+    What is stored is deleted here: a watermark of another site would cost telemetry that nobody has.
+    """
+    for stream, seq in stored.items():
+        sent = highest_sent.get(stream, seq)
+        if seq > sent:
+            detail = f"{stream.value} {seq} was never sent; the highest was {sent}"
+            return Refused("bad_value", f"stored.{stream.value}", detail)
+    return stored

@@ -278,6 +278,7 @@ class TestPace:
             if not pace.available(now_s):
                 now_s += pace.wait_s()
                 assert pace.available(now_s), f"at {now_s!r}"
+            assert pace.wait_s() == 0.0, "an instant that no clock resolves would be waited for over and over"
             pace.took(1)
 
     async def test_history_keeps_to_the_pace_while_what_is_measured_now_does_not(self, bench):

@@ -288,7 +288,7 @@ def versions() -> dict[str, Any]:
 
 
 def _schemas(site: Site) -> Piece:
-    from agent.cloud.wire_fields import SCHEMA  # noqa: PLC0415 (as above)
+    from agent.cloud.stamp import SCHEMA  # noqa: PLC0415 (as above)
     from agent.store.examination import examined  # noqa: PLC0415 (as above)
 
     tables = {one.name: {"found": one.version, "known": one.known_version} for one in examined(site.store, time.time())}

@@ -16,6 +16,7 @@ import typer
 
 from agent.cli.client import EXIT_REFUSED, fail
 from agent.cli.span import Format, FormatOption, FromOption, ToOption, span
+from agent.cloud.stamp import iso
 
 if TYPE_CHECKING:
     from agent.cloud.frame import Frame
@@ -98,7 +99,7 @@ class Rows:
                 at_utc_s = frame.start_utc_s + offset_ms / 1000.0
                 if from_utc_s <= at_utc_s < to_utc_s:
                     values = {name: values[index] for name, values in frame.columns.items()}
-                    yield {"time": _iso(at_utc_s), "boot_id": frame.boot_id, **values}
+                    yield {"time": iso(at_utc_s), "boot_id": frame.boot_id, **values}
 
     def columns(self) -> list[str]:
         """The names of all columns: time and boot id, the site's own, those of devices."""
@@ -120,10 +121,6 @@ class Rows:
                     yield frame
         for sample in self._staged:
             yield read_frame(telemetry_frame("", None, [sample]))
-
-
-def _iso(utc_s: float) -> str:
-    return datetime.fromtimestamp(utc_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _write_csv(rows: Rows) -> int:

@@ -9,9 +9,10 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from agent.cloud.stamp import SCHEMA
 from agent.cloud.wire import WatermarkMessage
 from agent.cloud.wire_command import AnyCommandMessage
-from agent.cloud.wire_fields import SCHEMA, SITE_ID_PATTERN
+from agent.cloud.wire_fields import SITE_ID_PATTERN
 from agent.cloud.wire_orders import AwardsMessage, CurtailmentsMessage, OutagesMessage
 from agent.cloud.wire_plan import PlanMessage
 from agent.cloud.wire_sent import (

@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from agent.cloud.messages import iso, rounded
-from agent.cloud.wire_fields import SCHEMA
+from agent.cloud.messages import rounded
+from agent.cloud.stamp import SCHEMA, iso
 from agent.core.evidence import EvidenceRow
 
 _POWERS = ("power_w", "baseline_w", "award_up_w", "award_down_w", "response_w")

@@ -16,8 +16,7 @@ from typing import Any
 import orjson
 import zstandard
 
-from agent.cloud.messages import iso
-from agent.cloud.wire_fields import SCHEMA
+from agent.cloud.stamp import SCHEMA, iso
 from agent.core.records import Sample, Stream
 
 LEVEL = 19

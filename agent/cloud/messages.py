@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
 from agent.cloud.document import printable
-from agent.cloud.wire_fields import SCHEMA
+from agent.cloud.stamp import SCHEMA, iso
 from agent.core.awards import NO_AWARDS, AwardBook
 from agent.core.decision import Condition
 from agent.core.deliverability import Deliverability
@@ -56,11 +55,6 @@ class Status:
     """The safety latches that fell."""
     commands: Sequence[Mapping[str, Any]] = ()
     """The commands in force."""
-
-
-def iso(utc_s: float) -> str:
-    """The time as the contract writes it, to the millisecond."""
-    return datetime.fromtimestamp(utc_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def status_message(site_id: str, status: Status) -> bytes:

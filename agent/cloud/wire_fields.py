@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from agent.cloud.document import printable
+from agent.cloud.stamp import SCHEMA
 from agent.core.admission import Refused
 
-SCHEMA = "1.0"
 OUR_MAJOR, OUR_MINOR = 1, 0
 SCHEMA_PATTERN = rf"^{OUR_MAJOR}\.\d{{1,4}}$"
 SITE_ID_PATTERN = r"^[a-z0-9-]{1,64}$"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.cloud.messages import award_lines, iso, orders_held
+from agent.cloud.messages import award_lines, orders_held
+from agent.cloud.stamp import iso
 from agent.core.evidence import EvidenceRow
 from agent.runtime.control import ControlLoop
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from agent.cloud.messages import iso
+from agent.cloud.stamp import iso
 from agent.core.admission import replayable_before_utc_s
 from agent.core.clock_trust import mistaken
 from agent.core.events import Event, EventState, Severity

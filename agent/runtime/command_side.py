@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from agent.cloud.evidence_message import evidence_message
-from agent.cloud.messages import iso
 from agent.cloud.mqtt_link import PublishRefused
 from agent.cloud.signatures import Arrived
+from agent.cloud.stamp import iso
 from agent.cloud.uplink import Uplink
 from agent.core.admission import PlanLimits, Refused
 from agent.core.command import Command, FcrEvidence, Resend

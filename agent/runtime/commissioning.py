@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from agent.cloud.messages import iso
+from agent.cloud.stamp import iso
 from agent.core.commissioning import Run, Stage, advance, begun, trial_of
 from agent.core.commissioning_limits import AWARD_AHEAD_S, LEASE_S
 from agent.core.commissioning_record import (

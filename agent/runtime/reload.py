@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from agent.cloud.messages import iso
+from agent.cloud.stamp import iso
 from agent.config import ConfigError, SiteFile, load
 from agent.core.decision import Condition
 from agent.core.events import Event, EventState, Severity

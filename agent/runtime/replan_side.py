@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from agent.cloud.messages import iso
+from agent.cloud.stamp import iso
 from agent.core.awards import AwardBook
 from agent.core.events import Event, EventState, Severity
 from agent.core.forecast import DayProfile

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from agent.cloud.messages import iso, local_plan_held, path_energies, plan_held, slot_energies_wh
+from agent.cloud.messages import local_plan_held, path_energies, plan_held, slot_energies_wh
+from agent.cloud.stamp import iso
 from agent.core.authority import Source, next_slots
 from agent.core.decision import Condition, Decision
 from agent.core.envelope import Clip

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent.cloud.messages import iso, local_plan_held, orders_held, plan_held
+from agent.cloud.messages import local_plan_held, orders_held, plan_held
+from agent.cloud.stamp import iso
 from agent.core.admission import Refused
 from agent.core.ledger import SlotRow
 from agent.core.records import Outcome, Stage, StorageFailed

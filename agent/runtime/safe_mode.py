@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from agent.cloud.messages import iso
+from agent.cloud.stamp import iso
 from agent.core.authority import clock as time_of_day
 from agent.core.crash_loop import CRASHES, SAFE_FOR_S, WITHIN_S, Starts, restored_starts, started, starts_record
 from agent.core.decision import Condition, Effects

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from agent.cloud.document import printable
-from agent.cloud.messages import iso
+from agent.cloud.stamp import iso
 from agent.core.admission import PlanLimits
 from agent.core.decision import Effects
 from agent.core.events import Event, EventState, Severity

@@ -25,7 +25,7 @@ import zstandard
 from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.cloud.frame import read_frame, telemetry_frame
-from agent.cloud.messages import iso
+from agent.cloud.stamp import iso
 from agent.core.records import Stream
 from agent.store import Quota
 from agent.store.control import ControlDb

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -168,3 +170,10 @@ def test_a_day_of_30_points_stays_below_4_mb_on_the_wire_and_on_disk_and_every_s
     assert ours["payload_mb_per_day"] < found["ways"]["json_columns_zstd"]["payload_mb_per_day"] * 0.8
     assert found["ways"]["agent_metered"]["wire_mb_per_day"] < 0.6
     assert found["disk_mb_per_day"] < 4.0
+
+
+def test_who_only_reads_frames_does_not_wait_for_the_models_of_messages():
+    """`ems telemetry export` and `ems report`: loading pydantic and the models takes longer than both may."""
+    code = "import sys, agent.store.telemetry_reader, agent.cloud.frame; print('pydantic' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "False\n"

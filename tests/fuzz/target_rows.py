@@ -18,7 +18,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from agent.cloud.messages import ack_message, event_message, iso, ledger_message
+from agent.cloud.messages import ack_message, event_message, ledger_message
+from agent.cloud.stamp import iso
 from agent.cloud.wire import parse_document
 from agent.cloud.wire_command import ParsedCommand, parse_command
 from agent.core.command import LONGEST_COMMAND_S

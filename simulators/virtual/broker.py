@@ -207,7 +207,7 @@ class Broker:
             message = session.waiting.popleft()
             session.next_mid = session.next_mid % 65_535 + 1
             session.in_flight[session.next_mid] = message
-            session.client.comes(session.next_mid, message.topic, message.payload)
+            session.client.comes(session.next_mid, message)
 
 
 class MemoryClient:
@@ -324,10 +324,10 @@ class MemoryClient:
             if not self._over:
                 self.on_disconnect(self, None, None, code, None)
 
-    def comes(self, mid: int, topic: str, payload: bytes) -> None:
+    def comes(self, mid: int, message: _Message) -> None:
         """A message from the broker."""
-        message = SimpleNamespace(topic=topic, payload=payload, mid=mid, qos=1)
-        self._later(lambda: self.on_message(self, None, message) if self._up else None)
+        came = SimpleNamespace(topic=message.topic, payload=message.payload, mid=mid, qos=1, retain=message.retain)
+        self._later(lambda: self.on_message(self, None, came) if self._up else None)
 
     def line_dies(self) -> None:
         """Nothing arrives any more, either way; the connection ends when that is noticed."""

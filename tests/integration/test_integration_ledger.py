@@ -44,7 +44,8 @@ def test_the_paths_of_each_slot_add_up_to_what_truly_went_through_the_meter(site
         assert slot.unsplit_wh == pytest.approx(0.0, abs=0.001 * RATED_WH), "every second was split"
     out, into, _ = (slot.paths_wh for slot in slots)
     hours = SLOT_S / 3600
-    assert out["pv_to_load"] == pytest.approx(30e3 * hours, rel=0.05)
+    # A slot is twenty ticks; on a busy machine one or two at its edges count for the slot beside it.
+    assert out["pv_to_load"] == pytest.approx(30e3 * hours, rel=0.1)
     assert out["battery_to_grid"] == pytest.approx(100e3 * hours, rel=0.15)
     assert into["pv_to_battery"] == pytest.approx(20e3 * hours, rel=0.3)
     assert into["grid_to_battery"] == pytest.approx(80e3 * hours, rel=0.3)
